@@ -1,0 +1,240 @@
+"""Batched orthogonal matching pursuit, the encoder of ICFL.
+
+Algorithm 1 of Donhauser et al. (ICML 2025), for all rows of a batch at once.
+Symbols: ``W`` the dictionary, its rows the atoms; ``r`` the residual;
+``c = W r`` the correlations; ``S`` the atoms picked in one step; ``z`` their
+coefficients; ``G = W W^T`` the Gram matrix of the atoms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skdict.ops.least_squares import solve_normal_equations
+from skdict.ops.sparse_code import SparseCode, active_products
+
+Form = Literal["auto", "gram", "residual"]
+Selection = Literal["positive", "absolute"]
+Refit = Literal[False, True, "every_step"]
+
+
+@torch.no_grad()
+def batched_omp(
+    x: Tensor,
+    dictionary: Tensor,
+    k: int,
+    *,
+    atoms_per_step: int = 5,
+    selection: Selection = "positive",
+    refit: Refit = False,
+    tol: float | None = None,
+    form: Form = "auto",
+    gram: Tensor | None = None,
+) -> SparseCode:
+    """Encode rows by batched orthogonal matching pursuit.
+
+    Each step picks the ``atoms_per_step`` atoms that correlate most with the
+    residual, solves least squares of the residual on those atoms alone and
+    subtracts their part. Coefficients of an atom that is picked again add up.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, d)
+        Rows to encode, the pre-bias already subtracted.
+    dictionary : Tensor of shape (M, d)
+        Atoms, one a row. They need not have unit norm, but selection then
+        favours the long ones.
+    k : int
+        Most non-zeros of a code; at most ``M`` are used.
+    atoms_per_step : int, default=5
+        Atoms picked in a step (the paper's L). There are
+        ``ceil(k / atoms_per_step)`` steps (the paper's J), the last one smaller
+        where ``k`` does not divide.
+    selection : {"positive", "absolute"}, default="positive"
+        Pick by the largest signed correlation (the paper) or by the largest
+        magnitude (orthogonal matching pursuit).
+    refit : bool or "every_step", default=False
+        True: after the last step, one least squares of ``x`` on all picked
+        atoms. "every_step": after every step; with ``atoms_per_step=1`` and
+        ``selection="absolute"`` this is orthogonal matching pursuit.
+    tol : float, default=None
+        A row stops as soon as ``||r|| <= tol * ||x||``. None: never.
+    form : {"auto", "gram", "residual"}, default="auto"
+        "gram" keeps the correlations and updates them with rows of the Gram
+        matrix, the residual is never formed; "residual" keeps the residual and
+        correlates it with every atom at each step. Same result up to rounding.
+    gram : Tensor of shape (M, M), default=None
+        ``dictionary @ dictionary.T`` if known; computed where needed otherwise.
+
+    Returns
+    -------
+    SparseCode
+        With at most ``k`` non-zeros a row, sorted by atom, none repeated.
+
+    Notes
+    -----
+    Where picked atoms depend on each other (duplicates, zero atoms), the later
+    ones get no coefficient, so the residual is that of the rest. A float32 row
+    alone and in a batch can pick other atoms where two correlations tie to the
+    last bit, because matrix products round differently with their shape.
+
+    References
+    ----------
+    Donhauser et al., "Towards scientific discovery with dictionary learning:
+    extracting biological concepts from microscopy foundation models", ICML 2025,
+    Algorithm 1. Rubinstein et al., "Efficient implementation of the K-SVD
+    algorithm using batch orthogonal matching pursuit", 2008, for the Gram form.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdict.ops import batched_omp
+    >>> atoms = torch.eye(3)
+    >>> code = batched_omp(torch.tensor([[0.0, 3.0, 1.0]]), atoms, k=2)
+    >>> code.to_dense(3)
+    tensor([[0., 3., 1.]])
+    """
+    k = min(k, len(dictionary))
+    if form == "auto":
+        form = choose_form(dictionary)
+    if form == "gram" and gram is None:
+        gram = dictionary @ dictionary.T
+    codes = []
+    for rows in x.split(rows_per_chunk(x, len(dictionary))):
+        if form == "gram":
+            residual = _GramForm(rows, dictionary, gram)
+        else:
+            residual = _ResidualForm(rows, dictionary)
+        codes.append(_pursue(residual, k, atoms_per_step, selection, refit, tol))
+    return SparseCode(
+        torch.cat([code.indices for code in codes]),
+        torch.cat([code.values for code in codes]),
+    )
+
+
+def _pursue(
+    residual: _GramForm | _ResidualForm,
+    k: int,
+    atoms_per_step: int,
+    selection: Selection,
+    refit: Refit,
+    tol: float | None,
+) -> SparseCode:
+    """Algorithm 1 on one chunk of rows."""
+    x = residual.x
+    energy = x.square().sum(1)  # ||r||^2
+    enough = None if tol is None else tol**2 * energy
+    code = SparseCode(x.new_empty(len(x), 0, dtype=torch.int64), x.new_empty(len(x), 0))
+    for n_picked in step_sizes(k, atoms_per_step):
+        # The atoms with the largest <W_m, r(t)>.
+        c = residual.correlations()
+        score = c.abs() if selection == "absolute" else c
+        support = score.topk(n_picked, dim=1, sorted=False).indices
+        # Least squares of r(t) on just those atoms.
+        c = c.gather(1, support)
+        z = solve_normal_equations(residual.gram_of(support), c)
+        if enough is not None:
+            unfinished = energy > enough
+            if not unfinished.any():
+                break
+            z = z * unfinished[:, None]
+            energy = energy - (z * c).sum(1)
+        # z = z(1) + ... + z(t), and r(t+1) = r(t) - W z(t).
+        code = SparseCode(
+            torch.cat([code.indices, support], 1), torch.cat([code.values, z], 1)
+        )
+        if refit == "every_step":
+            code, energy = _refit(residual, code.coalesce())
+            residual.restart(code)
+        else:
+            residual.subtract(SparseCode(support, z))
+    code = code.coalesce()
+    return _refit(residual, code)[0] if refit is True else code
+
+
+def _refit(
+    residual: _GramForm | _ResidualForm, code: SparseCode
+) -> tuple[SparseCode, Tensor]:
+    """Joint least squares of ``x`` on the support, and the energy it leaves."""
+    active = code.values != 0
+    # An empty slot becomes a zero atom, to which the solver gives nothing.
+    gram = residual.gram_of(code.indices) * (active[:, :, None] & active[:, None, :])
+    c = active_products(residual.x, residual.dictionary, code.indices) * active
+    z = solve_normal_equations(gram, c)
+    # ||x - W z||^2 - ||x||^2; rounding must not make a good code worse.
+    before, after = (
+        (v * (torch.bmm(gram, v[:, :, None])[:, :, 0] - 2 * c)).sum(1)
+        for v in (code.values, z)
+    )
+    z = torch.where((after <= before)[:, None], z, code.values)
+    energy = residual.x.square().sum(1) + torch.minimum(before, after)
+    return SparseCode(code.indices, z), energy
+
+
+class _GramForm:
+    """Correlations with the residual, updated with rows of the Gram matrix."""
+
+    def __init__(self, x: Tensor, dictionary: Tensor, gram: Tensor):
+        self.x, self.dictionary, self.gram = x, dictionary, gram
+        self.c = x @ dictionary.T
+
+    def correlations(self) -> Tensor:
+        return self.c
+
+    def subtract(self, code: SparseCode) -> None:
+        self.c -= code.decode(self.gram)
+
+    def restart(self, code: SparseCode) -> None:
+        self.c = self.x @ self.dictionary.T - code.decode(self.gram)
+
+    def gram_of(self, support: Tensor) -> Tensor:
+        return self.gram[support[:, :, None], support[:, None, :]]
+
+
+class _ResidualForm:
+    """The residual itself, correlated with every atom at each step."""
+
+    def __init__(self, x: Tensor, dictionary: Tensor):
+        self.x, self.dictionary = x, dictionary
+        self.r = x
+
+    def correlations(self) -> Tensor:
+        return self.r @ self.dictionary.T
+
+    def subtract(self, code: SparseCode) -> None:
+        self.r = self.r - code.decode(self.dictionary)
+
+    def restart(self, code: SparseCode) -> None:
+        self.r = self.x - code.decode(self.dictionary)
+
+    def gram_of(self, support: Tensor) -> Tensor:
+        atoms = self.dictionary[support]
+        return torch.bmm(atoms, atoms.mT)
+
+
+def step_sizes(k: int, atoms_per_step: int) -> Iterator[int]:
+    """Atoms picked at each step: ``ceil(k / atoms_per_step)`` steps, ``k`` in all."""
+    for picked in range(0, k, atoms_per_step):
+        yield min(atoms_per_step, k - picked)
+
+
+def choose_form(dictionary: Tensor) -> Literal["gram", "residual"]:
+    """The Gram form while its matrix is small enough to keep."""
+    gram_bytes = len(dictionary) ** 2 * dictionary.element_size()
+    return "gram" if gram_bytes <= _LARGEST_GRAM_BYTES else "residual"
+
+
+def rows_per_chunk(x: Tensor, n_components: int) -> int:
+    """Rows whose correlations with all atoms fit the budget of the device."""
+    budget = _CHUNK_BYTES_CPU if x.device.type == "cpu" else _CHUNK_BYTES_ACCELERATOR
+    return max(1, budget // (n_components * x.element_size()))
+
+
+_LARGEST_GRAM_BYTES = 4 << 30
+_CHUNK_BYTES_CPU = 8 << 20  # what a few passes over the correlations keep in cache
+_CHUNK_BYTES_ACCELERATOR = 1 << 30

@@ -1,0 +1,138 @@
+"""The sparse code of a batch: which atoms each row uses, and how much of each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class SparseCode(NamedTuple):
+    """Codes of ``n`` rows with at most ``s`` active atoms each.
+
+    A slot whose value is zero is empty: its index is valid but means nothing.
+    An atom stands in at most one non-empty slot of a row; code whose atoms may
+    repeat goes through :meth:`coalesce` first.
+
+    Attributes
+    ----------
+    indices : Tensor of shape (n, s), int64
+        Atom of each slot.
+    values : Tensor of shape (n, s)
+        Coefficient of each slot.
+    """
+
+    indices: Tensor
+    values: Tensor
+
+    def decode(self, dictionary: Tensor) -> Tensor:
+        """Reconstruct the rows: ``Z W`` for a dictionary ``W`` of shape (M, d).
+
+        Differentiable in the values and in the dictionary; the dictionary's
+        gradient is summed from the active atoms only.
+        """
+        return _Decode.apply(self.values, dictionary, self.indices)
+
+    def correlate(self, x: Tensor, n_components: int) -> Tensor:
+        """Sum the rows of ``x`` per atom: ``Z^T x``, of shape (n_components, d)."""
+        return _sum_rows_per_atom(self.indices, self.values, x, n_components)
+
+    def coalesce(self) -> SparseCode:
+        """Merge repeated atoms of a row by adding their values; sort by index.
+
+        Slots that become free move to the end and are empty.
+        """
+        indices, order = self.indices.sort(dim=1)
+        values = self.values.gather(1, order)
+        starts_atom = torch.ones_like(indices, dtype=torch.bool)
+        starts_atom[:, 1:] = indices[:, 1:] != indices[:, :-1]
+        slot = starts_atom.cumsum(1) - 1
+        return SparseCode(
+            torch.zeros_like(indices).scatter_(1, slot, indices),
+            torch.zeros_like(values).scatter_add_(1, slot, values),
+        )
+
+    def to_dense(self, n_components: int) -> Tensor:
+        """Codes as a dense (n, n_components) tensor."""
+        dense = self.values.new_zeros(len(self.values), n_components)
+        return dense.scatter_add_(1, self.indices, self.values)
+
+    def to_csr(self, n_components: int) -> sp.csr_matrix:
+        """Codes as a SciPy CSR matrix: sorted indices, no explicit zeros."""
+        active = self.values != 0
+        indptr = torch.zeros(len(self.values) + 1, dtype=torch.int64)
+        torch.cumsum(active.sum(1).cpu(), 0, out=indptr[1:])
+        csr = sp.csr_matrix(
+            (
+                self.values[active].cpu().numpy(),
+                self.indices[active].cpu().to(torch.int32).numpy(),
+                indptr.numpy(),
+            ),
+            shape=(len(self.values), n_components),
+        )
+        csr.sort_indices()
+        return csr
+
+
+class _Decode(torch.autograd.Function):
+    """``Z W`` whose backward pass touches only the active atoms."""
+
+    @staticmethod
+    def forward(ctx, values, dictionary, indices):
+        ctx.save_for_backward(values, dictionary, indices)
+        return F.embedding_bag(
+            indices, dictionary, per_sample_weights=values, mode="sum"
+        )
+
+    @staticmethod
+    def backward(ctx, grad):
+        values, dictionary, indices = ctx.saved_tensors
+        grad_values = grad_dictionary = None
+        if ctx.needs_input_grad[0]:
+            grad_values = active_products(grad, dictionary, indices)
+        if ctx.needs_input_grad[1]:
+            grad_dictionary = _sum_rows_per_atom(
+                indices, values, grad, len(dictionary)
+            )
+        return grad_values, grad_dictionary, None
+
+
+def active_products(x: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
+    """Inner products ``<x_i, W_m>`` for the atoms ``m`` in ``indices[i]`` only.
+
+    Gathers the atoms a few rows at a time: all at once they would take
+    ``n * s * d`` numbers.
+    """
+    n_slots, n_features = indices.shape[1], x.shape[1]
+    rows = max(1, _GATHER_ELEMENTS // max(1, n_slots * n_features))
+    return torch.cat(
+        [
+            torch.bmm(dictionary[part], x[start : start + rows, :, None])[..., 0]
+            for start, part in zip(
+                range(0, len(x), rows), indices.split(rows), strict=True
+            )
+        ]
+    )
+
+
+_GATHER_ELEMENTS = 1 << 20  # a few MB: stays in a core's cache
+
+
+def _sum_rows_per_atom(
+    indices: Tensor, values: Tensor, x: Tensor, n_components: int
+) -> Tensor:
+    """``Z^T x`` by sorting the slots by atom: each atom is one bag of rows."""
+    atoms, order = indices.flatten().sort(stable=True)
+    offsets = torch.searchsorted(
+        atoms, torch.arange(n_components, device=atoms.device)
+    )
+    return F.embedding_bag(
+        order // indices.shape[1],
+        x,
+        offsets,
+        per_sample_weights=values.flatten()[order],
+        mode="sum",
+    )
