@@ -1,0 +1,256 @@
+"""The house: an import points to a lower floor only.
+
+The imports are read from the source (AST), also those inside functions and under
+``TYPE_CHECKING``, so nothing has to be importable for the rules to be checked.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "skdict"
+
+# Every part of the package, a subpackage or a module, stands on one floor. A new part
+# is an error until it has been given its floor here and in CONTRIBUTING.md.
+FLOORS = {
+    "skdict.ops": 0,
+    "skdict.modules": 1,
+    "skdict.data": 1,
+    "skdict.training": 2,
+    "skdict.preprocessing": 3,
+    "skdict.feature_extraction": 3,
+    "skdict.decomposition": 3,
+    "skdict.metrics": 3,
+    "skdict.inspection": 4,
+    "skdict.datasets": 4,
+    "skdict.persistence": 4,
+    "skdict": 5,  # public names only
+}
+NOT_ON_FLOOR_0 = {"sklearn", "skorch", "skops"}
+ONLY_IN = {"skorch": "skdict.training", "skops": "skdict.persistence"}
+NEVER_IN = {("skdict.metrics", "torch")}
+
+IMPORT_NAMES = {"scikit-learn": "sklearn", "scikit-image": "skimage"}
+
+
+def declared_packages() -> tuple[set[str], set[str]]:
+    """Import names of the dependencies in pyproject.toml: (always, in an extra)."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def names(requirements):
+        distributions = [re.match(r"[\w.-]+", text)[0] for text in requirements]
+        return {IMPORT_NAMES.get(d, d.replace("-", "_")) for d in distributions}
+
+    extras = project["optional-dependencies"]
+    optional = [r for e in extras if e not in ("dev", "docs") for r in extras[e]]
+    # Not installed by any extra; met where the caller already has them.
+    interoperable = {"polars", "anndata"}
+    return names(project["dependencies"]), names(optional) | interoperable
+
+
+CORE, OPTIONAL = declared_packages()
+
+
+class Import(NamedTuple):
+    name: str
+    line: int
+    at_import_time: bool
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    return ast.unparse(test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
+    if not node.level:
+        return node.module or ""
+    parents = module.split(".")
+    n_dropped = node.level - is_package
+    base = parents[: len(parents) - n_dropped]
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def imports_of(source: str, module: str, is_package: bool = False) -> Iterator[Import]:
+    def visit(node: ast.AST, executed: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, executed)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, module, is_package)
+            for alias in node.names:
+                # `from skdict import ops` means skdict.ops, not the public names.
+                yield Import(f"{base}.{alias.name}", node.lineno, executed)
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func).rpartition(".")[2]
+            if called in ("import_module", "__import__") and node.args:
+                argument = node.args[0]
+                if isinstance(argument, ast.Constant):
+                    yield Import(str(argument.value), node.lineno, executed)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            executed = False
+        if isinstance(node, ast.If) and _is_type_checking(node.test):
+            for child in node.body:
+                yield from visit(child, False)
+            for child in node.orelse:
+                yield from visit(child, executed)
+            return
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, executed)
+
+    yield from visit(ast.parse(source), True)
+
+
+def part_of(name: str) -> str:
+    """The part of the house to which a dotted name belongs."""
+    two = ".".join(name.split(".")[:2])
+    return two if two in FLOORS else "skdict"
+
+
+def violations(source: str, module: str, is_package: bool = False) -> list[str]:
+    """What the imports in `source`, the text of `module`, do against the rules."""
+    part = ".".join(module.split(".")[:2])
+    if part not in FLOORS:
+        return [f"{module}: has no floor; give it one in tests/test_layering.py"]
+
+    found = []
+    for name, line, at_import_time in imports_of(source, module, is_package):
+        where = f"{module}:{line}: imports {name}"
+        top = name.split(".")[0]
+        if top == "skdict":
+            target = part_of(name)
+            if target != part and FLOORS[target] >= FLOORS[part]:
+                found.append(
+                    f"{where}: from floor {FLOORS[part]} to floor {FLOORS[target]}"
+                )
+            continue
+        if FLOORS[part] == 0 and top in NOT_ON_FLOOR_0:
+            found.append(f"{where}: floor 0 knows no {top}")
+        elif top in ONLY_IN and part != ONLY_IN[top]:
+            found.append(f"{where}: only {ONLY_IN[top]} may")
+        if (part, top) in NEVER_IN:
+            found.append(f"{where}: {part} does without {top}")
+        if top in sys.stdlib_module_names or top in CORE:
+            continue
+        if top not in OPTIONAL:
+            found.append(f"{where}: not declared in pyproject.toml")
+        elif at_import_time:
+            found.append(f"{where}: optional packages are imported inside functions")
+    return found
+
+
+def _modules() -> list[tuple[Path, str, bool]]:
+    modules = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        modules.append(
+            (path, ".".join(parts[:-1] if is_package else parts), is_package)
+        )
+    return modules
+
+
+@pytest.mark.parametrize(
+    ("path", "module", "is_package"), [pytest.param(*m, id=m[1]) for m in _modules()]
+)
+def test_imports_point_to_lower_floors(path, module, is_package):
+    assert violations(path.read_text(), module, is_package) == []
+
+
+def test_modules_are_found():
+    names = {module for _, module, _ in _modules()}
+    assert {"skdict", "skdict.ops", "skdict.training", "skdict.metrics"} <= names
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "complaint"),
+    [
+        ("skdict.ops.topk", "import sklearn", "floor 0"),
+        ("skdict.ops.topk", "def f():\n    import skorch", "floor 0"),
+        ("skdict.ops.topk", "from sklearn.utils import check_array", "floor 0"),
+        ("skdict.ops.topk", "from skdict.training import loop", "to floor 2"),
+        ("skdict.ops.topk", "from ..modules import Dictionary", "to floor 1"),
+        ("skdict.ops.topk", "from .. import modules", "to floor 1"),
+        ("skdict.modules", "from skdict import data", "to floor 1"),
+        ("skdict.modules", "from skdict import TopKSAE", "to floor 5"),
+        ("skdict.modules", "import skdict", "to floor 5"),
+        ("skdict.training.loop", "import skdict.decomposition._icfl", "to floor 3"),
+        ("skdict.decomposition._icfl", "import skorch", "only skdict.training"),
+        ("skdict.decomposition._icfl", "from skorch import NeuralNet", "only"),
+        ("skdict.decomposition._icfl", "from skdict.metrics import x", "to floor 3"),
+        ("skdict.decomposition._icfl", "import skops.io", "only skdict.persistence"),
+        ("skdict.metrics._selectivity", "import torch", "without torch"),
+        ("skdict.metrics._selectivity", "def f():\n    import torch.nn", "without"),
+        ("skdict.metrics._selectivity", "import pandas as pd", "inside functions"),
+        ("skdict.metrics", "try:\n    import pandas\nexcept E:\n    pass", "inside"),
+        ("skdict.inspection._plot", "import matplotlib.pyplot as plt", "inside"),
+        ("skdict.inspection._plot", "class A:\n    import matplotlib", "inside"),
+        ("skdict.inspection._plot", "def f():\n    import seaborn", "not declared"),
+        ("skdict.persistence", "from skdict.inspection import report", "to floor 4"),
+        ("skdict.data", "import importlib\nimportlib.import_module('skorch')", "only"),
+        ("skdict.data", "__import__('skdict.training')", "to floor 2"),
+        ("skdict", "import matplotlib", "inside functions"),
+        ("skdict.attic", "import numpy", "has no floor"),
+        ("skdict.attic.box", "", "has no floor"),
+    ],
+)
+def test_violations_are_seen(module, source, complaint):
+    found = violations(source, module)
+    assert len(found) == 1
+    assert complaint in found[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("skdict.ops.topk", "import torch\nfrom .sparse_code import SparseCode"),
+        ("skdict.modules", "from skdict import ops\nfrom skdict.ops import topk"),
+        ("skdict.training.loop", "import skorch\nfrom ..modules import Dictionary"),
+        ("skdict.decomposition._icfl", "from ._base import Base\nimport torch"),
+        ("skdict.decomposition._icfl", "from skdict.training import loop"),
+        ("skdict.metrics._selectivity", "def f():\n    import pandas"),
+        ("skdict.inspection._plot", "def f():\n    import matplotlib.pyplot"),
+        (
+            "skdict.inspection._plot",
+            "from typing import TYPE_CHECKING\n"
+            "if TYPE_CHECKING:\n    import matplotlib",
+        ),
+        (
+            "skdict.persistence",
+            "import skops.io\nfrom skdict.decomposition import ICFL",
+        ),
+    ],
+)
+def test_lawful_imports_pass(module, source):
+    assert violations(source, module) == []
+
+
+def test_relative_imports_in_a_package_are_resolved():
+    assert violations("from .loop import fit", "skdict.training", True) == []
+    (found,) = violations("from ..metrics import x", "skdict.training", True)
+    assert "skdict.metrics.x" in found
+
+
+def test_importing_skdict_loads_no_optional_package():
+    """The rules above read the text; this one looks at what really gets loaded."""
+    script = (
+        "import pkgutil, sys, importlib, skdict\n"
+        "for m in pkgutil.walk_packages(skdict.__path__, 'skdict.'):\n"
+        "    importlib.import_module(m.name)\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    loaded = set(run.stdout.split())
+    assert "skdict" in loaded
+    # Not pandas: scikit-learn loads it by itself where it is installed.
+    assert loaded & {"matplotlib", "skimage", "polars", "efficientnet_lite"} == set()
