@@ -1,0 +1,97 @@
+"""Sphinx configuration. The pages of the API reference are listed by `__all__`."""
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+
+import skdict
+
+project = "skdict"
+author = "skdict developers"
+copyright = "2026, skdict developers"
+version = release = skdict.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "myst_parser",
+]
+exclude_patterns = ["_build", "images"]
+templates_path = ["_templates"]
+root_doc = "index"
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skdict"
+html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
+
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "none"  # numpydoc's sections say it with shapes and defaults
+numpydoc_show_class_members = False  # the class template lists them
+numpydoc_class_members_toctree = False
+
+# Heading, module, and whether its names are written skdict.X where skdict has them.
+API_GROUPS = [
+    ("Preprocessing", "skdict.preprocessing", True),
+    ("Feature extraction", "skdict.feature_extraction", True),
+    ("Dictionaries", "skdict.decomposition", True),
+    ("Metrics", "skdict.metrics", False),
+    ("Inspection", "skdict.inspection", False),
+    ("Datasets", "skdict.datasets", False),
+    ("Persistence", "skdict.persistence", True),
+    ("Tensor operations", "skdict.ops", False),
+]
+
+
+def write_api_reference(app, config):
+    """Write api/generated/index.rst before Sphinx looks for its source files."""
+    top_level = set(skdict.__all__)
+    lines = ["API reference", "=============", ""]
+    listed = set()
+    for heading, module_name, prefer_top_level in API_GROUPS:
+        if importlib.util.find_spec(module_name) is None:
+            continue
+        module = importlib.import_module(module_name)
+        names = getattr(module, "__all__", [])
+        if not names:
+            continue
+        listed.update(names)
+        lines += [heading, "-" * len(heading), ""]
+        if module.__doc__:
+            lines += [module.__doc__.strip(), ""]
+        lines += [".. autosummary::", "   :toctree: .", "   :nosignatures:", ""]
+        for name in names:
+            home = "skdict" if prefer_top_level and name in top_level else module_name
+            lines.append(f"   {home}.{name}")
+        lines.append("")
+    modules = {g[1].rpartition(".")[2] for g in API_GROUPS}
+    missing = top_level - listed - modules - {"__version__"}
+    if missing:
+        raise RuntimeError(f"docs/conf.py: public names in no group: {sorted(missing)}")
+    target = Path(app.srcdir, "api", "generated", "index.rst")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(lines)
+    if not target.exists() or target.read_text() != text:
+        target.write_text(text)
+
+
+def unlink_foreign_references(app, what, name, obj, options, lines):
+    """Inherited methods keep scikit-learn's text, which links to its own guide."""
+    role = re.compile(
+        r":(?:ref|term|doc|class|func|meth|mod):`~?([^`<]+?)(?: <[^`]*>)?`"
+    )
+    home = getattr(obj, "__module__", "") or ""
+    made_by_sklearn = re.search(r"\.set_\w+_request$", name)
+    if home.startswith("sklearn.") or made_by_sklearn:
+        lines[:] = [role.sub(r"\1", line) for line in lines]
+
+
+def setup(app):
+    app.connect("config-inited", write_api_reference)
+    app.connect("autodoc-process-docstring", unlink_foreign_references, priority=100)

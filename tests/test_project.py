@@ -1,0 +1,63 @@
+"""Files of the project that must agree with each other."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import skdict
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONSTRAINTS = dict(
+    re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M)
+)
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_dependency_is_pinned():
+    requirements = list(PROJECT["dependencies"])
+    for extra in ("plot", "demo", "dev", "docs"):
+        requirements += PROJECT["optional-dependencies"][extra]
+    names = {normalised(re.match(r"[\w.-]+", r)[0]) for r in requirements} - {"skdict"}
+    assert len(names) > 10
+    assert names - {normalised(name) for name in CONSTRAINTS} == set()
+
+
+def test_constraints_hold_exact_versions_only():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert len(pins) == len(CONSTRAINTS)
+    # A local part such as +cpu exists on one index only.
+    assert not any("+" in version for version in CONSTRAINTS.values())
+
+
+def test_makefile_and_constraints_name_the_same_torch():
+    (version,) = re.findall(r"^TORCH := (\S+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert version == CONSTRAINTS["torch"]
+
+
+def test_pre_commit_and_constraints_name_the_same_ruff():
+    text = (ROOT / ".pre-commit-config.yaml").read_text()
+    assert set(re.findall(r"ruff==([\d.]+)", text)) == {CONSTRAINTS["ruff"]}
+
+
+def test_commands_named_in_the_documents_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for document in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / document).read_text()
+        named = set(re.findall(r"(?:`|^    |^)make ([a-z-]+)", text, re.M))
+        assert named, document
+        assert named <= targets, document
+
+
+def test_public_names_are_listed_and_exist():
+    assert len(set(skdict.__all__)) == len(skdict.__all__)
+    for name in skdict.__all__:
+        assert hasattr(skdict, name), name
+
+
+def test_package_is_typed():
+    assert (ROOT / "skdict" / "py.typed").exists()
