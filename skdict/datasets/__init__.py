@@ -1,5 +1,6 @@
 """Sample data."""
 
 from skdict.datasets._planted import make_planted_dictionary
+from skdict.datasets._tissue import load_tissue_tokens
 
-__all__ = ["make_planted_dictionary"]
+__all__ = ["load_tissue_tokens", "make_planted_dictionary"]

