@@ -83,13 +83,10 @@ def write_api_reference(app, config):
 
 def unlink_foreign_references(app, what, name, obj, options, lines):
     """Inherited methods keep scikit-learn's text, which links to its own guide."""
-    role = re.compile(
-        r":(?:ref|term|doc|class|func|meth|mod):`~?([^`<]+?)(?: <[^`]*>)?`"
-    )
     home = getattr(obj, "__module__", "") or ""
-    made_by_sklearn = re.search(r"\.set_\w+_request$", name)
-    if home.startswith("sklearn.") or made_by_sklearn:
-        lines[:] = [role.sub(r"\1", line) for line in lines]
+    if home.startswith("sklearn.") or re.search(r"\.set_\w+_request$", name):
+        role = re.compile(r":(?:ref|term|doc):`([^`<]+?)(?:\s*<[^`]*>)?`")
+        lines[:] = role.sub(r"\1", "\n".join(lines)).split("\n")
 
 
 def setup(app):
