@@ -1,0 +1,24 @@
+"""Figures for codes, reconstructions and dictionaries; numpy and scipy only."""
+
+from ._dictionary import match_dictionaries, mutual_coherence
+from ._probe import make_linear_probe
+from ._reconstruction import explained_variance, reconstruction_cosine
+from ._selectivity import (
+    make_selectivity_scorer,
+    selectivity_report,
+    selectivity_scores,
+)
+from ._usage import dead_feature_fraction, feature_density
+
+__all__ = [
+    "selectivity_scores",
+    "selectivity_report",
+    "make_selectivity_scorer",
+    "reconstruction_cosine",
+    "explained_variance",
+    "feature_density",
+    "dead_feature_fraction",
+    "mutual_coherence",
+    "match_dictionaries",
+    "make_linear_probe",
+]

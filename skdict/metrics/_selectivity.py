@@ -1,0 +1,470 @@
+"""Selectivity of features for labels, its permutation null and its scorer."""
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+from warnings import warn
+
+import numpy as np
+from sklearn.utils import Bunch, check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from ._activity import Activity, find_active
+
+_KINDS = ("average", "maximum")
+
+_KIND_CONSTRAINT = [StrOptions(set(_KINDS))]
+_THRESHOLD_CONSTRAINT = [Interval(Real, 0, None, closed="left")]
+
+
+@validate_params(
+    {
+        "codes": ["array-like", "sparse matrix"],
+        "y": ["array-like"],
+        "kind": _KIND_CONSTRAINT,
+        "threshold": _THRESHOLD_CONSTRAINT,
+    },
+    prefer_skip_nested_validation=True,
+)
+def selectivity_scores(codes, y, *, kind="average", threshold=0.0):
+    r"""Selectivity of every feature for every class.
+
+    Parameters
+    ----------
+    codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
+        Codes of the samples. A sparse input is never densified.
+
+    y : array-like of shape (n_samples,)
+        Labels, of at least two classes.
+
+    kind : {"average", "maximum"}, default="average"
+        What a class is compared with: all samples of the other classes pooled
+        ("average"), or the other class in which the feature is most often active
+        ("maximum").
+
+    threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > threshold``.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_components, n_classes)
+        Scores in [-1, 1]; the classes stand in the order of ``np.unique(y)``.
+
+    Raises
+    ------
+    ValueError
+        If `codes` is empty or holds NaN or infinity, if `y` has another length,
+        missing labels or a single class, or if `kind` or `threshold` is invalid.
+
+    See Also
+    --------
+    selectivity_report : The best feature of each class beside a permutation null.
+    make_selectivity_scorer : The same figure as a scorer for model selection.
+
+    Notes
+    -----
+    With `a` the event that the feature is active, the scores for class `c` are
+    [1]_
+
+    .. math::
+
+        s_\mathrm{average} &= P(a \mid y = c) - P(a \mid y \neq c) \\
+        s_\mathrm{maximum} &= P(a \mid y = c) - \max_{c' \neq c} P(a \mid y = c')
+
+    The two are equal where `y` has two classes. The paper does not define
+    "active"; the default here is any non-zero code.
+
+    Among thousands of features some score high by chance, above all for small
+    classes, so a score is best read beside the null of `selectivity_report`.
+
+    References
+    ----------
+    .. [1] K. Donhauser et al. "Towards scientific discovery with dictionary
+       learning: extracting biological concepts from microscopy foundation models."
+       ICML 2025. arXiv:2412.16247.
+
+    Examples
+    --------
+    >>> from skdict.metrics import selectivity_scores
+    >>> codes = [[1.0, 0.0], [2.0, 0.5], [0.0, 0.3], [0.0, 0.0]]
+    >>> selectivity_scores(codes, ["a", "a", "b", "b"])
+    array([[ 1., -1.],
+           [ 0.,  0.]])
+    """
+    activity = find_active(codes, threshold)
+    _, labels = _encode_classes(y, activity.n_samples)
+    class_sizes = np.bincount(labels)
+    return _score_features(activity, labels, class_sizes, kind).T
+
+
+@validate_params(
+    {
+        "codes": ["array-like", "sparse matrix"],
+        "y": ["array-like"],
+        "kind": _KIND_CONSTRAINT,
+        "threshold": _THRESHOLD_CONSTRAINT,
+        "n_permutations": [Interval(Integral, 0, None, closed="left")],
+        "groups": ["array-like", None],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def selectivity_report(
+    codes,
+    y,
+    *,
+    kind="average",
+    threshold=0.0,
+    n_permutations=0,
+    groups=None,
+    random_state=None,
+):
+    """The most selective feature of each class, beside a permutation null.
+
+    Parameters
+    ----------
+    codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
+        Codes of the samples. A sparse input is never densified.
+
+    y : array-like of shape (n_samples,)
+        Labels, of at least two classes.
+
+    kind : {"average", "maximum"}, default="average"
+        The score, as in `selectivity_scores`.
+
+    threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > threshold``.
+
+    n_permutations : int, default=0
+        Number of permutations of `y`. With 0 the report has no null.
+
+    groups : array-like of shape (n_samples,), default=None
+        Labels are permuted among the samples of the same group only, for example
+        inside each experiment batch, so that what the groups alone explain is part
+        of the null.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the permutations.
+
+    Returns
+    -------
+    report : DataFrame or :class:`~sklearn.utils.Bunch`
+        One row per class, in the order of ``np.unique(y)``. A DataFrame where
+        pandas is installed, otherwise a Bunch of arrays with the same keys, and
+        `attrs` among them. Columns:
+
+        - `class`: the label.
+        - `n_samples`: the size of the class.
+        - `best_feature`: index of the feature with the highest score; the first
+          one where several tie.
+        - `score`: the score of that feature.
+        - `null_q95`: 95 % quantile, over the permutations, of the class's best
+          score. Only with ``n_permutations > 0``.
+        - `p_value`: ``(1 + #{null >= score}) / (1 + n_permutations)``. Only with
+          ``n_permutations > 0``.
+
+        ``report.attrs`` is a dict with the figures over all classes: `kind`,
+        `n_permutations`, `mean_score` (the mean of the column `score`) and, with
+        ``n_permutations > 0``, `null_mean_scores` (a list: the same mean for each
+        permutation), `null_mean_q95` and `mean_p_value`.
+
+    Raises
+    ------
+    ValueError
+        As `selectivity_scores`; also if `groups` has another length or missing
+        values.
+
+    Warns
+    -----
+    UserWarning
+        If no group holds samples of two classes, so that no permutation changes
+        anything and every p-value is 1.
+
+    See Also
+    --------
+    selectivity_scores : The scores of all features for all classes.
+
+    Notes
+    -----
+    The best feature is searched anew in every permutation, so the null includes
+    the choice of the best among all features. The p-values are those of each
+    class by itself: they are not adjusted for the number of classes.
+
+    The active entries are found once. A permutation then costs one count of
+    (class, feature) pairs, linear in their number, and a table of n_classes x
+    n_components scores.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict.metrics import selectivity_report
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.repeat(["control", "treated"], 50)
+    >>> codes = rng.random((100, 20)) * (rng.random((100, 20)) < 0.3)
+    >>> codes[:, 7] = y == "treated"
+    >>> report = selectivity_report(codes, y, n_permutations=99, random_state=0)
+    >>> int(report["best_feature"][1]), float(report["score"][1])
+    (7, 1.0)
+    >>> float(report["p_value"][1])
+    0.01
+    >>> round(report.attrs["mean_score"], 3) > report.attrs["null_mean_q95"]
+    True
+    """
+    activity = find_active(codes, threshold)
+    classes, labels = _encode_classes(y, activity.n_samples)
+    class_sizes = np.bincount(labels)
+    scores = _score_features(activity, labels, class_sizes, kind)
+    best_scores = scores.max(axis=1)
+    group_ids = None if groups is None else _encode_groups(groups, labels)
+    rng = check_random_state(random_state)
+    null = np.empty((n_permutations, len(classes)))
+    for i, permuted in enumerate(_permutations(labels, group_ids, n_permutations, rng)):
+        null[i] = _score_features(activity, permuted, class_sizes, kind).max(axis=1)
+
+    # One sum for the observed scores and the null, so that equal ones stay equal.
+    mean_score, *null_means = np.vstack((best_scores, null)).mean(axis=1).tolist()
+    columns = {
+        "class": classes,
+        "n_samples": class_sizes,
+        "best_feature": scores.argmax(axis=1),
+        "score": best_scores,
+    }
+    # Plain numbers and lists: pandas compares `attrs` when tables are joined, which
+    # fails on arrays.
+    attrs = {
+        "kind": kind,
+        "n_permutations": int(n_permutations),
+        "mean_score": mean_score,
+    }
+    if n_permutations > 0:
+        columns["null_q95"] = np.quantile(null, 0.95, axis=0)
+        columns["p_value"] = _p_value(null, best_scores)
+        attrs["null_mean_scores"] = null_means
+        attrs["null_mean_q95"] = float(np.quantile(null_means, 0.95))
+        attrs["mean_p_value"] = float(_p_value(np.array(null_means), mean_score))
+    return _as_table(columns, attrs)
+
+
+@validate_params(
+    {"kind": _KIND_CONSTRAINT, "threshold": _THRESHOLD_CONSTRAINT},
+    prefer_skip_nested_validation=True,
+)
+def make_selectivity_scorer(kind="average", *, threshold=0.0):
+    """Make a scorer from the selectivity of a dictionary's features.
+
+    Parameters
+    ----------
+    kind : {"average", "maximum"}, default="average"
+        The score, as in `selectivity_scores`.
+
+    threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > threshold``.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y)`` returns the mean over classes of the best
+        feature's score on ``estimator.transform(X)``; higher is better. It pickles,
+        compares equal to a scorer with the same parameters, requests no metadata,
+        and serves as `scoring` in model selection for a dictionary or a Pipeline
+        whose last step is one.
+
+    Raises
+    ------
+    ValueError
+        If `kind` or `threshold` is invalid.
+
+    See Also
+    --------
+    selectivity_scores : The scores of all features for all classes.
+
+    Notes
+    -----
+    A dictionary is no classifier, so an integer `cv` means
+    :class:`~sklearn.model_selection.KFold` without shuffling. With sorted labels
+    its folds hold one class each, for which the score is not defined. Pass
+    :class:`~sklearn.model_selection.StratifiedKFold` or a grouped splitter; the
+    mean is over the classes that occur in the fold.
+
+    Small test folds raise the best score by chance, and more so with more
+    features: candidates of different `n_components` are compared fairly only
+    where the folds hold many samples of each class. `selectivity_report` gives
+    the null.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import MiniBatchDictionaryLearning
+    >>> from sklearn.model_selection import StratifiedKFold, cross_val_score
+    >>> from skdict.metrics import make_selectivity_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> dictionary = MiniBatchDictionaryLearning(8, max_iter=5, random_state=0)
+    >>> scorer = make_selectivity_scorer()
+    >>> scores = cross_val_score(dictionary, X, y, cv=StratifiedKFold(), scoring=scorer)
+    >>> scores.shape
+    (5,)
+    """
+    return _SelectivityScorer(kind=kind, threshold=float(threshold))
+
+
+@dataclass(frozen=True)
+class _SelectivityScorer:
+    """Mean over classes of the best feature's selectivity.
+
+    Not made by scikit-learn's `make_scorer`, which knows the response methods
+    `predict`, `predict_proba` and `decision_function` only. A scorer without
+    `get_metadata_routing` is taken as one that requests no metadata.
+    """
+
+    kind: str
+    threshold: float
+
+    def __call__(self, estimator, X, y):
+        if y is None:
+            raise ValueError("The selectivity scorer needs labels, but y is None.")
+        if not hasattr(estimator, "transform"):
+            raise TypeError(
+                "The selectivity scorer needs an estimator with a transform method, "
+                f"but {type(estimator).__name__} has none."
+            )
+        codes = estimator.transform(X)
+        scores = selectivity_scores(codes, y, kind=self.kind, threshold=self.threshold)
+        return float(scores.max(axis=0).mean())
+
+    def _accept_sample_weight(self):
+        # Asked for by scikit-learn's searches where several scorers are combined
+        # and metadata routing is off.
+        return False
+
+
+def _score_features(
+    activity: Activity, labels: np.ndarray, class_sizes: np.ndarray, kind: str
+) -> np.ndarray:
+    """Score all features for all classes, as an array (n_classes, n_components)."""
+    counts = _count_active(activity, labels, len(class_sizes))
+    rate = counts / class_sizes[:, None]
+    if kind == "average":
+        other_counts = counts.sum(axis=0) - counts
+        other_rate = other_counts / (activity.n_samples - class_sizes)[:, None]
+    else:
+        other_rate = _max_of_others(rate)
+    return rate - other_rate
+
+
+def _count_active(activity, labels, n_classes):
+    """Count, for every class and feature, the samples in which it is active."""
+    n_components = activity.n_components
+    # Cell (class, feature) of the flattened table for every active entry.
+    cells = np.repeat(labels * n_components, activity.per_row)
+    cells += activity.columns
+    counts = np.bincount(cells, minlength=n_classes * n_components)
+    return counts.reshape(n_classes, n_components)
+
+
+def _max_of_others(rate):
+    """For every row of a table, the largest value of the other rows by column."""
+    top_class = rate.argmax(axis=0)
+    features = np.arange(rate.shape[1])
+    top = rate[top_class, features]
+    runners_up = rate.copy()
+    runners_up[top_class, features] = -np.inf
+    others = np.broadcast_to(top, rate.shape).copy()
+    others[top_class, features] = runners_up.max(axis=0)
+    return others
+
+
+def _permutations(labels, group_ids, n_permutations, rng):
+    """Yield permutations of the labels, inside the groups where there are any."""
+    if group_ids is None:
+        for _ in range(n_permutations):
+            yield rng.permutation(labels)
+        return
+    # Sorting by (group, random key) shuffles all groups at once.
+    places = np.argsort(group_ids, kind="stable")
+    for _ in range(n_permutations):
+        shuffled = np.lexsort((rng.random_sample(len(labels)), group_ids))
+        permuted = np.empty_like(labels)
+        permuted[places] = labels[shuffled]
+        yield permuted
+
+
+def _p_value(null, observed):
+    # Equal counts give equal scores to the bit, so >= needs no tolerance.
+    return (1 + (null >= observed).sum(axis=0)) / (1 + len(null))
+
+
+def _encode_classes(y, n_samples):
+    classes, labels = _encode(y, "y", n_samples)
+    if len(classes) < 2:
+        raise ValueError(
+            "Selectivity compares a class with the others, so y needs at least two "
+            f"classes; it holds only {classes[0]}."
+        )
+    return classes, labels
+
+
+def _encode_groups(groups, labels):
+    values, group_ids = _encode(groups, "groups", len(labels))
+    n_pairs = len(np.unique(group_ids * (labels.max() + 1) + labels))
+    if n_pairs == len(values):
+        warn(
+            "No group holds samples of two classes: permuting y inside the groups "
+            "changes nothing, and every p-value is 1.",
+            stacklevel=4,  # past `selectivity_report` and its parameters' check
+        )
+    return group_ids
+
+
+def _encode(values, name, n_samples):
+    """Sort the distinct values and number each sample by its value."""
+    values = column_or_1d(values, input_name=name)
+    if len(values) != n_samples:
+        raise ValueError(
+            f"codes has {n_samples} rows, but {name} has length {len(values)}."
+        )
+    missing = np.flatnonzero(_is_missing(values))
+    if missing.size:
+        raise ValueError(
+            f"{name} holds {missing.size} missing or infinite values of {n_samples}, "
+            f"the first of them at row {missing[0]}."
+        )
+    if values.dtype.kind == "f" and (values != np.floor(values)).any():
+        raise ValueError(
+            f"{name} holds fractional numbers, but class labels are needed: cut a "
+            "continuous quantity into classes first."
+        )
+    try:
+        distinct, ids = np.unique(values, return_inverse=True)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} mixes labels of types that cannot be sorted: {error}."
+        ) from error
+    return distinct, ids
+
+
+def _is_missing(values):
+    if values.dtype.kind == "f":
+        return ~np.isfinite(values)
+    if values.dtype.kind in "mM":
+        return np.isnat(values)
+    if values.dtype.kind == "O":
+        return np.fromiter(map(_is_missing_object, values), dtype=bool)
+    return np.zeros(len(values), dtype=bool)
+
+
+def _is_missing_object(value):
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas.NA has no truth value
+        return True
+
+
+def _as_table(columns, attrs):
+    try:
+        import pandas as pd
+    except ImportError:
+        return Bunch(**columns, attrs=attrs)
+    table = pd.DataFrame(columns)
+    table.attrs = attrs
+    return table
