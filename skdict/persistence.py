@@ -1,0 +1,228 @@
+"""Estimators in files that hold no code."""
+
+import os
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from sklearn.base import BaseEstimator
+
+import skdict.decomposition as decomposition
+import skdict.feature_extraction as feature_extraction
+import skdict.preprocessing as preprocessing
+
+# skops is imported inside of the functions: it imports every scikit-learn module.
+
+__all__ = ["load", "save"]
+
+
+def _trusted_types():
+    """Names of this library's public estimators, all that is trusted beyond skops."""
+    return sorted(
+        _type_name(item)
+        for package in (decomposition, feature_extraction, preprocessing)
+        for name, item in vars(package).items()
+        if not name.startswith("_")
+        and isinstance(item, type)
+        and issubclass(item, BaseEstimator)
+    )
+
+
+def _type_name(cls):
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def save(estimator: BaseEstimator, path: str | os.PathLike) -> None:
+    """Save an estimator, fitted or not, to a file without pickle.
+
+    The file is a skops archive: arrays and attributes, no code. It is written
+    beside its destination and renamed once it is complete on the disk, so a crash
+    leaves either the old file or the new one.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        One of this library's estimators, one of scikit-learn's, or a Pipeline of
+        both.
+
+    path : str or path-like
+        The file; an existing one is replaced. The customary suffix is ".skops".
+
+    Raises
+    ------
+    TypeError
+        If `estimator` is no estimator, or if it holds anything else than this
+        library's public estimators and what skops trusts by default: most of
+        scikit-learn's estimators, numpy arrays and random generators, scipy's
+        sparse matrices and Python's plain types. The types are named. Nothing is
+        written.
+    OSError
+        If the file cannot be written.
+
+    See Also
+    --------
+    load : Load the file.
+
+    Notes
+    -----
+    Not trusted by skops, and so refused, are among others functions (in a
+    `FunctionTransformer` or as callbacks), torch objects (the model of a
+    :class:`~skdict.TokenExtractor`, or a `torch.device`: give its name instead),
+    scikit-learn's trees and forests, and a fitted `GridSearchCV`: save its
+    `best_estimator_`. An estimator on which `set_fit_request` or the like was
+    called cannot be written by skops either.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from sklearn.decomposition import TruncatedSVD
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import Normalizer
+    >>> from skdict import load, save
+    >>> X = np.random.default_rng(0).normal(size=(20, 4))
+    >>> pipeline = make_pipeline(Normalizer(), TruncatedSVD(random_state=0)).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "pipeline.skops"
+    ...     save(pipeline, path)
+    ...     restored = load(path)
+    >>> np.array_equal(restored.transform(X), pipeline.transform(X))
+    True
+    """
+    import skops.io
+
+    if not isinstance(estimator, BaseEstimator):
+        raise TypeError(
+            "save needs a scikit-learn estimator, an instance, got "
+            f"{estimator if isinstance(estimator, type) else type(estimator)}."
+        )
+    name = type(estimator).__name__
+    try:
+        data = skops.io.dumps(estimator)
+    except Exception as error:
+        places = ", ".join(_unsupported(estimator, name)) or f"{name}: {error}"
+        raise TypeError(
+            f"{name} cannot be saved, because skops cannot write {places}."
+        ) from error
+    untrusted = set(skops.io.get_untrusted_types(data=data)) - set(_trusted_types())
+    if untrusted:
+        raise TypeError(
+            f"{name} cannot be saved, because load would refuse these types: "
+            f"{', '.join(sorted(untrusted))}."
+        )
+    _replace_file(path, data)
+
+
+def _unsupported(value, place):
+    """Places of the values that skops cannot write, as "place (type)"."""
+    import skops.io
+
+    if isinstance(value, BaseEstimator):
+        parts = ((f"{place}.{name}", part) for name, part in vars(value).items())
+    elif isinstance(value, dict):
+        parts = ((f"{place}[{key!r}]", part) for key, part in value.items())
+    elif isinstance(value, list | tuple):
+        parts = ((f"{place}[{i}]", part) for i, part in enumerate(value))
+    else:
+        parts = ()
+    try:
+        skops.io.dumps(value)
+    except Exception:
+        found = [line for name, part in parts for line in _unsupported(part, name)]
+        return found or [f"{place} ({_type_name(type(value))})"]
+    return []
+
+
+def _replace_file(path, data):
+    """Make `path` hold `data`: all of it or, after a crash, what it held before."""
+    # A link stays a link, as it would with open(path, "wb").
+    path = Path(os.path.realpath(path))
+    # Not tempfile, whose files are readable by their owner only.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+    if os.name == "posix":  # the rename, too, must reach the disk
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def load(path: str | os.PathLike) -> BaseEstimator:
+    """Load an estimator from a file that :func:`save` wrote.
+
+    No code from the file is run: it is checked before any of its objects is made,
+    and it is refused where it names a type beyond this library's public estimators
+    and those that skops trusts by default.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    estimator : estimator object
+        The estimator, as it was saved.
+
+    Raises
+    ------
+    TypeError
+        If the file needs a type that is not trusted; the types are named.
+    ValueError
+        If the file is damaged, is no skops file, or holds no estimator.
+    OSError
+        If the file cannot be read.
+
+    See Also
+    --------
+    save : Write the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skdict import load, save
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "scaler.skops"
+    ...     save(StandardScaler(with_mean=False), path)
+    ...     load(path)
+    StandardScaler(with_mean=False)
+    """
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    trusted = _trusted_types()
+    with open(path, "rb") as file:
+        try:
+            estimator = skops.io.load(file, trusted=trusted)
+        except UntrustedTypesFoundException:
+            untrusted = set(skops.io.get_untrusted_types(file=file)) - set(trusted)
+            raise TypeError(
+                f"{os.fspath(path)!r} is refused, because it needs types that are not "
+                f"trusted: {', '.join(sorted(untrusted))}."
+            ) from None
+        except MemoryError:
+            raise
+        # A damaged archive can fail anywhere: in its directory, its checksums, its
+        # JSON, or in a state that no longer fits its type.
+        except Exception as error:
+            raise ValueError(
+                f"{os.fspath(path)!r} is damaged or is no skops file: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    if not isinstance(estimator, BaseEstimator):
+        raise ValueError(
+            f"{os.fspath(path)!r} holds no estimator but a {type(estimator).__name__}."
+        )
+    return estimator
