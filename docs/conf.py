@@ -89,6 +89,18 @@ def unlink_foreign_references(app, what, name, obj, options, lines):
         lines[:] = role.sub(r"\1", "\n".join(lines)).split("\n")
 
 
+def escape_fitted_attributes(app, what, name, obj, options, lines):
+    """A fitted attribute in a shape, (n_components_, 3), is not a link in rst."""
+    word = re.compile(r"(`+[^`]*`+)|\b([A-Za-z]\w*)_(?=[\s,.;:)\]]|$)")
+    in_code = False
+    for i, line in enumerate(lines):
+        in_code = line.lstrip().startswith(">>>") or (in_code and bool(line.strip()))
+        if not in_code and not line.lstrip().startswith((".. ", ":")):
+            lines[i] = word.sub(lambda m: m[1] or rf"{m[2]}\_", line)
+
+
 def setup(app):
     app.connect("config-inited", write_api_reference)
     app.connect("autodoc-process-docstring", unlink_foreign_references, priority=100)
+    # After numpydoc, which turns the sections into rst.
+    app.connect("autodoc-process-docstring", escape_fitted_attributes, priority=900)
