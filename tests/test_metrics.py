@@ -245,6 +245,12 @@ class TestCoherence:
         assert mutual_coherence(np.zeros((3, 2))) == 0.0
         assert_allclose(mutual_coherence([[1.0, 2.0], [-2.0, -4.0]]), 1.0)
 
+    def test_duplicates_are_bounded_by_one(self, rng):
+        atoms = rng.normal(size=(50, 7))
+        coherence = mutual_coherence(np.vstack((atoms, atoms)))
+        assert_allclose(coherence, 1.0)
+        assert coherence <= 1.0
+
     def test_every_pair_is_seen_across_blocks(self, rng, tiny_blocks):
         # 11 atoms in blocks of 4; each pair in turn is the most coherent one.
         for i in range(11):

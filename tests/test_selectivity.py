@@ -260,6 +260,7 @@ class TestErrors:
             [0.0, np.inf, 1.0, -np.inf],
             ["a", None, "b", None],
             np.array(["a", np.nan, "b", np.nan], dtype=object),
+            np.array(["a", pd.NA, "b", pd.NA], dtype=object),
             pd.Series([0, None, 1, None], dtype="Int64"),
             np.array(["2020", "NaT", "2021", "NaT"], dtype="datetime64[D]"),
         ],
