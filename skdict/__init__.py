@@ -1,7 +1,34 @@
 """Sparse dictionary learning for the embeddings of foundation models."""
 
 from skdict.feature_extraction import TokenExtractor
+from skdict.metrics import (
+    dead_feature_fraction,
+    explained_variance,
+    feature_density,
+    make_linear_probe,
+    make_selectivity_scorer,
+    match_dictionaries,
+    mutual_coherence,
+    reconstruction_cosine,
+    selectivity_report,
+    selectivity_scores,
+)
+from skdict.persistence import load, save
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["TokenExtractor"]
+__all__ = [
+    "TokenExtractor",
+    "dead_feature_fraction",
+    "explained_variance",
+    "feature_density",
+    "load",
+    "make_linear_probe",
+    "make_selectivity_scorer",
+    "match_dictionaries",
+    "mutual_coherence",
+    "reconstruction_cosine",
+    "save",
+    "selectivity_report",
+    "selectivity_scores",
+]
