@@ -14,10 +14,12 @@ from skdict.metrics import (
     selectivity_scores,
 )
 from skdict.persistence import load, save
+from skdict.preprocessing import ControlPCAWhitener
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "ControlPCAWhitener",
     "TokenExtractor",
     "dead_feature_fraction",
     "explained_variance",

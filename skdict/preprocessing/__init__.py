@@ -1,0 +1,5 @@
+"""Transformers that prepare embeddings for dictionary learning."""
+
+from skdict.preprocessing._whitening import ControlPCAWhitener
+
+__all__ = ["ControlPCAWhitener"]

@@ -1,0 +1,318 @@
+"""Mergeable mean and covariance, and the whitening that follows from them.
+
+Everything is accumulated in float64, whatever the dtype of the rows: the smallest
+eigenvalues of a covariance, the ones that whitening divides by, are the first to
+drown in float32 rounding. Rows are centred before their one matrix product, and
+batches are joined by the pairwise update of Chan, Golub and LeVeque,
+so that a large common offset of the rows costs no digits.
+
+References
+----------
+Chan, T. F., Golub, G. H. and LeVeque, R. J. (1983). Algorithms for computing the
+sample variance: analysis and recommendations. The American Statistician, 37(3).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Moments",
+    "batch_moments",
+    "covariance",
+    "ledoit_wolf_intensity",
+    "merge_moments",
+    "principal_axes",
+    "rounding_variance",
+    "shrink_off_diagonal",
+    "supported_axes",
+    "whitening_matrix",
+]
+
+
+# Entries converted to float64 at a time, 32 MiB: enough to keep BLAS busy.
+_CHUNK_ENTRIES = 2**22
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Central moments of a set of rows; y is a row minus the mean of the set.
+
+    Attributes
+    ----------
+    n_samples : int
+        Number of rows.
+    mean : Tensor of shape (n_features,)
+        Their mean.
+    scatter : Tensor of shape (n_features, n_features)
+        M_jk = sum of y_j y_k.
+    third : Tensor of shape (n_features, n_features) or None
+        C_jk = sum of y_j^2 y_k, which is what moves `fourth` to another mean.
+    fourth : Tensor of shape (n_features, n_features) or None
+        Q_jk = sum of y_j^2 y_k^2, for the Ledoit-Wolf intensity.
+    """
+
+    n_samples: int
+    mean: Tensor
+    scatter: Tensor
+    third: Tensor | None = None
+    fourth: Tensor | None = None
+
+
+def batch_moments(X: Tensor, *, fourth_order: bool = False) -> Moments:
+    """Moments of one batch of rows.
+
+    Parameters
+    ----------
+    X : Tensor of shape (n_samples, n_features)
+        The rows, in any floating dtype; never copied to float64 as a whole, but
+        for `fourth_order`. MPS, which lacks float64, is left for the CPU.
+    fourth_order : bool, default=False
+        Whether to compute `third` and `fourth` too, at the price of two more
+        matrix products.
+
+    Returns
+    -------
+    Moments
+        In float64; all zeros for an empty batch.
+    """
+    X = X.detach()
+    if X.device.type == "mps":
+        X = X.cpu()
+    if fourth_order:
+        return _centred_moments(X)
+    n_samples, n_features = X.shape
+    wide = {"dtype": torch.float64, "device": X.device}
+    scatter = torch.zeros((n_features, n_features), **wide)
+    if n_samples == 0:
+        return Moments(0, torch.zeros(n_features, **wide), scatter)
+    step = max(_CHUNK_ENTRIES // n_features, 1)
+    # A first guess of the mean is enough to centre by: what it misses is no larger
+    # than the spread of the rows, and is taken out of the products at the end.
+    guess = X[:step].to(torch.float64).mean(dim=0)
+    missed = torch.zeros_like(guess)
+    buffer = torch.empty((min(step, n_samples), n_features), **wide)
+    for rows in X.split(step):
+        Y = torch.sub(rows, guess, out=buffer[: len(rows)])
+        missed += Y.sum(dim=0)
+        scatter += _gram(Y)
+    missed /= n_samples
+    scatter -= n_samples * torch.outer(missed, missed)
+    return Moments(n_samples, guess + missed, scatter)
+
+
+def _centred_moments(X: Tensor) -> Moments:
+    """Moments with `third` and `fourth`, of rows few enough to copy."""
+    n_samples, n_features = X.shape
+    if n_samples == 0:
+        zeros = X.new_zeros((n_features, n_features), dtype=torch.float64)
+        return Moments(0, zeros[:, 0].clone(), zeros, zeros, zeros)
+    Y = X.to(torch.float64)
+    mean = Y.mean(dim=0)
+    Y = Y - mean
+    # Rounding of the mean leaves a constant feature with a residue: take it out.
+    residue = Y.mean(dim=0)
+    Y -= residue
+    Y2 = Y.square()
+    return Moments(n_samples, mean + residue, _gram(Y), Y2.T @ Y, _gram(Y2))
+
+
+def merge_moments(a: Moments, b: Moments) -> Moments:
+    """Moments of the union of two disjoint sets of rows.
+
+    Parameters
+    ----------
+    a, b : Moments
+        Of the same order and number of features.
+
+    Returns
+    -------
+    Moments
+        Equal, up to rounding, to those computed from all rows at once; the
+        operation is commutative and associative up to rounding.
+    """
+    if a.n_samples == 0:
+        return b
+    if b.n_samples == 0:
+        return a
+    n_samples = a.n_samples + b.n_samples
+    gap = b.mean - a.mean
+    to_b = b.n_samples / n_samples
+    mean = a.mean + gap * to_b
+    if a.fourth is None or b.fourth is None:
+        weight = a.n_samples * to_b
+        scatter = a.scatter + b.scatter + weight * torch.outer(gap, gap)
+        return Moments(n_samples, mean, scatter)
+    a = _about(a, gap * to_b)
+    b = _about(b, gap * (to_b - 1.0))
+    return Moments(
+        n_samples,
+        mean,
+        a.scatter + b.scatter,
+        a.third + b.third,
+        a.fourth + b.fourth,
+    )
+
+
+def _about(m: Moments, shift: Tensor) -> Moments:
+    """Move moments about the mean to moments about mean + shift."""
+    d, d2, n = shift, shift.square(), m.n_samples
+    power = m.scatter.diagonal()  # S_j = sum of y_j^2
+    # Expand (y_j - d_j)^2 (y_k - d_k)^2 and (y_j - d_j)^2 (y_k - d_k), and drop the
+    # terms in which a single y is left, since y sums to zero.
+    crossed = m.third * d
+    return Moments(
+        n,
+        m.mean + shift,
+        m.scatter + n * torch.outer(d, d),
+        m.third
+        - torch.outer(power, d)
+        - 2.0 * d[:, None] * m.scatter
+        - n * torch.outer(d2, d),
+        m.fourth
+        - 2.0 * (crossed + crossed.T)
+        + torch.outer(power, d2)
+        + torch.outer(d2, power)
+        + 4.0 * torch.outer(d, d) * m.scatter
+        + n * torch.outer(d2, d2),
+    )
+
+
+def _gram(Y: Tensor) -> Tensor:
+    """Y.T @ Y at the price of a symmetric rank update where one is at hand."""
+    if Y.device.type == "cpu":
+        # NumPy sees that both factors are one array and calls BLAS syrk, which
+        # torch does not expose: 56 ms against 102 ms for 4096 x 1024 on two cores.
+        rows = Y.numpy()
+        return torch.from_numpy(rows.T @ rows)
+    return Y.T @ Y
+
+
+def covariance(moments: Moments) -> Tensor:
+    """Unbiased covariance, M / (n - 1)."""
+    return moments.scatter / (moments.n_samples - 1)
+
+
+def rounding_variance(moments: Moments, eps: float) -> Tensor:
+    """Largest variance that rounding alone gives each feature.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of the rows.
+    eps : float
+        Machine epsilon of the dtype in which the rows were handed over.
+
+    Returns
+    -------
+    Tensor of shape (n_features,)
+        (eps / 2)^2 E[x_j^2] (1 + sqrt(d / n))^2. The first factors bound the
+        variance of rounding x_j, three times over; the last is how far the largest
+        eigenvalue of noise in d dimensions, seen in n rows, exceeds its variance.
+    """
+    n, d = moments.n_samples, moments.mean.shape[0]
+    power = moments.mean.square() + moments.scatter.diagonal() / n
+    return (0.5 * eps * (1.0 + math.sqrt(d / n))) ** 2 * power
+
+
+def ledoit_wolf_intensity(moments: Moments, varying: Tensor) -> float:
+    """Ledoit-Wolf shrinkage intensity of the standardised features.
+
+    With z the features divided by their standard deviations and R their correlation
+    matrix, the intensity is min(1, beta / delta), where
+
+        beta  = (sum_i ||z_i||^4 / n - ||R||_F^2) / n,    delta = ||R||_F^2 - d.
+
+    Parameters
+    ----------
+    moments : Moments
+        With `fourth`: sum_i ||z_i||^4 = sum_jk Q_jk / (v_j v_k).
+    varying : Tensor of bool of shape (n_features,)
+        The features to use; the others have no scale to be standardised by.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    References
+    ----------
+    Ledoit, O. and Wolf, M. (2004). A well-conditioned estimator for large-dimensional
+    covariance matrices. Journal of Multivariate Analysis, 88(2), 365-411.
+    """
+    n, d = moments.n_samples, int(varying.sum())
+    if d < 2:
+        return 0.0
+    v = moments.scatter.diagonal()[varying] / n
+    scale = v.sqrt()
+    R = moments.scatter[varying][:, varying] / n / scale / scale[:, None]
+    fourth = (moments.fourth[varying][:, varying] / v / v[:, None]).sum().item()
+    norm = R.square().sum().item()
+    delta = norm - d
+    beta = max((fourth / n - norm) / n, 0.0)
+    return 1.0 if beta >= delta else beta / delta
+
+
+def shrink_off_diagonal(cov: Tensor, intensity: float) -> Tensor:
+    """Shrink the correlations towards zero and keep the variances.
+
+    This is (1 - s) R + s I on the standardised features, scaled back.
+    """
+    shrunk = (1.0 - intensity) * cov
+    shrunk.diagonal().copy_(cov.diagonal())
+    return shrunk
+
+
+def principal_axes(cov: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues in falling order and unit eigenvectors as rows.
+
+    The entry of largest magnitude of each eigenvector is positive, which makes the
+    signs deterministic.
+    """
+    variances, vectors = torch.linalg.eigh(cov)
+    variances, axes = variances.flip(0), vectors.T.flip(0)
+    largest = axes.abs().argmax(dim=1, keepdim=True)
+    return variances, axes * axes.gather(1, largest).sign()
+
+
+def supported_axes(variances: Tensor, axes: Tensor, rounding: Tensor) -> Tensor:
+    """Which principal axes carry more variance than rounding explains.
+
+    Parameters
+    ----------
+    variances, axes : Tensor
+        As from `principal_axes`.
+    rounding : Tensor of shape (n_features,)
+        As from `rounding_variance`. Each axis is held against the rounding of the
+        features that it is made of, so that one feature with a huge offset does not
+        hide the others.
+
+    Returns
+    -------
+    Tensor of bool of shape (n_axes,)
+    """
+    eps = torch.finfo(variances.dtype).eps
+    solver = max(len(variances), 64) * eps * variances[0]
+    return (variances > solver) & (variances > axes.square() @ rounding)
+
+
+def whitening_matrix(variances: Tensor, axes: Tensor, method: str) -> Tensor:
+    """Matrix W such that (X - mean) @ W is white.
+
+    Parameters
+    ----------
+    variances : Tensor of shape (n_axes,)
+        Positive.
+    axes : Tensor of shape (n_axes, n_features)
+        Orthonormal rows.
+    method : {"pca", "zca"}
+        V^T L^(-1/2), or V^T L^(-1/2) V, the symmetric one.
+
+    Returns
+    -------
+    Tensor of shape (n_features, n_axes) or (n_features, n_features)
+    """
+    W = axes.T / variances.sqrt()
+    return W @ axes if method == "zca" else W

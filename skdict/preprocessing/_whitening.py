@@ -1,0 +1,700 @@
+"""Whitening with the mean and covariance of the control samples."""
+
+import contextlib
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils._array_api import (
+    _max_precision_float_dtype,
+    check_same_namespace,
+    get_namespace,
+    get_namespace_and_device,
+    move_to,
+)
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils.validation import _num_samples, validate_data
+
+from skdict.ops.moments import (
+    Moments,
+    batch_moments,
+    covariance,
+    ledoit_wolf_intensity,
+    merge_moments,
+    principal_axes,
+    rounding_variance,
+    shrink_off_diagonal,
+    supported_axes,
+    whitening_matrix,
+)
+
+__all__ = ["ControlPCAWhitener"]
+
+# Entries of the blocks of rows that are gathered, and that are transformed.
+_READ_ENTRIES = 2**24
+_BLOCK_ENTRIES = 2**22
+
+# Beyond this ratio of the largest to the smallest standard deviation, a product in
+# float32 moves the covariance of the output by more than about 1e-5.
+_FLOAT32_CONDITION = 100.0
+
+_FOLD_REMEDY = (
+    "In cross-validation every training fold needs controls: split with "
+    "StratifiedGroupKFold(...).split(X, control, groups), or with "
+    "StratifiedKFold(...).split(X, control) where there are no groups"
+)
+
+
+class _TooFewControlsError(ValueError):
+    """The controls do not determine the whitening asked for (perhaps not yet)."""
+
+
+class ControlPCAWhitener(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Centre on the control mean and whiten with the control covariance.
+
+    On the control samples the output has zero mean and unit covariance, so that what
+    other samples show is their distance from the controls, in units of how much
+    controls vary in each direction.
+
+    Parameters
+    ----------
+    n_components : int, float or None, default=None
+        Number of principal axes of the controls to keep. None keeps all above the
+        numerical rank of their covariance. An int keeps that many. A float in (0, 1)
+        keeps the fewest that together hold more than that share of the control
+        variance. Axes below the numerical rank are never kept.
+
+    method : {"pca", "zca"}, default="pca"
+        "pca" returns the coordinates along the principal axes, `n_components_` of
+        them. "zca" rotates them back, which gives the white features closest to the
+        centred input, `n_features_in_` of them.
+
+    shrinkage : {"auto"}, float or None, default=None
+        None whitens the control covariance as it is. A float s in [0, 1] replaces the
+        covariance C by (1 - s) C + s tr(C) / n_features I. "auto" shrinks the
+        correlations with the intensity of Ledoit and Wolf and keeps the variances, as
+        :class:`~sklearn.discriminant_analysis.LinearDiscriminantAnalysis` does;
+        features that are constant on the controls have no scale and are left out.
+
+    control_label : str, number, bool or None, default=None
+        Where no `control` mask is passed to `fit`, the controls are the rows whose `y`
+        equals this label.
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (n_features_in_,)
+        Mean of the controls.
+
+    components_ : ndarray of shape (n_components_, n_features_in_)
+        Principal axes, unit rows, by falling variance.
+
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance of the controls along each axis (after shrinkage, if any).
+
+    n_components_ : int
+        Number of axes kept.
+
+    rank_ : int
+        Numerical rank of the covariance (after shrinkage, if any): the largest
+        possible `n_components_`.
+
+    n_control_samples_ : int
+        Number of controls seen.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` had names that are all strings.
+
+    Warns
+    -----
+    UserWarning
+        If neither `control` nor `control_label` is given: all rows then count as
+        controls. If there are fewer than 2 controls per feature, no shrinkage, and
+        the number of axes kept is not far below the number of controls.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : With ``whiten=True``, the same on all samples, without
+        streaming, shrinkage or a guard against too few samples.
+    sklearn.covariance.LedoitWolf : The shrunk covariance by itself.
+
+    Notes
+    -----
+    With the mean m, the covariance C = V^T L V (`components_` V, `explained_variance_`
+    L; n - 1 in the denominator), a row x becomes
+
+        z = L^(-1/2) V (x - m)              (method="pca")
+        z = V^T L^(-1/2) V (x - m)          (method="zca")
+
+    as Kessy, Lewin and Strimmer [1]_ describe; whitening on controls as preprocessing
+    for dictionary learning on microscopy embeddings is from [2]_.
+
+    **Too few controls.** n controls span at most n - 1 axes, and the sample
+    covariance understates the variance along the last of them, the more so the closer
+    n is to the number of features. Other rows then come out with large values along
+    these axes. ``shrinkage="auto"`` avoids that; so does a smaller `n_components`.
+
+    **Numerical rank.** An axis counts if its variance is above what rounding of the
+    input explains (in the dtype in which it is passed, float16 included) and above the
+    rounding of the eigenvalue solver, relative to the largest variance. Features on
+    scales more than about seven orders of magnitude apart should be brought to one
+    scale first.
+
+    **Streaming.** `partial_fit` accumulates moments in float64; any split into batches
+    gives the result of one `fit` to rounding. A batch may be without controls. Each
+    call ends with an eigenvalue problem of n_features^3 operations, so pass batches of
+    many rows. With ``shrinkage="auto"`` two more matrix products a batch gather the
+    fourth moments.
+
+    **Cross-validation.** `control` is requested by default through metadata routing:
+    with ``set_config(enable_metadata_routing=True)``, ``params={"control": mask}``
+    reaches this step, cut to each fold. :func:`sklearn.model_selection.\
+permutation_test_score` permutes `y`, and with it the controls that `control_label`
+    picks; pass `control` there.
+
+    Fitted attributes are float64, the output follows the dtype of the input. Where
+    the axes differ much in variance, float32 rows are whitened by a float64 product.
+    Array API input is supported under ``set_config(array_api_dispatch=True)``: the
+    fitted attributes and outputs then live in the namespace and on the device of `X`.
+
+    References
+    ----------
+    .. [1] Kessy, A., Lewin, A. and Strimmer, K. (2018). Optimal whitening and
+       decorrelation. The American Statistician, 72(4), 309-314.
+
+    .. [2] Donhauser, K. et al. (2025). Towards scientific discovery with dictionary
+       learning: extracting biological concepts from microscopy foundation models.
+       arXiv:2412.16247.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict import ControlPCAWhitener
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 3)) * [1.0, 5.0, 0.2] + 10.0
+    >>> control = np.arange(200) < 150
+    >>> whitener = ControlPCAWhitener().fit(X, control=control)
+    >>> Z = whitener.transform(X)
+    >>> np.allclose(np.cov(Z[control].T), np.eye(3))
+    True
+    >>> whitener.rank_
+    3
+    """
+
+    __metadata_request__fit = {"control": True}  # noqa: RUF012
+    __metadata_request__partial_fit = {"control": True}  # noqa: RUF012
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            None,
+        ],
+        "method": [StrOptions({"pca", "zca"})],
+        "shrinkage": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, 1, closed="both"),
+            None,
+        ],
+        "control_label": [str, Real, "boolean", None],
+    }
+
+    def __init__(
+        self, n_components=None, *, method="pca", shrinkage=None, control_label=None
+    ):
+        self.n_components = n_components
+        self.method = method
+        self.shrinkage = shrinkage
+        self.control_label = control_label
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, control=None):
+        """Learn mean and whitening from the control rows of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The samples, controls and others.
+
+        y : array-like of shape (n_samples,), default=None
+            Labels; used only with `control_label`, where no mask is passed.
+
+        control : array-like of bool or 0/1 of shape (n_samples,), default=None
+            Which rows are controls. It has precedence over `control_label`.
+
+        Returns
+        -------
+        self : ControlPCAWhitener
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no control row, if the controls do not vary or are too few for
+            the asked components, if `control` is not a mask over the rows, if X is
+            not finite, or if its squares overflow.
+        """
+        moments, eps, home = self._read(X, y, control, reset=True)
+        if moments.n_samples == 0:
+            raise ValueError(
+                f"None of the {_num_samples(X)} rows passed to fit is a control. "
+                f"{_FOLD_REMEDY}."
+            )
+        self._remember(moments, eps, streamed=False)
+        self._whiten(moments, eps, home)
+        self._warn_of_few_controls()
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, *, control=None):
+        """Add the control rows of one batch to those seen before.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The samples of the batch. It need not hold any control; as long as the
+            controls do not suffice, `transform` raises.
+
+        y : array-like of shape (n_samples,), default=None
+            Labels; used only with `control_label`, where no mask is passed.
+
+        control : array-like of bool or 0/1 of shape (n_samples,), default=None
+            Which rows are controls. It has precedence over `control_label`.
+
+        Returns
+        -------
+        self : ControlPCAWhitener
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If `control` is not a mask over the rows, if X is not finite or has another
+            number of features than before, or if its squares overflow.
+        """
+        first = not hasattr(self, "_moments")
+        moments, eps, home = self._read(X, y, control, reset=first)
+        if not first:
+            seen, seen_eps = self._recall()
+            moments, eps = merge_moments(seen, moments), max(seen_eps, eps)
+        self._remember(moments, eps, streamed=True)
+        # Later batches may bring what is missing; until then transform says what.
+        with contextlib.suppress(_TooFewControlsError):
+            self._whiten(moments, eps, home)
+        return self
+
+    def transform(self, X):
+        """Whiten X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The samples, controls or not.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_features_out)
+            The whitened samples, of the dtype of X: `n_components_` columns for
+            ``method="pca"``, `n_features_in_` for "zca".
+
+        Raises
+        ------
+        ValueError
+            If X is not finite, has another number of features than in `fit`, or
+            overflows on the way; or if the controls seen by `partial_fit` so far do
+            not determine the whitening.
+        """
+        self._check_whitening()
+        check_same_namespace(X, self, attribute="components_", method="transform")
+        X = _validated(self, X, reset=False)
+        if self._streamed:
+            self._warn_of_few_controls()
+        dtype = self._working_dtype(X)
+        xp, _ = get_namespace(X)
+        matrix = xp.astype(self._whitening, dtype)
+        mean = xp.astype(self.mean_, dtype)
+        # The mean is taken off first, as folding it into an offset would cancel digits
+        # where it is large. What its rounding to float32 left out follows afterwards.
+        left_out = self.mean_ - xp.astype(mean, self.mean_.dtype)
+        offset = xp.astype(left_out @ self._whitening, dtype)
+        return _map_blocks(
+            lambda rows: (rows - mean) @ matrix - offset,
+            X,
+            n_out=matrix.shape[1],
+            dtype=dtype,
+            what="Whitening",
+        )
+
+    def inverse_transform(self, X):
+        """Map whitened samples back to the space of the input.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features_out)
+            Whitened samples.
+
+        Returns
+        -------
+        X_original : ndarray of shape (n_samples, n_features_in_)
+            The samples whose whitening is X. If `n_components_` equals
+            `n_features_in_`, it inverts `transform`; otherwise it returns the
+            orthogonal projections of the samples on the affine space that the kept
+            axes span through `mean_`.
+
+        Raises
+        ------
+        ValueError
+            If X is not finite or has not as many columns as the output of `transform`.
+        """
+        self._check_whitening()
+        check_same_namespace(
+            X, self, attribute="components_", method="inverse_transform"
+        )
+        xp, _ = get_namespace(X)
+        X = check_array(
+            X,
+            dtype=[xp.float32, xp.float64],
+            ensure_all_finite=False,
+            input_name="X",
+            estimator=self,
+        )
+        _check_finite(X, "X contains NaN or infinity")
+        if X.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X has {X.shape[1]} columns, but inverse_transform expects the "
+                f"{self._n_features_out} that transform returns."
+            )
+        dtype = self._working_dtype(X)
+        back = xp.sqrt(self.explained_variance_)[:, None] * self.components_
+        if self._zca:
+            back = self.components_.T @ back
+        back, mean = xp.astype(back, dtype), xp.astype(self.mean_, dtype)
+        return _map_blocks(
+            lambda rows: rows @ back + mean,
+            X,
+            n_out=self.n_features_in_,
+            dtype=dtype,
+            what="Undoing the whitening",
+        )
+
+    def _read(self, X, y, control, *, reset):
+        """Moments of the control rows of X, their resolution, and where X lives."""
+        eps = _storage_eps(X)
+        X = _validated(self, X, reset=reset)
+        xp, _, device = get_namespace_and_device(X)
+        rows = _control_rows(X.shape[0], y, control, self.control_label)
+        moments = _moments_of(X, rows, fourth_order=self.shrinkage == "auto")
+        return moments, max(eps, float(xp.finfo(X.dtype).eps)), (xp, device)
+
+    def _remember(self, moments, eps, *, streamed):
+        # NumPy and float64 whatever the namespace of X, so that the state pickles,
+        # survives a device without float64 and merges with batches from elsewhere.
+        _check_overflow(moments)
+        arrays = {
+            key: None if value is None else value.cpu().numpy()
+            for key in ("mean", "scatter", "third", "fourth")
+            for value in [getattr(moments, key)]
+        }
+        self._moments = {"n_samples": moments.n_samples, "eps": eps, **arrays}
+        self._streamed = streamed
+        self.n_control_samples_ = moments.n_samples
+        for name in ("mean_", "components_", "explained_variance_", "_whitening"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def _recall(self):
+        state = dict(self._moments)
+        eps = state.pop("eps")
+        if self.shrinkage == "auto" and state["fourth"] is None:
+            raise ValueError(
+                "shrinkage='auto' needs fourth moments, which the batches before were "
+                "seen without: set shrinkage before the first call of partial_fit, or "
+                "start again with fit."
+            )
+        if self.shrinkage != "auto":
+            state["third"] = state["fourth"] = None
+        tensors = {
+            key: torch.from_numpy(np.require(_as_numpy(value), requirements="W"))
+            for key, value in state.items()
+            if key != "n_samples" and value is not None
+        }
+        return Moments(state["n_samples"], **tensors), eps
+
+    def _whiten(self, moments, eps, home):
+        """Set the fitted attributes from the moments."""
+        variances, axes, rank = self._axes(moments, eps)
+        xp, device = home
+
+        def place(tensor):
+            array = np.array(tensor.cpu().numpy(), order="C")
+            if xp.__name__ == get_namespace(array)[0].__name__:
+                return array
+            dtype = _max_precision_float_dtype(xp, device)
+            return xp.asarray(array, dtype=dtype, device=device)
+
+        self.mean_ = place(moments.mean)
+        self.components_ = place(axes)
+        self.explained_variance_ = place(variances)
+        self.n_components_ = len(variances)
+        self.rank_ = rank
+        self._whitening = place(whitening_matrix(variances, axes, self.method))
+        self._zca = self.method == "zca"
+        deviations = variances.sqrt()
+        self._float32_suffices = bool(
+            deviations[0] <= _FLOAT32_CONDITION * deviations[-1]
+            and deviations[0] < 1e30
+            and deviations[-1] > 1e-30
+        )
+
+    def _axes(self, moments, eps):
+        """Variances and axes to keep, and how many could be kept."""
+        n_controls, n_features = moments.n_samples, len(moments.mean)
+        if n_controls < 2:
+            raise _TooFewControlsError(
+                "A covariance needs at least 2 control rows, but the number of "
+                f"controls is n_samples = {n_controls}. {_FOLD_REMEDY}."
+            )
+        plain = cov = covariance(moments)
+        rounding = rounding_variance(moments, eps)
+        intensity = self.shrinkage or 0.0
+        if self.shrinkage == "auto":
+            varying = cov.diagonal() > rounding
+            intensity = ledoit_wolf_intensity(moments, varying)
+            cov = shrink_off_diagonal(cov, intensity)
+        variances, axes = principal_axes(cov)
+        if self.shrinkage != "auto" and intensity > 0:
+            variances = (1 - intensity) * variances.clamp(min=0)
+            variances += intensity * plain.diagonal().mean()
+        keep = supported_axes(variances, axes, rounding)
+        if intensity == 0:
+            keep &= keep.cumsum(0) < n_controls
+        variances, axes, rank = variances[keep], axes[keep], int(keep.sum())
+        if rank == 0:
+            raise _TooFewControlsError(
+                f"The {n_controls} control rows are all equal, to rounding: there is "
+                "no variance to whiten by."
+            )
+        k = self.n_components
+        if k is None:
+            k = rank
+        elif not isinstance(k, Integral):
+            held = ((axes @ plain) * axes).sum(dim=1).cumsum(0) / plain.trace()
+            k = min(int((held <= k).sum()) + 1, rank)
+        elif k > rank:
+            raise _TooFewControlsError(
+                f"Too few controls for the asked components: n_components={k}, but "
+                f"the {n_controls} control rows span {rank} directions above the "
+                f"numerical rank, in {n_features} features. Ask for at most {rank}, "
+                "pass more controls, or set shrinkage."
+            )
+        return variances[:k], axes[:k], rank
+
+    def _warn_of_few_controls(self):
+        n, d = self.n_control_samples_, self.n_features_in_
+        # The leading axes are safe: with 2 controls per axis kept, stay quiet.
+        if self.shrinkage is None and n < 2 * d and n <= 2 * self.n_components_:
+            warnings.warn(
+                f"{n} control rows for {d} features: fewer than 2 per feature. They "
+                "barely span some directions, in which other rows will be blown up. "
+                "Set shrinkage='auto', ask for fewer n_components, or pass more "
+                "controls.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _check_whitening(self):
+        if hasattr(self, "_whitening"):
+            return
+        if not hasattr(self, "_moments"):
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' "
+                "with appropriate arguments before using this estimator."
+            )
+        if self.n_control_samples_ == 0:
+            raise ValueError(
+                "No control row in any batch passed to partial_fit so far: there is "
+                "nothing to whiten by."
+            )
+        self._axes(*self._recall())  # raises, with the reason
+        raise ValueError("The last call of fit failed: there is nothing to whiten by.")
+
+    def _working_dtype(self, X):
+        """The dtype in which to compute, at least that of X."""
+        return X.dtype if self._float32_suffices else self.mean_.dtype
+
+    @property
+    def _n_features_out(self):
+        return self._whitening.shape[1]
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_whitening")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.array_api_support = True
+        return tags
+
+
+def _as_numpy(array) -> np.ndarray:
+    if isinstance(array, torch.Tensor):
+        return array.detach().cpu().numpy()
+    if hasattr(array, "__array_namespace__") and not isinstance(array, np.ndarray):
+        array = move_to(array, xp=np, device="cpu")
+    return np.asarray(array)
+
+
+def _storage_eps(X) -> float:
+    """Resolution of a half-precision array; 0 where validation keeps the dtype."""
+    name = str(getattr(X, "dtype", "")).rpartition(".")[2]
+    return {"float16": 2.0**-10, "bfloat16": 2.0**-7}.get(name, 0.0)
+
+
+def _validated(estimator, X, *, reset):
+    xp, _ = get_namespace(X)
+    X = validate_data(
+        estimator,
+        X,
+        dtype=[xp.float32, xp.float64],
+        ensure_all_finite=False,
+        reset=reset,
+    )
+    _check_finite(X, "Input X contains NaN or infinity")
+    return X
+
+
+def _check_finite(X, problem: str) -> None:
+    """Raise ValueError that counts the rows with NaN or infinity."""
+    xp, _ = get_namespace(X)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # One pass without a temporary; it may overflow, so it only acquits.
+        if bool(xp.isfinite(xp.sum(X))):
+            return
+    bad = ~_as_numpy(xp.all(xp.isfinite(X), axis=1))
+    if bad.any():
+        raise ValueError(
+            f"{problem} in {bad.sum()} of {len(bad)} rows "
+            f"(the first is row {bad.argmax()})."
+        )
+
+
+def _check_overflow(moments: Moments) -> None:
+    """Raise ValueError if squares (or fourth powers) of finite rows overflowed."""
+    power = moments.scatter.diagonal() + moments.mean.square()
+    if moments.fourth is not None:
+        power = power + moments.fourth.diagonal()
+    # The sum is what the trace, and so the largest eigenvalue, may reach.
+    if torch.isfinite(power.sum()):
+        return
+    bad = ~torch.isfinite(power) | (power > 1e300)
+    degree = "squares" if moments.fourth is None else "fourth powers"
+    raise ValueError(
+        f"The control rows are too large: their {degree} overflow float64 in "
+        f"{int(bad.sum())} of {len(bad)} features (the first is feature "
+        f"{int(bad.int().argmax())}). Scale X down."
+    )
+
+
+def _control_rows(n_samples: int, y, control, control_label) -> np.ndarray | None:
+    """Indices of the control rows; None for all rows."""
+    if control is not None:
+        return np.flatnonzero(_control_mask(control, n_samples))
+    if control_label is None:
+        warnings.warn(
+            "Neither a control mask nor control_label is given: all rows are used as "
+            "controls. Pass fit(X, control=mask), or through a pipeline "
+            "params={'control': mask} with metadata routing enabled.",
+            UserWarning,
+            stacklevel=5,
+        )
+        return None
+    if y is None:
+        raise ValueError(
+            f"control_label={control_label!r} picks the controls by their labels, but "
+            "neither y nor a control mask is given."
+        )
+    y = column_or_1d(_as_numpy(y))
+    if len(y) != n_samples:
+        raise ValueError(f"y holds {len(y)} labels for the {n_samples} rows of X.")
+    return np.flatnonzero(y == control_label)
+
+
+def _control_mask(control, n_samples: int) -> np.ndarray:
+    control = _as_numpy(control)
+    if control.shape != (n_samples,):
+        raise ValueError(
+            f"control must be a mask of shape ({n_samples},), one entry for each row "
+            f"of X, but its shape is {control.shape}. Index arrays are not accepted: "
+            "splitters could not cut them to folds."
+        )
+    if control.dtype == bool:
+        return control
+    try:  # nullable booleans come as objects
+        zero_or_one = np.isin(control.astype(np.float64), (0.0, 1.0))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"control must hold only booleans or 0 and 1, but its dtype is "
+            f"{control.dtype} and it does not convert to numbers."
+        ) from None
+    if not zero_or_one.all():
+        first = zero_or_one.argmin()
+        raise ValueError(
+            "control must hold only booleans or 0 and 1, but "
+            f"{(~zero_or_one).sum()} of its {n_samples} entries are neither (the first "
+            f"is {control[first]!s} in row {first}). Index arrays are not accepted."
+        )
+    return control.astype(bool)
+
+
+def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments:
+    """Moments of the given rows, read in blocks: X is never copied as a whole."""
+    if not isinstance(X, torch.Tensor):
+        X = _as_numpy(X)
+    n_rows = X.shape[0] if rows is None else len(rows)
+    step = max(_READ_ENTRIES // X.shape[1], 1)
+    total = batch_moments(_as_tensor(X[:0]), fourth_order=fourth_order)
+    with np.errstate(over="ignore", invalid="ignore"):  # see _check_overflow
+        for start in range(0, n_rows, step):
+            stop = min(start + step, n_rows)
+            block = X[start:stop] if rows is None else X[rows[start:stop]]
+            moments = batch_moments(_as_tensor(block), fourth_order=fourth_order)
+            total = merge_moments(total, moments)
+    return total
+
+
+def _as_tensor(block):
+    if isinstance(block, torch.Tensor):
+        return block
+    # torch neither wraps read-only memory silently nor negative strides at all.
+    if not block.flags.writeable or min(block.strides) < 0:
+        block = block.copy()
+    return torch.from_numpy(block)
+
+
+def _map_blocks(function, X, *, n_out: int, dtype, what: str):
+    """Apply a function of rows in blocks of rows, computing in `dtype`."""
+    xp, _, device = get_namespace_and_device(X)
+    n_rows = X.shape[0]
+    kwargs = {} if device is None else {"device": device}
+    out = xp.empty((n_rows, n_out), dtype=X.dtype, **kwargs)
+    step = max(_BLOCK_ENTRIES // max(X.shape[1], n_out), 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, n_rows, step):
+            block = slice(start, min(start + step, n_rows))
+            rows = xp.astype(X[block, :], dtype, copy=False)
+            out[block, :] = xp.astype(function(rows), X.dtype, copy=False)
+    _check_finite(out, f"{what} overflows {X.dtype}")
+    return out
