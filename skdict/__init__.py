@@ -1,5 +1,6 @@
 """Sparse dictionary learning for the embeddings of foundation models."""
 
+from skdict.decomposition import ICFL, Reconstructor, TopKSAE
 from skdict.feature_extraction import TokenExtractor
 from skdict.metrics import (
     dead_feature_fraction,
@@ -19,8 +20,11 @@ from skdict.preprocessing import ControlPCAWhitener
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "ICFL",
     "ControlPCAWhitener",
+    "Reconstructor",
     "TokenExtractor",
+    "TopKSAE",
     "dead_feature_fraction",
     "explained_variance",
     "feature_density",

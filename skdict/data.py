@@ -1,8 +1,100 @@
-"""Where the numbers live while torch works on them."""
+"""From rows in memory or on disk to whole batches on the device."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
+from torch import Tensor
 
-__all__ = ["resolve_device"]
+__all__ = ["RowBatches", "centre_and_spread", "resolve_device", "to_device"]
+
+
+class RowBatches:
+    """Batches of rows, each moved to the device in one piece.
+
+    Parameters
+    ----------
+    X : ndarray or Tensor of shape (n, d)
+        The rows. Never written to, never copied as a whole: a read-only memmap
+        serves.
+    batch_size : int
+        Rows in a batch. With a generator the batches of a pass differ in size by
+        one row at most, so that no step rests on a small remainder.
+    device : torch.device
+        Where the batches go.
+    scale : float, default=1.0
+        What the rows are divided by.
+    generator : torch.Generator, default=None
+        Shuffles the rows anew for each pass; None keeps their order.
+    """
+
+    def __init__(
+        self,
+        X: np.ndarray | Tensor,
+        batch_size: int,
+        device: torch.device,
+        *,
+        scale: float = 1.0,
+        generator: torch.Generator | None = None,
+    ):
+        self.X = X
+        self.batch_size = batch_size
+        self.device = device
+        self.scale = scale
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return -(-len(self.X) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.generator is None:
+            for start in range(0, len(self.X), self.batch_size):
+                yield self._load(slice(start, start + self.batch_size))
+            return
+        order = torch.randperm(len(self.X), generator=self.generator)
+        for rows in order.tensor_split(len(self)):
+            # In ascending order, a batch is read from a memmap in one sweep.
+            yield self._load(rows.sort().values)
+
+    def _load(self, rows: slice | Tensor) -> Tensor:
+        if isinstance(self.X, Tensor):
+            batch = self.X[rows if isinstance(rows, slice) else rows.to(self.X.device)]
+        else:
+            batch = self.X[rows if isinstance(rows, slice) else rows.numpy()]
+        batch = to_device(batch, self.device)
+        return batch if self.scale == 1.0 else batch / self.scale
+
+
+def centre_and_spread(
+    X: np.ndarray | Tensor, batch_size: int = 8192
+) -> tuple[Tensor, float]:
+    """Mean row, and root mean square distance of the rows from it.
+
+    Accumulated in float64 over rows divided by the largest entry, so that rows of
+    any magnitude neither overflow nor vanish.
+    """
+    cpu = torch.device("cpu")
+    largest = max(float(rows.abs().max()) for rows in RowBatches(X, batch_size, cpu))
+    largest = largest or 1.0
+    batches = RowBatches(X, batch_size, cpu, scale=largest)
+    mean = sum(rows.double().sum(0) for rows in batches) / len(X)
+    squares = sum(float((rows - mean).square().sum()) for rows in batches) / len(X)
+    dtype = next(iter(batches)).dtype
+    return (mean * largest).to(dtype), squares**0.5 * largest
+
+
+def to_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """The array as a tensor on the device, in the widest dtype that it supports.
+
+    Memory that numpy holds read-only is copied, because torch would share it and
+    an in-place operation on it ends the process.
+    """
+    if not isinstance(array, Tensor):
+        array = np.ascontiguousarray(array)
+        array = torch.from_numpy(array if array.flags.writeable else array.copy())
+    # MPS has no float64.
+    dtype = torch.float32 if device.type == "mps" else array.dtype
+    return array.to(device=device, dtype=dtype)
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:

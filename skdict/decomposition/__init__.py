@@ -1,0 +1,7 @@
+"""Dictionaries: rows to sparse codes and back."""
+
+from ._icfl import ICFL
+from ._reconstructor import Reconstructor
+from ._topk_sae import TopKSAE
+
+__all__ = ["ICFL", "TopKSAE", "Reconstructor"]

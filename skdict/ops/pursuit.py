@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from skdict.ops.least_squares import solve_normal_equations

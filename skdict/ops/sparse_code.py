@@ -94,9 +94,7 @@ class _Decode(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_values = active_products(grad, dictionary, indices)
         if ctx.needs_input_grad[1]:
-            grad_dictionary = _sum_rows_per_atom(
-                indices, values, grad, len(dictionary)
-            )
+            grad_dictionary = _sum_rows_per_atom(indices, values, grad, len(dictionary))
         return grad_values, grad_dictionary, None
 
 
@@ -126,9 +124,7 @@ def _sum_rows_per_atom(
 ) -> Tensor:
     """``Z^T x`` by sorting the slots by atom: each atom is one bag of rows."""
     atoms, order = indices.flatten().sort(stable=True)
-    offsets = torch.searchsorted(
-        atoms, torch.arange(n_components, device=atoms.device)
-    )
+    offsets = torch.searchsorted(atoms, torch.arange(n_components, device=atoms.device))
     return F.embedding_bag(
         order // indices.shape[1],
         x,

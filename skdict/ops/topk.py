@@ -1,0 +1,78 @@
+"""The TopK activation of a sparse autoencoder, with exact sparse gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skdict.ops.pursuit import rows_per_chunk
+from skdict.ops.sparse_code import SparseCode
+
+
+def topk_encode(x: Tensor, encoder: Tensor, bias: Tensor, k: int) -> SparseCode:
+    """Keep the ``k`` largest of ``relu(x @ encoder.T + bias)`` in each row.
+
+    A latent that ReLU sets to zero leaves its slot empty: it did not fire, even
+    where fewer than ``k`` latents are positive.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, d)
+        Rows, the pre-bias already subtracted.
+    encoder : Tensor of shape (M, d)
+        One direction per latent.
+    bias : Tensor of shape (M,)
+        One offset per latent.
+    k : int
+        Most active latents per row, at most ``M``.
+
+    Returns
+    -------
+    SparseCode
+        Differentiable in ``x``, ``encoder`` and ``bias``. The gradients are those
+        of automatic differentiation, summed from the active latents only: the
+        (n, M) activations are neither kept nor differentiated.
+    """
+    values, indices = _TopKEncode.apply(x, encoder, bias, k)
+    return SparseCode(indices, values)
+
+
+class _TopKEncode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, encoder, bias, k):
+        parts = [
+            torch.addmm(bias, rows, encoder.T).topk(k, dim=1, sorted=False)
+            for rows in x.split(rows_per_chunk(x, len(encoder)))
+        ]
+        values = torch.cat([part.values for part in parts]).relu_()
+        indices = torch.cat([part.indices for part in parts])
+        ctx.save_for_backward(x, encoder, indices, values)
+        ctx.mark_non_differentiable(indices)
+        return values, indices
+
+    @staticmethod
+    def backward(ctx, grad, _):
+        x, encoder, indices, values = ctx.saved_tensors
+        fired = SparseCode(indices, grad * (values > 0))
+        grad_x = grad_encoder = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_x = fired.decode(encoder)
+        if ctx.needs_input_grad[1]:
+            grad_encoder = fired.correlate(x, len(encoder))
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad.new_zeros(len(encoder)).index_add_(
+                0, indices.flatten(), fired.values.flatten()
+            )
+        return grad_x, grad_encoder, grad_bias, None
+
+
+def decode_strongest(
+    x: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor, k: int
+) -> Tensor:
+    """Decode each row from its ``k`` largest pre-activations, without ReLU.
+
+    For latents that never fire: one that is negative everywhere would have no
+    gradient behind ReLU.
+    """
+    strongest = torch.addmm(bias, x, encoder.T).topk(k, dim=1)
+    return SparseCode(strongest.indices, strongest.values).decode(decoder)

@@ -1,0 +1,186 @@
+"""skorch nets: what one optimisation step does.
+
+Rows arrive divided by one scale so that they spread about 1 around their centre:
+learning rates then mean the same for any data.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from torch import Tensor, nn
+
+from skdict.data import RowBatches
+from skdict.ops.sparse_code import SparseCode
+from skdict.ops.usage import fire_counts
+
+# Steps after which the learning rate of an endless stream starts to fall.
+_STREAM_HALF_LIFE = 500
+
+
+def half_squared_error(y_pred: tuple[Tensor, SparseCode], x: Tensor) -> Tensor:
+    """Half the squared error of a row, mean over the batch."""
+    return (y_pred[0] - x).square().sum(1).mean() / 2
+
+
+class DictionaryNet(NeuralNet):
+    """A skorch net that trains a dictionary module on whole batches.
+
+    Parameters
+    ----------
+    module : nn.Module
+        From :mod:`skdict.modules`, on the device.
+    generator : torch.Generator
+        The only source of randomness.
+    batch_size : int
+        Rows per step.
+    scale : float
+        What the rows are divided by.
+    steps_left : int, default=None
+        Steps until the learning rate is zero, falling linearly. None: a stream
+        without end, whose rate falls with the square root of the steps.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        generator: torch.Generator,
+        scale: float = 1.0,
+        steps_left: int | None = None,
+        criterion=half_squared_error,
+        **kwargs,
+    ):
+        super().__init__(
+            module,
+            criterion=criterion,
+            iterator_train=RowBatches,
+            train_split=None,
+            callbacks="disable",
+            verbose=0,
+            device=None,
+            **kwargs,
+        )
+        self.generator = generator
+        self.scale = scale
+        self.steps_left = steps_left
+
+    def start(self) -> DictionaryNet:
+        """Initialise, and zero what is counted over the steps."""
+        self.initialize()
+        atoms = self.module_.atoms
+        self.learning_rate = self.lr
+        self.n_steps = 0
+        self.fired = torch.zeros(len(atoms), dtype=torch.int64, device=atoms.device)
+        self.squared_error = atoms.new_zeros(())
+        self.rows_seen = 0
+        self.n_resets = 0
+        return self
+
+    # What the seams of skorch are filled with: rows stay one array, a pass is a
+    # sequence of whole batches, and nothing is read back from the device before
+    # the pass is over.
+
+    def initialize_criterion(self):
+        self.criterion_ = self.criterion
+        return self
+
+    def check_data(self, X, y=None):
+        pass
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        return X, None
+
+    def get_iterator(self, dataset, training=False):
+        return RowBatches(
+            dataset,
+            self.batch_size,
+            self.module_.atoms.device,
+            scale=self.scale,
+            generator=self.generator,
+        )
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        if iterator is None:
+            return
+        self.fired.zero_()
+        self.squared_error.zero_()
+        self.rows_seen = self.n_resets = 0
+        for batch in iterator:
+            step = step_fn(batch)
+            self.squared_error += step["squared_error"]
+            self.fired += step["fired"]
+            self.rows_seen += len(batch)
+            self.notify("on_batch_end", batch=batch, training=training)
+
+    def train_step(self, batch, **fit_params):
+        self._set_training(True)
+        self.optimizer_.zero_grad()
+        x_hat, code = self.infer(batch)
+        fired = fire_counts(code, len(self.module_.atoms))
+        loss = self.get_loss((x_hat, code), batch, fired=fired)
+        loss.backward()
+        with torch.no_grad():
+            self.adjust_gradients(batch, code)
+            for group in self.optimizer_.param_groups:
+                group["lr"] = self._next_learning_rate()
+            self.optimizer_.step()
+            self.module_.project_()
+            self.n_steps += 1
+            self.after_step(fired)
+            squared_error = (x_hat - batch).square().sum()
+        return {"squared_error": squared_error, "fired": fired}
+
+    def get_loss(self, y_pred, y_true, fired=None, **kwargs):
+        return self.criterion_(y_pred, y_true)
+
+    def adjust_gradients(self, batch: Tensor, code: SparseCode) -> None:
+        """Change the gradients before the optimiser sees them."""
+
+    def after_step(self, fired: Tensor) -> None:
+        """Look after the dictionary once the parameters have moved."""
+
+    def _next_learning_rate(self) -> float:
+        if self.steps_left is None:
+            return self.lr / (1 + self.n_steps / _STREAM_HALF_LIFE) ** 0.5
+        # Linear to zero from wherever it stands, also when `steps_left` is cut.
+        rate = self.learning_rate
+        self.learning_rate -= rate / self.steps_left
+        self.steps_left -= 1
+        return rate
+
+    # A stream goes on in the next `partial_fit`, with another net.
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What the next net needs to go on as if there had been one."""
+        state = {
+            f"optimizer.{i}.{name}": torch.as_tensor(value)
+            for i, slots in self.optimizer_.state_dict()["state"].items()
+            for name, value in slots.items()
+            if value is not None
+        }
+        state |= {f"net.{name}": getattr(self, name) for name in self._carried}
+        return {
+            "generator": self.generator.get_state().numpy(),
+            "n_steps": np.array(self.n_steps),
+            **{name: tensor.cpu().numpy() for name, tensor in state.items()},
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> DictionaryNet:
+        """Take up the :meth:`state` of another net."""
+        self.generator.set_state(torch.tensor(state["generator"]))
+        self.n_steps = int(state["n_steps"])
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            owner, *path = key.split(".")
+            if owner == "optimizer":
+                slots.setdefault(int(path[0]), {})[path[1]] = torch.tensor(value)
+            elif owner == "net":
+                here = getattr(self, path[0])
+                setattr(self, path[0], torch.tensor(value).to(here))
+        optimizer_state = self.optimizer_.state_dict()
+        self.optimizer_.load_state_dict({**optimizer_state, "state": slots})
+        return self
+
+    _carried: tuple[str, ...] = ()
