@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -88,7 +88,7 @@ def test_controls_come_out_white(seed, d, method, offset):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("offset", [0.0, 1e3])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("condition", [1.0, 1e2, 1e4])
 def test_float32_is_white_to_1e_4(method, offset, condition):
     rng = np.random.default_rng(0)
@@ -375,6 +375,25 @@ def test_large_offsets_stream_exactly():
     assert_same_whitening(whitener, fitted(X, control), X, rtol=1e-7)
 
 
+def test_the_coarsest_batch_sets_the_numerical_rank():
+    X, control = sample(offset=0.0)
+    X[:, 5] = X[:, 0] + X[:, 1]
+    whitener = ControlPCAWhitener()
+    whitener.partial_fit(X[:100].astype(np.float16), control=control[:100])
+    assert whitener.rank_ == 5
+    whitener.partial_fit(X[100:], control=control[100:])
+    assert whitener.rank_ == 5
+
+
+def test_rank_stays_below_the_number_of_controls(monkeypatch):
+    def all_axes(variances, axes, rounding):
+        return torch.ones(len(variances), dtype=torch.bool)
+
+    monkeypatch.setattr(_whitening, "supported_axes", all_axes)
+    X, _ = sample(n=4)
+    assert with_few_controls(X).rank_ == 3
+
+
 def test_blocks_do_not_change_the_result(monkeypatch):
     X, control = sample()
     whole = fitted(X, control, shrinkage="auto")
@@ -472,7 +491,7 @@ def test_labels_must_be_there_and_fit():
 def test_a_pipeline_passes_the_mask(routing):
     X, control = sample()
     y = control.astype(int)
-    pipe = make_pipeline(ControlPCAWhitener(), LogisticRegression())
+    pipe = make_pipeline(ControlPCAWhitener(), RidgeClassifier())
     with sklearn.config_context(enable_metadata_routing=routing):
         if routing:
             pipe.fit(X, y, control=control)
@@ -481,13 +500,19 @@ def test_a_pipeline_passes_the_mask(routing):
     assert_same_whitening(pipe[0], fitted(X, control), X)
 
 
+def test_the_mask_is_requested_by_default():
+    requests = ControlPCAWhitener().get_metadata_routing()
+    for method in ("fit", "partial_fit"):
+        assert getattr(requests, method).requests == {"control": True}
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_grid_search_cuts_the_mask_to_each_fold(n_jobs):
     X, control = sample(n=120)
     groups = np.arange(120) // 10
     y = np.arange(120) % 2
     X[~control] += 50  # no fold may whiten with these rows
-    pipe = make_pipeline(ControlPCAWhitener(), LogisticRegression())
+    pipe = make_pipeline(ControlPCAWhitener(), RidgeClassifier())
     grid = {"controlpcawhitener__method": METHODS}
     params = {"control": control, "groups": groups}
     with sklearn.config_context(enable_metadata_routing=True):
@@ -516,7 +541,7 @@ def test_grid_search_cuts_the_mask_to_each_fold(n_jobs):
 
 def test_grid_search_without_routing_passes_the_mask_as_a_fit_parameter():
     X, control = sample(n=120)
-    pipe = make_pipeline(ControlPCAWhitener(), LogisticRegression())
+    pipe = make_pipeline(ControlPCAWhitener(), RidgeClassifier())
     grid = {"controlpcawhitener__n_components": [2, 4]}
     search = GridSearchCV(pipe, grid, cv=GroupKFold(3))
     y = np.arange(120) % 2
@@ -529,7 +554,7 @@ def test_a_fold_without_controls_names_the_remedy():
     X, _ = sample(n=60)
     control = np.arange(60) < 20
     y = np.arange(60) % 2
-    pipe = make_pipeline(ControlPCAWhitener(), LogisticRegression())
+    pipe = make_pipeline(ControlPCAWhitener(), RidgeClassifier())
     folds = [(np.arange(20, 60), np.arange(20))]
     with (
         sklearn.config_context(enable_metadata_routing=True),

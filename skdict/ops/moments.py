@@ -32,8 +32,8 @@ __all__ = [
 ]
 
 
-# Entries converted to float64 at a time, 32 MiB: enough to keep BLAS busy.
-_CHUNK_ENTRIES = 2**22
+# Entries converted to float64 at a time, 64 MiB: enough to keep BLAS busy.
+_CHUNK_ENTRIES = 2**23
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,14 @@ class Moments:
     third: Tensor | None = None
     fourth: Tensor | None = None
 
+    def cpu(self) -> "Moments":
+        """Return the moments in the memory of the CPU."""
+        third = None if self.third is None else self.third.cpu()
+        fourth = None if self.fourth is None else self.fourth.cpu()
+        return Moments(
+            self.n_samples, self.mean.cpu(), self.scatter.cpu(), third, fourth
+        )
+
 
 def batch_moments(X: Tensor, *, fourth_order: bool = False) -> Moments:
     """Moments of one batch of rows.
@@ -84,18 +92,18 @@ def batch_moments(X: Tensor, *, fourth_order: bool = False) -> Moments:
     if fourth_order:
         return _centred_moments(X)
     n_samples, n_features = X.shape
-    wide = {"dtype": torch.float64, "device": X.device}
-    scatter = torch.zeros((n_features, n_features), **wide)
+    scatter = X.new_zeros((n_features, n_features), dtype=torch.float64)
     if n_samples == 0:
-        return Moments(0, torch.zeros(n_features, **wide), scatter)
+        return Moments(0, scatter.new_zeros(n_features), scatter)
     step = max(_CHUNK_ENTRIES // n_features, 1)
     # A first guess of the mean is enough to centre by: what it misses is no larger
     # than the spread of the rows, and is taken out of the products at the end.
     guess = X[:step].to(torch.float64).mean(dim=0)
     missed = torch.zeros_like(guess)
-    buffer = torch.empty((min(step, n_samples), n_features), **wide)
+    buffer = scatter.new_empty((min(step, n_samples), n_features))
     for rows in X.split(step):
-        Y = torch.sub(rows, guess, out=buffer[: len(rows)])
+        # Two passes, as one that mixes dtypes takes three times as long.
+        Y = buffer[: len(rows)].copy_(rows).sub_(guess)
         missed += Y.sum(dim=0)
         scatter += _gram(Y)
     missed /= n_samples
@@ -145,27 +153,23 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
         weight = a.n_samples * to_b
         scatter = a.scatter + b.scatter + weight * torch.outer(gap, gap)
         return Moments(n_samples, mean, scatter)
-    a = _about(a, gap * to_b)
-    b = _about(b, gap * (to_b - 1.0))
+    about_a = _about(a, gap * to_b)
+    about_b = _about(b, gap * (to_b - 1.0))
     return Moments(
-        n_samples,
-        mean,
-        a.scatter + b.scatter,
-        a.third + b.third,
-        a.fourth + b.fourth,
+        n_samples, mean, *(p + q for p, q in zip(about_a, about_b, strict=True))
     )
 
 
-def _about(m: Moments, shift: Tensor) -> Moments:
-    """Move moments about the mean to moments about mean + shift."""
+def _about(m: Moments, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scatter, third and fourth moments about mean + shift."""
+    assert m.third is not None
+    assert m.fourth is not None
     d, d2, n = shift, shift.square(), m.n_samples
     power = m.scatter.diagonal()  # S_j = sum of y_j^2
     # Expand (y_j - d_j)^2 (y_k - d_k)^2 and (y_j - d_j)^2 (y_k - d_k), and drop the
     # terms in which a single y is left, since y sums to zero.
     crossed = m.third * d
-    return Moments(
-        n,
-        m.mean + shift,
+    return (
         m.scatter + n * torch.outer(d, d),
         m.third
         - torch.outer(power, d)
@@ -242,6 +246,8 @@ def ledoit_wolf_intensity(moments: Moments, varying: Tensor) -> float:
     Ledoit, O. and Wolf, M. (2004). A well-conditioned estimator for large-dimensional
     covariance matrices. Journal of Multivariate Analysis, 88(2), 365-411.
     """
+    if moments.fourth is None:
+        raise ValueError("the Ledoit-Wolf intensity needs fourth moments")
     n, d = moments.n_samples, int(varying.sum())
     if d < 2:
         return 0.0

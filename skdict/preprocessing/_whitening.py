@@ -45,7 +45,7 @@ _BLOCK_ENTRIES = 2**22
 
 # Beyond this ratio of the largest to the smallest standard deviation, a product in
 # float32 moves the covariance of the output by more than about 1e-5.
-_FLOAT32_CONDITION = 100.0
+_FLOAT32_CONDITION = 1000.0
 
 _FOLD_REMEDY = (
     "In cross-validation every training fold needs controls: split with "
@@ -404,7 +404,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         # survives a device without float64 and merges with batches from elsewhere.
         _check_overflow(moments)
         arrays = {
-            key: None if value is None else value.cpu().numpy()
+            key: None if value is None else value.numpy()
             for key in ("mean", "scatter", "third", "fourth")
             for value in [getattr(moments, key)]
         }
@@ -424,8 +424,6 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
                 "seen without: set shrinkage before the first call of partial_fit, or "
                 "start again with fit."
             )
-        if self.shrinkage != "auto":
-            state["third"] = state["fourth"] = None
         tensors = {
             key: torch.from_numpy(np.require(_as_numpy(value), requirements="W"))
             for key, value in state.items()
@@ -439,7 +437,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         xp, device = home
 
         def place(tensor):
-            array = np.array(tensor.cpu().numpy(), order="C")
+            array = np.array(tensor.numpy(), order="C")
             if xp.__name__ == get_namespace(array)[0].__name__:
                 return array
             dtype = _max_precision_float_dtype(xp, device)
@@ -663,6 +661,8 @@ def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments:
     """Moments of the given rows, read in blocks: X is never copied as a whole."""
     if not isinstance(X, torch.Tensor):
         X = _as_numpy(X)
+    if rows is not None and len(rows) == X.shape[0]:
+        rows = None  # slices instead of a gather
     n_rows = X.shape[0] if rows is None else len(rows)
     step = max(_READ_ENTRIES // X.shape[1], 1)
     total = batch_moments(_as_tensor(X[:0]), fourth_order=fourth_order)
@@ -672,7 +672,7 @@ def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments:
             block = X[start:stop] if rows is None else X[rows[start:stop]]
             moments = batch_moments(_as_tensor(block), fourth_order=fourth_order)
             total = merge_moments(total, moments)
-    return total
+    return total.cpu()  # where the state lives, see _remember
 
 
 def _as_tensor(block):
