@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from sklearn import config_context
 from sklearn.base import (
     BaseEstimator,
     MetaEstimatorMixin,
@@ -49,6 +50,12 @@ class Reconstructor(
     --------
     ICFL : Dictionary with a pursuit encoder.
     TopKSAE : TopK sparse autoencoder.
+
+    Notes
+    -----
+    Rows are passed on as they come, so torch tensors work under array-API dispatch
+    where they work in ``estimator``; there is no tag to promise it, because an
+    array of another namespace is refused by ``estimator``, not here.
 
     Examples
     --------
@@ -108,7 +115,10 @@ class Reconstructor(
             Their reconstruction.
         """
         check_is_fitted(self)
-        return self.estimator_.inverse_transform(self.estimator_.transform(X))
+        # The codes are no one's output: a global set_output must not make a frame
+        # of them.
+        with config_context(transform_output="default"):
+            return self.estimator_.inverse_transform(self.estimator_.transform(X))
 
     def get_metadata_routing(self):
         """Route the metadata of ``fit`` to the estimator.
@@ -128,5 +138,4 @@ class Reconstructor(
         inner = get_tags(self.estimator)
         tags.input_tags = inner.input_tags
         tags.transformer_tags = inner.transformer_tags
-        tags.array_api_support = inner.array_api_support
         return tags
