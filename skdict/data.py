@@ -6,7 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RowBatches", "centre_and_spread", "resolve_device", "to_device"]
+__all__ = [
+    "RowBatches",
+    "as_tensor",
+    "centre_and_spread",
+    "resolve_device",
+    "to_device",
+]
 
 
 class RowBatches:
@@ -83,18 +89,26 @@ def centre_and_spread(
     return (mean * largest).to(dtype), squares**0.5 * largest
 
 
-def to_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """The array as a tensor on the device, in the widest dtype that it supports.
+def as_tensor(array: np.ndarray | Tensor) -> Tensor:
+    """The array as a tensor where it lies, without a copy where that is safe.
 
     Memory that numpy holds read-only is copied, because torch would share it and
-    an in-place operation on it ends the process.
+    an in-place operation on it ends the process; so are negative strides, which
+    torch does not know.
     """
-    if not isinstance(array, Tensor):
-        array = np.ascontiguousarray(array)
-        array = torch.from_numpy(array if array.flags.writeable else array.copy())
+    if isinstance(array, Tensor):
+        return array
+    if not array.flags.writeable or min(array.strides, default=0) < 0:
+        array = array.copy()
+    return torch.from_numpy(array)
+
+
+def to_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """The array as a tensor on the device, in the widest dtype that it supports."""
+    tensor = as_tensor(array)
     # MPS has no float64.
-    dtype = torch.float32 if device.type == "mps" else array.dtype
-    return array.to(device=device, dtype=dtype)
+    dtype = torch.float32 if device.type == "mps" else tensor.dtype
+    return tensor.to(device=device, dtype=dtype)
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:

@@ -25,6 +25,7 @@ FLOORS = {
     "skdict.modules": 1,
     "skdict.data": 1,
     "skdict.training": 2,
+    "skdict._validation": 2,
     "skdict.preprocessing": 3,
     "skdict.feature_extraction": 3,
     "skdict.decomposition": 3,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from numbers import Integral, Real
-from typing import ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -41,7 +40,7 @@ class _SparseDictionary(
 ):
     """Base of the dictionary estimators."""
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "k": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],

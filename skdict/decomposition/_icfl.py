@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import ClassVar
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -158,7 +157,7 @@ class ICFL(_SparseDictionary):
     True
     """
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: dict = {
         **_SparseDictionary._parameter_constraints,
         "atoms_per_step": [Interval(Integral, 1, None, closed="left")],
         "selection": [StrOptions({"positive", "absolute"})],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from sklearn import config_context
 from sklearn.base import (
     BaseEstimator,
@@ -70,7 +68,7 @@ class Reconstructor(
     True
     """
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "transform", "inverse_transform"])]
     }
 

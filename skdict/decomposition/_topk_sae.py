@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import ClassVar
 
 import torch
 from sklearn.utils._param_validation import Interval
@@ -137,7 +136,7 @@ class TopKSAE(_SparseDictionary):
     True
     """
 
-    _parameter_constraints: ClassVar[dict] = {
+    _parameter_constraints: dict = {
         **_SparseDictionary._parameter_constraints,
         "auxiliary_weight": [Interval(Real, 0, None, closed="left")],
         "dead_after": [Interval(Real, 0, None, closed="neither")],

@@ -390,7 +390,7 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     (60, 8)
     """
 
-    _parameter_constraints: dict = {  # noqa: RUF012
+    _parameter_constraints: dict = {
         "model": [nn.Module],
         "layer": [str],
         "pool": [StrOptions({"mean"}), None],

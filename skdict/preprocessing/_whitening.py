@@ -19,11 +19,12 @@ from sklearn.utils._array_api import (
     check_same_namespace,
     get_namespace,
     get_namespace_and_device,
-    move_to,
 )
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
-from sklearn.utils.validation import _num_samples, validate_data
+from sklearn.utils.validation import _num_samples
 
+from skdict._validation import as_numpy, check_finite, validate_rows
+from skdict.data import as_tensor
 from skdict.ops.moments import (
     Moments,
     batch_moments,
@@ -194,10 +195,10 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
     3
     """
 
-    __metadata_request__fit = {"control": True}  # noqa: RUF012
-    __metadata_request__partial_fit = {"control": True}  # noqa: RUF012
+    __metadata_request__fit = {"control": True}
+    __metadata_request__partial_fit = {"control": True}
 
-    _parameter_constraints: dict = {  # noqa: RUF012
+    _parameter_constraints: dict = {
         "n_components": [
             Interval(Integral, 1, None, closed="left"),
             Interval(RealNotInt, 0, 1, closed="neither"),
@@ -319,7 +320,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         """
         self._check_whitening()
         check_same_namespace(X, self, attribute="components_", method="transform")
-        X = _validated(self, X, reset=False)
+        X = validate_rows(self, X, reset=False)
         if self._streamed:
             self._warn_of_few_controls()
         dtype = self._working_dtype(X)
@@ -371,7 +372,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             input_name="X",
             estimator=self,
         )
-        _check_finite(X, "X contains NaN or infinity")
+        check_finite(X, "X contains NaN or infinity")
         if X.shape[1] != self._n_features_out:
             raise ValueError(
                 f"X has {X.shape[1]} columns, but inverse_transform expects the "
@@ -393,7 +394,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
     def _read(self, X, y, control, *, reset):
         """Moments of the control rows of X, their resolution, and where X lives."""
         eps = _storage_eps(X)
-        X = _validated(self, X, reset=reset)
+        X = validate_rows(self, X, reset=reset)
         xp, _, device = get_namespace_and_device(X)
         rows = _control_rows(X.shape[0], y, control, self.control_label)
         moments = _moments_of(X, rows, fourth_order=self.shrinkage == "auto")
@@ -425,7 +426,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
                 "start again with fit."
             )
         tensors = {
-            key: torch.from_numpy(np.require(_as_numpy(value), requirements="W"))
+            key: torch.from_numpy(np.require(as_numpy(value), requirements="W"))
             for key, value in state.items()
             if key != "n_samples" and value is not None
         }
@@ -547,46 +548,10 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         return tags
 
 
-def _as_numpy(array) -> np.ndarray:
-    if isinstance(array, torch.Tensor):
-        return array.detach().cpu().numpy()
-    if hasattr(array, "__array_namespace__") and not isinstance(array, np.ndarray):
-        array = move_to(array, xp=np, device="cpu")
-    return np.asarray(array)
-
-
 def _storage_eps(X) -> float:
     """Resolution of a half-precision array; 0 where validation keeps the dtype."""
     name = str(getattr(X, "dtype", "")).rpartition(".")[2]
     return {"float16": 2.0**-10, "bfloat16": 2.0**-7}.get(name, 0.0)
-
-
-def _validated(estimator, X, *, reset):
-    xp, _ = get_namespace(X)
-    X = validate_data(
-        estimator,
-        X,
-        dtype=[xp.float32, xp.float64],
-        ensure_all_finite=False,
-        reset=reset,
-    )
-    _check_finite(X, "Input X contains NaN or infinity")
-    return X
-
-
-def _check_finite(X, problem: str) -> None:
-    """Raise ValueError that counts the rows with NaN or infinity."""
-    xp, _ = get_namespace(X)
-    with np.errstate(over="ignore", invalid="ignore"):
-        # One pass without a temporary; it may overflow, so it only acquits.
-        if bool(xp.isfinite(xp.sum(X))):
-            return
-    bad = ~_as_numpy(xp.all(xp.isfinite(X), axis=1))
-    if bad.any():
-        raise ValueError(
-            f"{problem} in {bad.sum()} of {len(bad)} rows "
-            f"(the first is row {bad.argmax()})."
-        )
 
 
 def _check_overflow(moments: Moments) -> None:
@@ -624,14 +589,14 @@ def _control_rows(n_samples: int, y, control, control_label) -> np.ndarray | Non
             f"control_label={control_label!r} picks the controls by their labels, but "
             "neither y nor a control mask is given."
         )
-    y = column_or_1d(_as_numpy(y))
+    y = column_or_1d(as_numpy(y))
     if len(y) != n_samples:
         raise ValueError(f"y holds {len(y)} labels for the {n_samples} rows of X.")
     return np.flatnonzero(y == control_label)
 
 
 def _control_mask(control, n_samples: int) -> np.ndarray:
-    control = _as_numpy(control)
+    control = as_numpy(control)
     if control.shape != (n_samples,):
         raise ValueError(
             f"control must be a mask of shape ({n_samples},), one entry for each row "
@@ -660,28 +625,19 @@ def _control_mask(control, n_samples: int) -> np.ndarray:
 def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments:
     """Moments of the given rows, read in blocks: X is never copied as a whole."""
     if not isinstance(X, torch.Tensor):
-        X = _as_numpy(X)
+        X = as_numpy(X)
     if rows is not None and len(rows) == X.shape[0]:
         rows = None  # slices instead of a gather
     n_rows = X.shape[0] if rows is None else len(rows)
     step = max(_READ_ENTRIES // X.shape[1], 1)
-    total = batch_moments(_as_tensor(X[:0]), fourth_order=fourth_order)
+    total = batch_moments(as_tensor(X[:0]), fourth_order=fourth_order)
     with np.errstate(over="ignore", invalid="ignore"):  # see _check_overflow
         for start in range(0, n_rows, step):
             stop = min(start + step, n_rows)
             block = X[start:stop] if rows is None else X[rows[start:stop]]
-            moments = batch_moments(_as_tensor(block), fourth_order=fourth_order)
+            moments = batch_moments(as_tensor(block), fourth_order=fourth_order)
             total = merge_moments(total, moments)
     return total.cpu()  # where the state lives, see _remember
-
-
-def _as_tensor(block):
-    if isinstance(block, torch.Tensor):
-        return block
-    # torch neither wraps read-only memory silently nor negative strides at all.
-    if not block.flags.writeable or min(block.strides) < 0:
-        block = block.copy()
-    return torch.from_numpy(block)
 
 
 def _map_blocks(function, X, *, n_out: int, dtype, what: str):
@@ -696,5 +652,5 @@ def _map_blocks(function, X, *, n_out: int, dtype, what: str):
             block = slice(start, min(start + step, n_rows))
             rows = xp.astype(X[block, :], dtype, copy=False)
             out[block, :] = xp.astype(function(rows), X.dtype, copy=False)
-    _check_finite(out, f"{what} overflows {X.dtype}")
+    check_finite(out, f"{what} overflows {X.dtype}")
     return out
