@@ -41,8 +41,7 @@ def tasks() -> dict[str, Task]:
     whiten = make_pipeline(ControlPCAWhitener(control_label="stroma"), Normalizer())
     centre = make_pipeline(StandardScaler(with_std=False), Normalizer())
     digits = load_digits().data.astype(np.float32)
-    planted = make_planted_dictionary(random_state=0)
-    planted_test = make_planted_dictionary(random_state=0, n_samples=25_000).X[20_000:]
+    planted = make_planted_dictionary(25_000, random_state=0)
     return {
         "tissue, whitened": Task(
             whiten.fit(X, y).transform(X), whiten.transform(tissue.tokens[~left])
@@ -51,7 +50,9 @@ def tasks() -> dict[str, Task]:
             centre.fit(X).transform(X), centre.transform(tissue.tokens[~left])
         ),
         "digits": Task(digits[:1200], digits[1200:]),
-        "planted atoms": Task(planted.X, planted.X, 128, 5, planted.components),
+        "planted atoms": Task(
+            planted.X[:20_000], planted.X[20_000:], 128, 5, planted.components
+        ),
     }
 
 
@@ -81,7 +82,6 @@ def measure(estimator, task: Task, seeds: int) -> str:
     columns = {"explained variance": [], "dead": [], "seconds": []}
     if task.atoms is not None:
         columns["recovered"] = []
-        atoms = task.atoms / np.linalg.norm(task.atoms, axis=1, keepdims=True)
     for seed in range(seeds):
         start = time.perf_counter()
         estimator.set_params(random_state=seed).fit(task.train)
@@ -89,7 +89,7 @@ def measure(estimator, task: Task, seeds: int) -> str:
         columns["explained variance"].append(estimator.score(task.test))
         columns["dead"].append(estimator.dead_features_.mean())
         if task.atoms is not None:
-            best = (atoms @ estimator.components_.T).max(1)
+            best = (task.atoms @ estimator.components_.T).max(1)
             columns["recovered"].append((best > 0.9).mean())
     return "  ".join(
         f"{name} {statistics.mean(values):.3f} ± {statistics.pstdev(values):.3f}"
@@ -113,10 +113,8 @@ def main() -> None:
                     star = "*" if estimator.get_params()[parameter] == value else " "
                     estimator.set_params(**{parameter: value})
                     label = f"{value:.4g}" if isinstance(value, float) else value
-                    print(
-                        f"{star} {label!s:>10}  {measure(estimator, task, arguments.seeds)}",
-                        flush=True,
-                    )
+                    figures = measure(estimator, task, arguments.seeds)
+                    print(f"{star} {label!s:>10}  {figures}", flush=True)
 
 
 if __name__ == "__main__":
