@@ -10,16 +10,53 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skdict.ops.pursuit import Refit, Selection, batched_omp
+from skdict.ops.pursuit import Refit, Selection, batched_omp, choose_form
 from skdict.ops.sparse_code import SparseCode
 from skdict.ops.topk import topk_encode
 
 
-class PursuitDictionary(nn.Module):
-    """Atoms and a pre-bias, with batched OMP as the encoder.
+class DictionaryModule(nn.Module):
+    """Atoms and a pre-bias; how a row is encoded is up to the subclass.
 
-    Only ``atoms`` and ``pre_bias`` learn; no gradient goes through the encoder.
+    Parameters
+    ----------
+    atoms : Tensor of shape (M, d)
+        The dictionary.
+    pre_bias : Tensor of shape (d,)
+        Subtracted before encoding, added after decoding.
+    k : int
+        Most non-zeros of a code.
     """
+
+    def __init__(self, atoms: Tensor, pre_bias: Tensor, k: int):
+        super().__init__()
+        self.atoms = nn.Parameter(atoms)
+        self.pre_bias = nn.Parameter(pre_bias)
+        self.k = k
+
+    def encode(self, x: Tensor) -> SparseCode:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> tuple[Tensor, SparseCode]:
+        code = self.encode(x)
+        return code.decode(self.atoms) + self.pre_bias, code
+
+    def prepare_(self, n_rows: int) -> None:
+        """Get ready to encode so many rows with parameters that stay as they are."""
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Put the atoms back on the unit sphere."""
+        self.atoms.copy_(F.normalize(self.atoms))
+
+    @torch.no_grad()
+    def rescale_(self, factor: float) -> None:
+        """Follow rows that are multiplied by ``factor``; the codes follow too."""
+        self.pre_bias.mul_(factor)
+
+
+class PursuitDictionary(DictionaryModule):
+    """Batched OMP as the encoder; no gradient goes through it."""
 
     def __init__(
         self,
@@ -31,15 +68,13 @@ class PursuitDictionary(nn.Module):
         selection: Selection = "positive",
         refit: Refit = False,
     ):
-        super().__init__()
-        self.atoms = nn.Parameter(atoms)
-        self.pre_bias = nn.Parameter(pre_bias)
-        self.k = k
+        super().__init__(atoms, pre_bias, k)
         self.atoms_per_step = atoms_per_step
         self.selection = selection
         self.refit = refit
+        self.gram: Tensor | None = None
 
-    def encode(self, x: Tensor, gram: Tensor | None = None) -> SparseCode:
+    def encode(self, x: Tensor) -> SparseCode:
         return batched_omp(
             x - self.pre_bias,
             self.atoms,
@@ -47,26 +82,28 @@ class PursuitDictionary(nn.Module):
             atoms_per_step=self.atoms_per_step,
             selection=self.selection,
             refit=self.refit,
-            gram=gram,
+            gram=self.gram,
         )
 
-    def forward(self, x: Tensor) -> tuple[Tensor, SparseCode]:
-        code = self.encode(x)
-        return code.decode(self.atoms) + self.pre_bias, code
-
     @torch.no_grad()
-    def project_(self) -> None:
-        """Put the atoms back on the unit sphere."""
-        self.atoms.copy_(F.normalize(self.atoms))
-
-    @torch.no_grad()
-    def rescale_(self, factor: float) -> None:
-        """Follow rows that are multiplied by ``factor``; the codes follow too."""
-        self.pre_bias *= factor
+    def prepare_(self, n_rows: int) -> None:
+        """Compute the Gram matrix once, where that pays for so many rows."""
+        if choose_form(n_rows, self.atoms, self.k, self.atoms_per_step) == "gram":
+            self.gram = self.atoms @ self.atoms.T
 
 
-class TopKAutoencoder(nn.Module):
-    """A sparse autoencoder that keeps the ``k`` largest latents of a row."""
+class TopKAutoencoder(DictionaryModule):
+    """A sparse autoencoder that keeps the ``k`` largest latents of a row.
+
+    Parameters
+    ----------
+    atoms, pre_bias, k
+        As in :class:`DictionaryModule`; the atoms are the decoder.
+    encoder : Tensor of shape (M, d), default=None
+        None: a copy of the atoms (tied).
+    encoder_bias : Tensor of shape (M,), default=None
+        None: zeros.
+    """
 
     def __init__(
         self,
@@ -77,35 +114,23 @@ class TopKAutoencoder(nn.Module):
         encoder: Tensor | None = None,
         encoder_bias: Tensor | None = None,
     ):
-        super().__init__()
-        self.atoms = nn.Parameter(atoms)
-        self.pre_bias = nn.Parameter(pre_bias)
+        super().__init__(atoms, pre_bias, k)
         self.encoder = nn.Parameter(atoms.clone() if encoder is None else encoder)
         self.encoder_bias = nn.Parameter(
             atoms.new_zeros(len(atoms)) if encoder_bias is None else encoder_bias
         )
-        self.k = k
 
     def encode(self, x: Tensor) -> SparseCode:
         return topk_encode(x - self.pre_bias, self.encoder, self.encoder_bias, self.k)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, SparseCode]:
-        code = self.encode(x)
-        return code.decode(self.atoms) + self.pre_bias, code
-
-    @torch.no_grad()
-    def project_(self) -> None:
-        """Put the atoms back on the unit sphere."""
-        self.atoms.copy_(F.normalize(self.atoms))
 
     @torch.no_grad()
     def project_gradient_(self) -> None:
         """Take out of the atoms' gradient what the projection would undo."""
         grad = self.atoms.grad
-        grad -= (grad * self.atoms).sum(1, keepdim=True) * self.atoms
+        if grad is not None:
+            grad -= (grad * self.atoms).sum(1, keepdim=True) * self.atoms
 
     @torch.no_grad()
     def rescale_(self, factor: float) -> None:
-        """Follow rows that are multiplied by ``factor``; the codes follow too."""
-        self.pre_bias *= factor
-        self.encoder_bias *= factor
+        super().rescale_(factor)
+        self.encoder_bias.mul_(factor)

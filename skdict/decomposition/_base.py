@@ -19,10 +19,11 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._array_api import check_same_namespace, get_namespace
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 
 from skdict._validation import as_numpy, as_rows, like, validate_rows
 from skdict.data import RowBatches, centre_and_spread, resolve_device
+from skdict.modules import DictionaryModule
 from skdict.ops import SparseCode
 from skdict.ops.usage import random_unit_rows
 from skdict.training import DictionaryNet, train
@@ -61,19 +62,21 @@ class _SparseDictionary(
     }
 
     @abstractmethod
-    def _new_module(self, atoms: Tensor, rows: Tensor, mean: Tensor) -> nn.Module:
+    def _new_module(
+        self, atoms: Tensor, rows: Tensor, mean: Tensor
+    ) -> DictionaryModule:
         """The model before its first step; ``rows`` is a sample of the data."""
 
     @abstractmethod
-    def _fitted_module(self) -> nn.Module:
+    def _fitted_module(self) -> DictionaryModule:
         """The model with the fitted parameters."""
 
     @abstractmethod
-    def _net(self, module: nn.Module, n_samples: int, **kwargs) -> DictionaryNet:
+    def _net(self, module: DictionaryModule, n_samples: int, **kwargs) -> DictionaryNet:
         """The net that trains the model on passes over ``n_samples`` rows."""
 
     @abstractmethod
-    def _attributes(self, module: nn.Module) -> dict[str, Tensor]:
+    def _attributes(self, module: DictionaryModule) -> dict[str, Tensor]:
         """The parameters of the model by the names of the fitted attributes."""
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -260,8 +263,9 @@ class _SparseDictionary(
         batches = RowBatches(rows, _INFERENCE_ROWS, device)
         module = self._fitted_module()
         with torch.no_grad():
-            for batch in batches:
-                module = module.to(batch)
+            for i, batch in enumerate(batches):
+                if i == 0:
+                    module.to(batch).prepare_(len(rows))
                 yield batch, *module(batch)
 
     # Training
@@ -276,7 +280,7 @@ class _SparseDictionary(
         mean: Tensor,
         spread: float,
         generator: torch.Generator,
-    ) -> nn.Module:
+    ) -> DictionaryModule:
         """The model before its first step."""
         n_samples = len(rows)
         chosen = torch.randperm(n_samples, generator=generator)[:_START_ROWS]
@@ -335,7 +339,7 @@ class _SparseDictionary(
 
     def _start_net(
         self,
-        module: nn.Module,
+        module: DictionaryModule,
         rows: np.ndarray | Tensor,
         generator: torch.Generator,
         *,

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from skdict.ops.largest import largest
 from skdict.ops.least_squares import solve_normal_equations
 from skdict.ops.sparse_code import SparseCode, active_products
 
@@ -100,7 +101,10 @@ def batched_omp(
     """
     k = min(k, len(dictionary))
     if form == "auto":
-        form = choose_form(dictionary)
+        n_steps = -(-k // atoms_per_step)
+        form = (
+            "gram" if gram is not None else choose_form(len(x), dictionary, k, n_steps)
+        )
     if form == "gram" and gram is None:
         gram = dictionary @ dictionary.T
     codes = []
@@ -132,8 +136,7 @@ def _pursue(
     for n_picked in step_sizes(k, atoms_per_step):
         # The atoms with the largest <W_m, r(t)>.
         c = residual.correlations()
-        score = c.abs() if selection == "absolute" else c
-        support = score.topk(n_picked, dim=1, sorted=False).indices
+        support = largest(c.abs() if selection == "absolute" else c, n_picked)
         # Least squares of r(t) on just those atoms.
         c = c.gather(1, support)
         z = solve_normal_equations(residual.gram_of(support), c)
@@ -222,10 +225,23 @@ def step_sizes(k: int, atoms_per_step: int) -> Iterator[int]:
         yield min(atoms_per_step, k - picked)
 
 
-def choose_form(dictionary: Tensor) -> Literal["gram", "residual"]:
-    """The Gram form while its matrix is small enough to keep."""
-    gram_bytes = len(dictionary) ** 2 * dictionary.element_size()
-    return "gram" if gram_bytes <= _LARGEST_GRAM_BYTES else "residual"
+def choose_form(
+    n_rows: int, dictionary: Tensor, k: int, atoms_per_step: int
+) -> Literal["gram", "residual"]:
+    """The form that is cheaper for so many rows, if its Gram matrix is yet unknown.
+
+    In multiply-adds: the Gram form needs the Gram matrix, one product of the rows
+    with the atoms, and ``k`` rows of the Gram matrix per row, which are read from
+    memory at the price of several multiply-adds a number; the residual form needs
+    one product per step. A Gram matrix that is too large to keep settles it.
+    """
+    n_components, n_features = dictionary.shape
+    if n_components**2 * dictionary.element_size() > _LARGEST_GRAM_BYTES:
+        return "residual"
+    gram = (n_components + n_rows) * n_features + _READ_COST * n_rows * k
+    n_steps = -(-k // atoms_per_step)
+    residual = n_steps * n_rows * n_features
+    return "gram" if gram < residual else "residual"
 
 
 def rows_per_chunk(x: Tensor, n_components: int) -> int:
@@ -235,5 +251,6 @@ def rows_per_chunk(x: Tensor, n_components: int) -> int:
 
 
 _LARGEST_GRAM_BYTES = 4 << 30
+_READ_COST = 16  # multiply-adds in the time of reading one number of the Gram matrix
 _CHUNK_BYTES_CPU = 8 << 20  # what a few passes over the correlations keep in cache
 _CHUNK_BYTES_ACCELERATOR = 1 << 30

@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from skorch import NeuralNet
-from torch import Tensor, nn
+from torch import Tensor
 
 from skdict.data import RowBatches
+from skdict.modules import DictionaryModule
 from skdict.ops.sparse_code import SparseCode
 from skdict.ops.usage import fire_counts
 
@@ -29,7 +30,7 @@ class DictionaryNet(NeuralNet):
 
     Parameters
     ----------
-    module : nn.Module
+    module : DictionaryModule
         From :mod:`skdict.modules`, on the device.
     generator : torch.Generator
         The only source of randomness.
@@ -44,7 +45,7 @@ class DictionaryNet(NeuralNet):
 
     def __init__(
         self,
-        module: nn.Module,
+        module: DictionaryModule,
         *,
         generator: torch.Generator,
         scale: float = 1.0,
