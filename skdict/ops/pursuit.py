@@ -8,10 +8,12 @@ coefficients; ``G = W W^T`` the Gram matrix of the atoms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from skdict.ops.largest import largest
@@ -48,7 +50,7 @@ def batched_omp(
         Rows to encode, the pre-bias already subtracted.
     dictionary : Tensor of shape (M, d)
         Atoms, one a row. They need not have unit norm, but selection then
-        favours the long ones.
+        favours the long ones, and their squared norms must be finite.
     k : int
         Most non-zeros of a code; at most ``M`` are used.
     atoms_per_step : int, default=5
@@ -74,7 +76,7 @@ def batched_omp(
     Returns
     -------
     SparseCode
-        With at most ``k`` non-zeros a row, sorted by atom, none repeated.
+        Of ``min(k, M)`` slots a row, sorted by atom, none repeated.
 
     Notes
     -----
@@ -82,6 +84,11 @@ def batched_omp(
     ones get no coefficient, so the residual is that of the rest. A float32 row
     alone and in a batch can pick other atoms where two correlations tie to the
     last bit, because matrix products round differently with their shape.
+
+    ``||r||^2`` is ``||x||^2`` less what each step explains, so a ``tol`` below the
+    root of the rounding error (1e-3 in float32, 1e-7 in float64) cannot be told
+    from 0. Rows are divided by a power of two near their largest entry, so their
+    magnitude does not matter.
 
     References
     ----------
@@ -101,23 +108,27 @@ def batched_omp(
     """
     k = min(k, len(dictionary))
     if form == "auto":
-        n_steps = -(-k // atoms_per_step)
         form = (
-            "gram" if gram is not None else choose_form(len(x), dictionary, k, n_steps)
+            "gram"
+            if gram is not None
+            else choose_form(len(x), dictionary, k, atoms_per_step)
         )
-    if form == "gram" and gram is None:
+    if form == "residual":
+        gram = None
+    elif gram is None:
         gram = dictionary @ dictionary.T
-    codes = []
+    indices, values = [], []
     for rows in x.split(rows_per_chunk(x, len(dictionary))):
-        if form == "gram":
-            residual = _GramForm(rows, dictionary, gram)
-        else:
-            residual = _ResidualForm(rows, dictionary)
-        codes.append(_pursue(residual, k, atoms_per_step, selection, refit, tol))
-    return SparseCode(
-        torch.cat([code.indices for code in codes]),
-        torch.cat([code.values for code in codes]),
-    )
+        scale = _power_of_two(rows)
+        residual = (
+            _ResidualForm(rows / scale, dictionary)
+            if gram is None
+            else _GramForm(rows / scale, dictionary, gram)
+        )
+        code = _pursue(residual, k, atoms_per_step, selection, refit, tol)
+        indices.append(code.indices)
+        values.append(code.values * scale)
+    return SparseCode(torch.cat(indices), torch.cat(values))
 
 
 def _pursue(
@@ -131,38 +142,47 @@ def _pursue(
     """Algorithm 1 on one chunk of rows."""
     x = residual.x
     energy = x.square().sum(1)  # ||r||^2
-    enough = None if tol is None else tol**2 * energy
+    enough = -math.inf if tol is None else tol**2 * energy
     code = SparseCode(x.new_empty(len(x), 0, dtype=torch.int64), x.new_empty(len(x), 0))
     for n_picked in step_sizes(k, atoms_per_step):
+        unfinished = energy > enough
+        if not unfinished.any():
+            break
         # The atoms with the largest <W_m, r(t)>.
         c = residual.correlations()
         support = largest(c.abs() if selection == "absolute" else c, n_picked)
         # Least squares of r(t) on just those atoms.
         c = c.gather(1, support)
         z = solve_normal_equations(residual.gram_of(support), c)
-        if enough is not None:
-            unfinished = energy > enough
-            if not unfinished.any():
-                break
-            z = z * unfinished[:, None]
-            energy = energy - (z * c).sum(1)
+        z = z * unfinished[:, None]
         # z = z(1) + ... + z(t), and r(t+1) = r(t) - W z(t).
         code = SparseCode(
             torch.cat([code.indices, support], 1), torch.cat([code.values, z], 1)
         )
         if refit == "every_step":
-            code, energy = _refit(residual, code.coalesce())
+            code = code.coalesce()
+            values, left = _refit(residual, code)
+            code = SparseCode(
+                code.indices, torch.where(unfinished[:, None], values, code.values)
+            )
+            energy = torch.where(unfinished, left, energy)
             residual.restart(code)
         else:
+            energy = energy - (z * c).sum(1)
             residual.subtract(SparseCode(support, z))
-    code = code.coalesce()
-    return _refit(residual, code)[0] if refit is True else code
+    unused = k - code.indices.shape[1]  # slots, where all rows have stopped early
+    code = SparseCode(
+        F.pad(code.indices, (0, unused)), F.pad(code.values, (0, unused))
+    ).coalesce()
+    if refit is True:
+        code = SparseCode(code.indices, _refit(residual, code)[0])
+    return code
 
 
 def _refit(
     residual: _GramForm | _ResidualForm, code: SparseCode
-) -> tuple[SparseCode, Tensor]:
-    """Joint least squares of ``x`` on the support, and the energy it leaves."""
+) -> tuple[Tensor, Tensor]:
+    """Values of the joint least squares on the support, and ``||r||^2`` with them."""
     active = code.values != 0
     # An empty slot becomes a zero atom, to which the solver gives nothing.
     gram = residual.gram_of(code.indices) * (active[:, :, None] & active[:, None, :])
@@ -174,8 +194,7 @@ def _refit(
         for v in (code.values, z)
     )
     z = torch.where((after <= before)[:, None], z, code.values)
-    energy = residual.x.square().sum(1) + torch.minimum(before, after)
-    return SparseCode(code.indices, z), energy
+    return z, residual.x.square().sum(1) + torch.minimum(before, after)
 
 
 class _GramForm:
@@ -223,6 +242,12 @@ def step_sizes(k: int, atoms_per_step: int) -> Iterator[int]:
     """Atoms picked at each step: ``ceil(k / atoms_per_step)`` steps, ``k`` in all."""
     for picked in range(0, k, atoms_per_step):
         yield min(atoms_per_step, k - picked)
+
+
+def _power_of_two(x: Tensor) -> Tensor:
+    """One per row, near its largest entry, so that division rounds nothing."""
+    smallest = math.log2(torch.finfo(x.dtype).tiny)
+    return x.abs().amax(1, keepdim=True).log2().floor().clamp(min=smallest).exp2()
 
 
 def choose_form(

@@ -108,10 +108,8 @@ def active_products(x: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
     rows = max(1, _GATHER_ELEMENTS // max(1, n_slots * n_features))
     return torch.cat(
         [
-            torch.bmm(dictionary[part], x[start : start + rows, :, None])[..., 0]
-            for start, part in zip(
-                range(0, len(x), rows), indices.split(rows), strict=True
-            )
+            torch.bmm(dictionary[atoms], part[:, :, None])[:, :, 0]
+            for part, atoms in zip(x.split(rows), indices.split(rows), strict=True)
         ]
     )
 
