@@ -63,12 +63,13 @@ class RowBatches:
             yield self._load(rows.sort().values)
 
     def _load(self, rows: slice | Tensor) -> Tensor:
+        batch: np.ndarray | Tensor
         if isinstance(self.X, Tensor):
             batch = self.X[rows if isinstance(rows, slice) else rows.to(self.X.device)]
         else:
             batch = self.X[rows if isinstance(rows, slice) else rows.numpy()]
-        batch = to_device(batch, self.device)
-        return batch if self.scale == 1.0 else batch / self.scale
+        loaded = to_device(batch, self.device)
+        return loaded if self.scale == 1.0 else loaded / self.scale
 
 
 def centre_and_spread(
@@ -83,7 +84,7 @@ def centre_and_spread(
     largest = max(float(rows.abs().max()) for rows in RowBatches(X, batch_size, cpu))
     largest = largest or 1.0
     batches = RowBatches(X, batch_size, cpu, scale=largest)
-    mean = sum(rows.double().sum(0) for rows in batches) / len(X)
+    mean = torch.stack([rows.double().sum(0) for rows in batches]).sum(0) / len(X)
     squares = sum(float((rows - mean).square().sum()) for rows in batches) / len(X)
     dtype = next(iter(batches)).dtype
     return (mean * largest).to(dtype), squares**0.5 * largest

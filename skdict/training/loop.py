@@ -60,7 +60,7 @@ def train(
     """
     steps = -(-len(X) // net.batch_size)
     history: list[Record] = []
-    best, n_flat, winding_down = -np.inf, 0, tol is None
+    best, n_flat, winding_down = -np.inf, 0, False
     with tqdm(total=max_iter * steps, disable=not verbose, unit="step") as bar:
         net.callbacks_ = [*net.callbacks_, ("bar", _StepCounter(bar))]
         for epoch in range(1, max_iter + 1):
@@ -75,10 +75,12 @@ def train(
                 refresh=False,
             )
             answers = [callback(record) for callback in callbacks or ()]
-            if True in answers or net.steps_left == 0:
+            # Not `True in answers`: a callback that returns 1 did not ask to stop.
+            stop = any(isinstance(a, bool | np.bool_) and a for a in answers)
+            if stop or net.steps_left == 0:
                 break
             n_flat += 1
-            if winding_down:
+            if tol is None or winding_down:
                 continue
             if record["explained_variance"] > best + tol:
                 best, n_flat = record["explained_variance"], 0

@@ -76,7 +76,7 @@ class DictionaryNet(NeuralNet):
         self.fired = torch.zeros(len(atoms), dtype=torch.int64, device=atoms.device)
         self.squared_error = atoms.new_zeros(())
         self.rows_seen = 0
-        self.n_resets = 0
+        self.n_resets: int | Tensor = 0  # a tensor where reading it would wait
         return self
 
     # What the seams of skorch are filled with: rows stay one array, a pass is a
@@ -144,7 +144,8 @@ class DictionaryNet(NeuralNet):
 
     def _next_learning_rate(self) -> float:
         if self.steps_left is None:
-            return self.lr / (1 + self.n_steps / _STREAM_HALF_LIFE) ** 0.5
+            self.learning_rate = self.lr / (1 + self.n_steps / _STREAM_HALF_LIFE) ** 0.5
+            return self.learning_rate
         # Linear to zero from wherever it stands, also when `steps_left` is cut.
         rate = self.learning_rate
         self.learning_rate -= rate / self.steps_left
