@@ -19,37 +19,20 @@ def solve_normal_equations(gram: Tensor, c: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (n, s)
-        A least-squares solution: an atom that the earlier ones of its support
-        span (to rounding) gets zero.
+        A least-squares solution. Atoms that are equal to rounding share their
+        coefficient, a zero atom gets none.
+
+    Notes
+    -----
+    A ridge a little above rounding keeps the Cholesky factor sound, whatever the
+    support: it damps the directions that rounding would blow up, and with it too
+    ``z`` cannot make the residual longer. One step of iterative refinement takes
+    its bias out of all other directions.
     """
-    factor, info = torch.linalg.cholesky_ex(gram)
-    pivots = factor.diagonal(dim1=1, dim2=2).square()
-    too_small = pivots <= _tolerance(gram) * gram.diagonal(dim1=1, dim2=2)
-    degenerate = (info > 0) | too_small.any(1)
-    z = torch.cholesky_solve(c[:, :, None], factor)[:, :, 0]
-    if degenerate.any():
-        z[degenerate] = _eliminate_independent(gram[degenerate], c[degenerate])
-    return z
-
-
-def _eliminate_independent(gram: Tensor, c: Tensor) -> Tensor:
-    """Gaussian elimination that skips the atoms which earlier ones span."""
-    s = gram.shape[1]
-    a = torch.cat([gram, c[:, :, None]], dim=2)
-    smallest = _tolerance(gram) * gram.diagonal(dim1=1, dim2=2)
-    inverse = torch.zeros_like(c)  # of the pivots; zero where an atom is skipped
-    for j in range(s):
-        pivot = a[:, j, j]
-        inverse[:, j] = torch.where(pivot > smallest[:, j], 1 / pivot, 0.0)
-        factors = a[:, j + 1 :, j] * inverse[:, j, None]
-        a[:, j + 1 :] = a[:, j + 1 :] - factors[:, :, None] * a[:, j, None]
-    z = torch.zeros_like(c)
-    for j in reversed(range(s)):
-        known = (a[:, j, j + 1 : s] * z[:, j + 1 :]).sum(1)
-        z[:, j] = (a[:, j, s] - known) * inverse[:, j]
-    return z
-
-
-def _tolerance(gram: Tensor) -> float:
-    """Share of its squared norm below which an atom's new part is rounding."""
-    return 10 * gram.shape[1] * torch.finfo(gram.dtype).eps
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    ridge = 10 * gram.shape[1] * torch.finfo(gram.dtype).eps * diagonal
+    ridge = torch.where(diagonal > 0, ridge, 1.0)
+    factor, info = torch.linalg.cholesky_ex(gram + torch.diag_embed(ridge))
+    z = torch.cholesky_solve(c[:, :, None], factor)
+    z = z + torch.cholesky_solve(c[:, :, None] - gram @ z, factor)
+    return torch.where(info[:, None] == 0, z[:, :, 0], 0.0)

@@ -80,8 +80,8 @@ def batched_omp(
 
     Notes
     -----
-    Where picked atoms depend on each other (duplicates, zero atoms), the later
-    ones get no coefficient, so the residual is that of the rest. A float32 row
+    Where picked atoms depend on each other, the least squares is solved on what
+    they span: duplicates share their coefficient, a zero atom gets none. A float32 row
     alone and in a batch can pick other atoms where two correlations tie to the
     last bit, because matrix products round differently with their shape.
 
@@ -107,12 +107,8 @@ def batched_omp(
     tensor([[0., 3., 1.]])
     """
     k = min(k, len(dictionary))
-    if form == "auto":
-        form = (
-            "gram"
-            if gram is not None
-            else choose_form(len(x), dictionary, k, atoms_per_step)
-        )
+    if form == "auto" and gram is None:
+        form = choose_form(len(x), dictionary, k, atoms_per_step)
     if form == "residual":
         gram = None
     elif gram is None:
@@ -187,14 +183,14 @@ def _refit(
     # An empty slot becomes a zero atom, to which the solver gives nothing.
     gram = residual.gram_of(code.indices) * (active[:, :, None] & active[:, None, :])
     c = active_products(residual.x, residual.dictionary, code.indices) * active
-    z = solve_normal_equations(gram, c)
-    # ||x - W z||^2 - ||x||^2; rounding must not make a good code worse.
-    before, after = (
-        (v * (torch.bmm(gram, v[:, :, None])[:, :, 0] - 2 * c)).sum(1)
-        for v in (code.values, z)
-    )
-    z = torch.where((after <= before)[:, None], z, code.values)
-    return z, residual.x.square().sum(1) + torch.minimum(before, after)
+
+    def products(v: Tensor) -> Tensor:
+        return torch.bmm(gram, v[:, :, None])[:, :, 0]
+
+    # As a correction, so that rounding cannot make a good code worse.
+    z = code.values + solve_normal_equations(gram, c - products(code.values))
+    energy = residual.x.square().sum(1) + (z * (products(z) - 2 * c)).sum(1)
+    return z, energy
 
 
 class _GramForm:

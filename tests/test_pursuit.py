@@ -1,0 +1,467 @@
+"""Batched OMP against a plain loop of Algorithm 1, and against scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import orthogonal_mp_gram
+
+from skdict.ops import pursuit
+from skdict.ops.pursuit import batched_omp, choose_form, step_sizes
+
+forms = pytest.mark.parametrize("form", ["gram", "residual"])
+refits = pytest.mark.parametrize("refit", [False, True, "every_step"])
+seeds = st.integers(0, 2**32 - 1)
+
+
+def gaussian(n, m, d, seed, dtype=torch.float64):
+    """Rows and unit atoms: in general position, so that no two scores tie."""
+    rng = np.random.default_rng(seed)
+    atoms = rng.normal(size=(m, d))
+    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    x = rng.normal(size=(n, d))
+    return torch.tensor(x, dtype=dtype), torch.tensor(atoms, dtype=dtype)
+
+
+def algorithm_1(x, W, k, atoms_per_step, selection, refit=False, tol=None):
+    """Algorithm 1 on one row, as the paper prints it.
+
+    Also the least lead of the atoms picked over the others, below which the pick is
+    a matter of rounding: atoms just picked all correlate with the residual by 0.
+    """
+    r, z, lead = x, np.zeros(len(W)), np.inf
+    k = min(k, len(W))
+    for n_picked in range(0, k, atoms_per_step):
+        if tol is not None and np.linalg.norm(r) <= tol * np.linalg.norm(x):
+            break
+        c = W @ r
+        score = np.abs(c) if selection == "absolute" else c
+        order = np.argsort(-score)
+        n = min(atoms_per_step, k - n_picked)
+        lead = min([lead, *(score[order[n - 1]] - score[order[n:]])])
+        support = order[:n]
+        z[support] += np.linalg.lstsq(W[support].T, r)[0]
+        if refit == "every_step":
+            z = on_support(x, W, z)
+        r = x - z @ W
+    return (on_support(x, W, z) if refit else z), lead
+
+
+def on_support(x, W, z):
+    support = z.nonzero()[0]
+    z = np.zeros_like(z)
+    z[support] = np.linalg.lstsq(W[support].T, x)[0]
+    return z
+
+
+def reference(x, W, *args, **kwargs):
+    """Codes of all rows, and which of them do not hang on rounding."""
+    pairs = [algorithm_1(row, W.numpy(), *args, **kwargs) for row in x.numpy()]
+    codes, leads = map(np.stack, zip(*pairs, strict=True))
+    return codes, leads > 1e-7
+
+
+def residual(x, W, code):
+    """Norms of the residuals, in float64."""
+    return (x.double() - code.to_dense(len(W)).double() @ W.double()).norm(dim=1)
+
+
+@settings(max_examples=120)
+@given(
+    seed=seeds,
+    form=st.sampled_from(["gram", "residual"]),
+    selection=st.sampled_from(["positive", "absolute"]),
+    refit=st.sampled_from([False, True, "every_step"]),
+    tol=st.none() | st.floats(0.05, 0.95),
+    data=st.data(),
+)
+def test_equals_a_plain_loop_of_algorithm_1(seed, form, selection, refit, tol, data):
+    d = data.draw(st.integers(2, 12), "d")
+    m = data.draw(st.integers(1, 30), "M")
+    # Least squares has one solution only while the support is not larger than d.
+    atoms_per_step = data.draw(st.integers(1, max(1, d // 2)), "L")
+    k = data.draw(st.integers(1, d // 2 if refit else m + 3), "k")
+    x, W = gaussian(8, m, d, seed)
+    code = batched_omp(
+        x,
+        W,
+        k,
+        atoms_per_step=atoms_per_step,
+        selection=selection,
+        refit=refit,
+        tol=tol,
+        form=form,
+    )
+    expected, sure = reference(x, W, k, atoms_per_step, selection, refit, tol)
+    assume(sure.any())
+    np.testing.assert_allclose(
+        code.to_dense(m).numpy()[sure],
+        expected[sure],
+        rtol=0,
+        atol=1e-8 * abs(expected).max(),
+    )
+
+
+@forms
+@pytest.mark.parametrize("tol", [None, 0.5])
+def test_is_orthogonal_matching_pursuit_in_the_limit(form, tol):
+    x, W = gaussian(30, 50, 20, seed=0)
+    code = batched_omp(
+        x,
+        W,
+        8 if tol is None else 20,
+        atoms_per_step=1,
+        selection="absolute",
+        refit="every_step",
+        tol=tol,
+        form=form,
+    )
+    for row, z in zip(x, code.to_dense(50), strict=True):
+        energy = float(row @ row)
+        goal = {"n_nonzero_coefs": 8} if tol is None else {"tol": tol**2 * energy}
+        expected = orthogonal_mp_gram(
+            (W @ W.T).numpy(),
+            (W @ row).numpy()[:, None],
+            norms_squared=None if tol is None else [energy],
+            **goal,
+        )
+        np.testing.assert_allclose(z, expected, rtol=0, atol=1e-10)
+
+
+@settings(max_examples=60)
+@given(
+    seed=seeds,
+    n=st.integers(0, 5),
+    m=st.integers(1, 12),
+    d=st.integers(1, 6),
+    k=st.integers(1, 15),
+    atoms_per_step=st.integers(1, 15),
+    selection=st.sampled_from(["positive", "absolute"]),
+    refit=st.sampled_from([False, True, "every_step"]),
+    tol=st.sampled_from([None, 0.0, 0.5, 1.0]),
+    form=st.sampled_from(["auto", "gram", "residual"]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_any_sizes_give_a_sparse_code_no_worse_than_zero(
+    seed, n, m, d, k, atoms_per_step, selection, refit, tol, form, dtype
+):
+    x, W = gaussian(n, m, d, seed, dtype)
+    code = batched_omp(
+        x,
+        W,
+        k,
+        atoms_per_step=atoms_per_step,
+        selection=selection,
+        refit=refit,
+        tol=tol,
+        form=form,
+    )
+    assert code.indices.shape == code.values.shape == (n, min(k, m))
+    assert code.indices.dtype == torch.int64
+    assert code.values.dtype == dtype
+    assert code.values.isfinite().all()
+    for indices, values in zip(*code, strict=True):
+        active = indices[values != 0]
+        assert (active.diff() > 0).all()
+    assert (residual(x, W, code) <= x.norm(dim=1) * (1 + 1e-5)).all()
+
+
+def test_steps_pick_k_atoms_in_all():
+    assert list(step_sizes(12, 5)) == [5, 5, 2]
+    assert list(step_sizes(10, 5)) == [5, 5]
+    assert list(step_sizes(3, 5)) == [3]
+
+
+# Dictionaries that least squares cannot take as they are
+
+
+@st.composite
+def dependent(draw):
+    """Atoms in general position, others that they span, and rows."""
+    rng = np.random.default_rng(draw(seeds))
+    d = draw(st.integers(2, 8))
+    base = rng.normal(size=(draw(st.integers(1, d)), d))
+    base /= np.linalg.norm(base, axis=1, keepdims=True)
+    others = {
+        "duplicate": base,
+        "opposite": -base,
+        "longer": 3.7 * base,
+        "zero": np.zeros((2, d)),
+        "sum": base.sum(axis=0, keepdims=True),
+    }
+    chosen = draw(st.sets(st.sampled_from(sorted(others)), min_size=1))
+    W = np.concatenate([base, *(others[name] for name in sorted(chosen))])
+    x = rng.normal(size=(5, d))
+    x[0] = 0.0
+    x[1] = base[0]
+    return torch.tensor(x), torch.tensor(rng.permutation(W))
+
+
+@settings(max_examples=100)
+@given(
+    case=dependent(),
+    k=st.integers(1, 20),
+    selection=st.sampled_from(["positive", "absolute"]),
+    form=st.sampled_from(["gram", "residual"]),
+)
+def test_dependent_atoms_leave_the_residual_of_their_span(case, k, selection, form):
+    x, W = case
+    code = batched_omp(x, W, k, atoms_per_step=k, selection=selection, form=form)
+    expected = x - torch.tensor(reference(x, W, k, k, selection)[0]) @ W
+    np.testing.assert_allclose(
+        residual(x, W, code), expected.norm(dim=1), rtol=0, atol=1e-8
+    )
+    assert (code.values[0] == 0).all()
+    assert (code.values[(W[code.indices] == 0).all(2)] == 0).all()
+
+
+@settings(max_examples=100)
+@given(
+    seed=seeds,
+    log_distance=st.floats(-17, 0),
+    atoms_per_step=st.integers(1, 8),
+    selection=st.sampled_from(["positive", "absolute"]),
+    form=st.sampled_from(["gram", "residual"]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_residual_never_grows_with_almost_dependent_atoms(
+    seed, log_distance, atoms_per_step, selection, form, dtype
+):
+    rng = np.random.default_rng(seed)
+    base = rng.normal(size=(4, 6))
+    W = np.concatenate([base, base + 10**log_distance * rng.normal(size=base.shape)])
+    W = torch.tensor(W / np.linalg.norm(W, axis=1, keepdims=True), dtype=dtype)
+    x = torch.tensor(rng.normal(size=(20, 6)), dtype=dtype)
+    # Rows along what sets two almost equal atoms apart need large coefficients.
+    x = torch.cat([x, 1e-3 * x + W[:1] - W[4:5]])
+
+    def pursue(k, refit):
+        return batched_omp(
+            x,
+            W,
+            k,
+            atoms_per_step=atoms_per_step,
+            selection=selection,
+            form=form,
+            refit=refit,
+        )
+
+    rounding = 1e-6 if dtype == torch.float64 else 1e-3
+    norms = x.double().norm(dim=1)
+    fewer = norms
+    for k in range(atoms_per_step, 9, atoms_per_step):
+        steps = residual(x, W, pursue(k, False))
+        assert (steps <= fewer + rounding * norms).all()
+        refit = residual(x, W, pursue(k, True))
+        assert (refit <= steps + rounding * norms).all()
+        fewer = steps
+
+
+@refits
+@forms
+def test_zero_rows_and_a_zero_dictionary_give_zero_codes(form, refit):
+    x, W = gaussian(3, 7, 4, seed=0)
+    for rows, atoms in [(0 * x, W), (x, 0 * W), (0 * x, 0 * W)]:
+        code = batched_omp(rows, atoms, 5, atoms_per_step=2, form=form, refit=refit)
+        assert (code.values == 0).all()
+
+
+# What must not matter
+
+
+@refits
+@forms
+@pytest.mark.parametrize("tol", [None, 0.5])
+def test_neither_batch_nor_chunk_matters(monkeypatch, form, refit, tol):
+    x, W = gaussian(40, 30, 12, seed=1)
+    x[3] = W[5]  # ends at the first step where there is a tol
+    parameters = {"atoms_per_step": 2, "form": form, "refit": refit, "tol": tol}
+    whole = batched_omp(x, W, 7, **parameters).to_dense(30)
+    alone = [batched_omp(row[None], W, 7, **parameters).to_dense(30) for row in x]
+    torch.testing.assert_close(torch.cat(alone), whole, rtol=0, atol=1e-12)
+    for rows in (1, 7):
+        monkeypatch.setattr(pursuit, "_CHUNK_BYTES_CPU", rows * 30 * 8)
+        assert pursuit.rows_per_chunk(x, 30) == rows
+        chunked = batched_omp(x, W, 7, **parameters).to_dense(30)
+        torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-12)
+
+
+@refits
+@forms
+@pytest.mark.parametrize("tol", [None, 0.5])
+@pytest.mark.parametrize("factor", [2.0**100, 2.0**-100])
+def test_rows_of_any_magnitude_are_coded_alike(form, refit, tol, factor):
+    # Squares of float32 numbers of this size are infinite or zero.
+    x, W = gaussian(40, 30, 12, seed=2, dtype=torch.float32)
+    parameters = {"atoms_per_step": 2, "form": form, "refit": refit, "tol": tol}
+    expected = batched_omp(x, W, 7, **parameters)
+    code = batched_omp(x * factor, W, 7, **parameters)
+    assert (code.indices == expected.indices).all()
+    assert (code.values == expected.values * factor).all()
+
+
+@refits
+@pytest.mark.parametrize("largest", [3e38, 1e-45])
+def test_the_largest_and_smallest_float32_numbers_are_rows(refit, largest):
+    W = torch.eye(4)
+    x = largest * torch.tensor([[1.0, 0.5, 0.0, 0.0], [-1.0, -1.0, -1.0, -1.0]])
+    code = batched_omp(x, W, 4, selection="absolute", refit=refit, tol=1e-3)
+    torch.testing.assert_close(code.to_dense(4), x, rtol=1e-5, atol=0)
+
+
+@refits
+@forms
+def test_order_of_the_atoms_does_not_matter(form, refit):
+    x, W = gaussian(20, 30, 12, seed=3)
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
+    parameters = {"atoms_per_step": 3, "form": form, "refit": refit}
+    expected = batched_omp(x, W, 6, **parameters).to_dense(30)[:, order]
+    code = batched_omp(x, W[order], 6, **parameters)
+    torch.testing.assert_close(code.to_dense(30), expected, rtol=0, atol=1e-12)
+
+
+@refits
+@forms
+def test_length_of_the_atoms_counts_in_the_selection_only(form, refit):
+    x, W = gaussian(20, 1, 12, seed=4)
+    expected = batched_omp(x, W, 1, selection="absolute", form=form, refit=refit)
+    longer = batched_omp(x, 8 * W, 1, selection="absolute", form=form, refit=refit)
+    torch.testing.assert_close(longer.values, expected.values / 8)
+
+
+@refits
+@forms
+def test_float32_is_close_to_float64(form, refit):
+    x, W = gaussian(200, 64, 24, seed=5)
+    parameters = {"atoms_per_step": 3, "form": form, "refit": refit}
+    expected = batched_omp(x, W, 9, **parameters).to_dense(64)
+    code = batched_omp(x.float(), W.float(), 9, **parameters)
+    assert code.values.dtype == torch.float32
+    torch.testing.assert_close(code.to_dense(64), expected.float(), rtol=0, atol=1e-4)
+
+
+@refits
+@pytest.mark.parametrize("form", ["auto", "gram", "residual"])
+def test_inputs_stay_as_they_are(form, refit):
+    x, W = gaussian(9, 30, 12, seed=6)
+    gram = W @ W.T
+    before = [tensor.clone() for tensor in (x, W, gram)]
+    batched_omp(x, W, 6, form=form, refit=refit, tol=0.1, gram=gram)
+    assert all(map(torch.equal, (x, W, gram), before))
+
+
+def test_parameters_get_no_gradient():
+    x, W = gaussian(9, 30, 12, seed=6)
+    code = batched_omp(x.requires_grad_(), W.requires_grad_(), 6)
+    assert not code.values.requires_grad
+
+
+# Special cases with a known answer
+
+
+@forms
+def test_orthonormal_dictionary_is_exact(form):
+    x, _ = gaussian(10, 1, 6, seed=7)
+    W = torch.linalg.qr(gaussian(1, 6, 6, seed=8)[1]).Q
+    code = batched_omp(x, W, 6, atoms_per_step=4, selection="absolute", form=form)
+    torch.testing.assert_close(code.to_dense(6), x @ W.T)
+
+
+@forms
+def test_selection_is_by_sign_or_by_magnitude(form):
+    x = torch.tensor([[-3.0, 1.0]])
+    positive = batched_omp(x, torch.eye(2), 1, selection="positive", form=form)
+    absolute = batched_omp(x, torch.eye(2), 1, selection="absolute", form=form)
+    assert positive.to_dense(2).tolist() == [[0.0, 1.0]]
+    assert absolute.to_dense(2).tolist() == [[-3.0, 0.0]]
+
+
+@forms
+def test_an_atom_that_is_picked_again_adds_up(form):
+    W = torch.tensor([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, 1.0]])
+    x = torch.tensor([[0.9, 0.436, 0.0]])
+    # Atom 1 takes 0.9816, atom 0 takes 0.11472 of the rest, atom 1 gives some back.
+    code = batched_omp(x, W, 3, atoms_per_step=1, selection="absolute", form=form)
+    expected = torch.tensor([[0.11472, 0.9816 - 0.091776, 0.0]])
+    torch.testing.assert_close(code.to_dense(3), expected)
+
+
+# tol
+
+
+@refits
+@forms
+def test_rows_that_stopped_keep_the_code_of_their_last_step(form, refit):
+    x, W = gaussian(60, 40, 12, seed=9)
+    tol, atoms_per_step = 0.4, 2
+    parameters = {"atoms_per_step": atoms_per_step, "form": form, "refit": refit}
+    stopped = batched_omp(x, W, 12, tol=tol, **parameters).to_dense(40)
+    # What `tol` looks at is the residual before a refit at the very end.
+    looked_at = parameters | {"refit": "every_step" if refit == "every_step" else False}
+    last = torch.zeros(60, dtype=torch.int64)
+    for k in (0, 2, 4, 6, 8, 10):
+        code = batched_omp(x, W, k, **looked_at)
+        last[residual(x, W, code) > tol * x.norm(dim=1)] = k + 2
+    assert len(last.unique()) > 3
+    for k in last.unique():
+        expected = batched_omp(x, W, int(k), **parameters).to_dense(40)
+        torch.testing.assert_close(
+            stopped[last == k], expected[last == k], rtol=0, atol=1e-12
+        )
+
+
+@refits
+@forms
+def test_tol_at_its_ends(form, refit):
+    x, W = gaussian(30, 40, 12, seed=10)
+    parameters = {"atoms_per_step": 2, "form": form, "refit": refit}
+    never = batched_omp(x, W, 6, **parameters)
+    zero = batched_omp(x, W, 6, tol=0.0, **parameters)
+    assert torch.equal(zero.to_dense(40), never.to_dense(40))
+    for tol in (1.0, 2.0):
+        code = batched_omp(x, W, 6, tol=tol, **parameters)
+        assert (code.values == 0).all()
+        assert code.decode(W).shape == x.shape
+
+
+# The forms
+
+
+def test_gram_matrix_that_is_known_is_used(monkeypatch):
+    x, W = gaussian(9, 30, 12, seed=11)
+    expected = batched_omp(x, W, 6, form="gram").to_dense(30)
+    built = []
+    form = pursuit._GramForm
+    monkeypatch.setattr(
+        pursuit, "_GramForm", lambda x, W, gram: built.append(gram) or form(x, W, gram)
+    )
+    gram = W @ W.T
+    for name in ("auto", "gram"):
+        code = batched_omp(x, W, 6, form=name, gram=gram)
+        torch.testing.assert_close(code.to_dense(30), expected)
+    assert all(used is gram for used in built)
+    assert len(built) == 2
+
+
+def test_form_is_the_cheaper_one(monkeypatch):
+    W = torch.zeros(512, 256)
+    # The Gram matrix pays for itself over many rows and steps, never over one step.
+    assert choose_form(10_000, W, 20, atoms_per_step=1) == "gram"
+    assert choose_form(20, W, 20, atoms_per_step=1) == "residual"
+    assert choose_form(10_000, W, 20, atoms_per_step=20) == "residual"
+    monkeypatch.setattr(pursuit, "_LARGEST_GRAM_BYTES", 512**2 * 4 - 1)
+    assert choose_form(10_000, W, 20, atoms_per_step=1) == "residual"
+
+
+def test_form_follows_from_the_steps(monkeypatch):
+    x, W = gaussian(200, 64, 32, seed=12)
+    built = []
+    for name in ("_GramForm", "_ResidualForm"):
+        form = getattr(pursuit, name)
+        monkeypatch.setattr(
+            pursuit, name, lambda *a, form=form: built.append(form.__name__) or form(*a)
+        )
+    batched_omp(x, W, 16, atoms_per_step=1)
+    batched_omp(x, W, 16, atoms_per_step=16)
+    assert built == ["_GramForm", "_ResidualForm"]
