@@ -1,5 +1,6 @@
 """From rows in memory or on disk to whole batches on the device."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -77,17 +78,20 @@ def centre_and_spread(
 ) -> tuple[Tensor, float]:
     """Mean row, and root mean square distance of the rows from it.
 
-    Accumulated in float64 over rows divided by the largest entry, so that rows of
-    any magnitude neither overflow nor vanish.
+    Accumulated in float64 over rows brought to a magnitude of 1 by a power of two,
+    which is exact, so that rows of any magnitude neither overflow nor vanish; and
+    from the first row as origin, so that equal rows have no spread at all.
     """
     cpu = torch.device("cpu")
     largest = max(float(rows.abs().max()) for rows in RowBatches(X, batch_size, cpu))
-    largest = largest or 1.0
-    batches = RowBatches(X, batch_size, cpu, scale=largest)
-    mean = torch.stack([rows.double().sum(0) for rows in batches]).sum(0) / len(X)
+    scale = math.ldexp(1.0, math.frexp(largest)[1] - 1)
+    batches = RowBatches(X, batch_size, cpu, scale=scale)
+    origin = next(iter(batches))[0].double()
+    sums = [(rows.double() - origin).sum(0) for rows in batches]
+    mean = origin + torch.stack(sums).sum(0) / len(X)
     squares = sum(float((rows - mean).square().sum()) for rows in batches) / len(X)
     dtype = next(iter(batches)).dtype
-    return (mean * largest).to(dtype), squares**0.5 * largest
+    return (mean * scale).to(dtype), squares**0.5 * scale
 
 
 def as_tensor(array: np.ndarray | Tensor) -> Tensor:

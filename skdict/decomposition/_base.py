@@ -9,6 +9,7 @@ from numbers import Integral, Real
 import numpy as np
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -21,8 +22,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skdict._validation import as_numpy, as_rows, like, validate_rows
-from skdict.data import RowBatches, centre_and_spread, resolve_device
+from skdict._validation import as_numpy, as_rows, check_finite, like, validate_rows
+from skdict.data import RowBatches, centre_and_spread, resolve_device, to_device
 from skdict.modules import DictionaryModule
 from skdict.ops import SparseCode
 from skdict.ops.usage import random_unit_rows
@@ -98,25 +99,28 @@ class _SparseDictionary(
         Raises
         ------
         ValueError
-            If ``X`` is empty or holds NaN or infinity, or if ``init`` or the
-            dictionary of a warm start has another shape.
+            If ``X`` is empty, holds NaN or infinity or is too large for its dtype,
+            if ``init`` or the dictionary of a warm start has another shape, or if
+            training diverges.
         """
-        X = validate_rows(self, X, reset=True)
+        go_on = self.warm_start and self.__sklearn_is_fitted__()
+        X = validate_rows(self, X, reset=not go_on)
         rows = as_rows(X)
         mean, spread = centre_and_spread(rows)
+        scale = _working_scale(mean, spread) or 1.0
         generator = self._new_generator()
-        if self.warm_start and hasattr(self, "components_"):
-            module = self._fitted_module()
-            self._check_shape(tuple(module.atoms.shape), "The warm start's dictionary")
+        if go_on:
+            module = self._last_module()
         else:
-            module = self._start(rows, mean, spread, generator)
+            module = self._start(rows, mean, scale, generator)
         net = self._start_net(
-            module, rows, generator, scale=spread or 1.0, max_iter=self.max_iter
+            module, rows, generator, scale=scale, max_iter=self.max_iter
         )
-        self.history_ = self._train(net, rows, spread, max_iter=self.max_iter)
-        self.n_iter_ = len(self.history_)
+        history = self._train(net, rows, spread, max_iter=self.max_iter)
+        self._keep(net, X)
+        self.history_, self.n_iter_ = history, len(history)
         self._training_state = None
-        return self._keep(net, X)
+        return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
@@ -124,7 +128,8 @@ class _SparseDictionary(
 
         The first call fixes the scale of the data and the initial atoms, so it
         should be a fair sample. The state of the optimiser is kept between
-        calls; the learning rate falls slowly instead of ending at zero.
+        calls; the learning rate falls slowly instead of ending at zero, after
+        :meth:`fit` from where so many steps would have brought it.
 
         Parameters
         ----------
@@ -141,29 +146,36 @@ class _SparseDictionary(
         Raises
         ------
         ValueError
-            If ``X`` is empty, holds NaN or infinity, or has another number of
-            features than before.
+            If ``X`` is empty, holds NaN or infinity, is too large for its dtype or
+            has another number of features than before, or if training diverges.
         """
-        first = not hasattr(self, "components_")
+        first = not self.__sklearn_is_fitted__()
         X = validate_rows(self, X, reset=first)
         rows = as_rows(X)
         mean, spread = centre_and_spread(rows)
         generator = self._new_generator()
+        history = [] if first else self.history_
+        state = None if first else self._training_state
+        # Zero until rows have varied.
+        scale = 0.0 if state is None else float(state["scale"])
+        scale = scale or _working_scale(mean, spread)
         if first:
-            module = self._start(rows, mean, spread, generator)
-            self.history_, self.n_iter_, self._training_state = [], 0, None
+            module = self._start(rows, mean, scale or 1.0, generator)
         else:
-            module = self._fitted_module()
-        state = self._training_state
-        scale = (spread or 1.0) if state is None else float(state["scale"])
-        net = self._start_net(module, rows, generator, scale=scale, max_iter=None)
+            module = self._last_module()
+        net = self._start_net(
+            module, rows, generator, scale=scale or 1.0, max_iter=None
+        )
         if state is not None:
             net.restore(state)
+        elif not first:
+            net.n_steps = self.n_steps_
         (record,) = self._train(net, rows, spread, max_iter=1)
-        self.n_iter_ += 1
-        self.history_ = [*self.history_, {**record, "epoch": self.n_iter_}]
+        self._keep(net, X)
+        self.n_iter_ = len(history) + 1
+        self.history_ = [*history, {**record, "epoch": self.n_iter_}]
         self._training_state = {"scale": np.array(scale), **net.state()}
-        return self._keep(net, X)
+        return self
 
     def transform(self, X):
         """Encode rows as sparse codes.
@@ -179,6 +191,12 @@ class _SparseDictionary(
             At most ``k`` non-zeros a row; a CSR matrix with sorted indices and no
             explicit zeros where ``sparse_output`` is True. float32 or float64 as
             the input.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` is empty, holds NaN or infinity, has another number of features
+            than in :meth:`fit`, or is so large that the codes overflow its dtype.
         """
         X = self._validate_new(X)
         n_components = self.components_.shape[0]
@@ -200,6 +218,12 @@ class _SparseDictionary(
         -------
         X_hat : array of shape (n_samples, n_features)
             The reconstruction.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` is empty, holds NaN or infinity, has another number of columns
+            than there are components, or if the reconstruction overflows its dtype.
         """
         check_is_fitted(self)
         if not sp.issparse(X):
@@ -219,7 +243,10 @@ class _SparseDictionary(
         if components.dtype != codes.dtype:
             components = xp.astype(components, codes.dtype)
             pre_bias = xp.astype(pre_bias, codes.dtype)
-        return codes @ components + pre_bias
+        with np.errstate(over="ignore", invalid="ignore"):
+            X_hat = codes @ components + pre_bias
+        check_finite(X_hat, f"The reconstruction overflows {X_hat.dtype}")
+        return X_hat
 
     def score(self, X, y=None):
         """Explained variance of the reconstruction.
@@ -241,8 +268,8 @@ class _SparseDictionary(
         _, spread = centre_and_spread(as_rows(X))
         squares = 0.0
         for rows, x_hat, _ in self._encode(X):
-            error = (rows - x_hat) / (spread or 1.0)
-            squares += float(error.double().square().sum())
+            error = (rows - x_hat).cpu().double() / (spread or 1.0)
+            squares += float(error.square().sum())
         if spread == 0.0:
             return float(squares == 0.0)
         return 1 - squares / X.shape[0]
@@ -266,7 +293,16 @@ class _SparseDictionary(
             for i, batch in enumerate(batches):
                 if i == 0:
                     module.to(batch).prepare_(len(rows))
-                yield batch, *module(batch)
+                x_hat, code = module(batch)
+                # A code that overflowed shows in what it decodes to.
+                bad = ~torch.isfinite(x_hat).all(1)
+                if bad.any():
+                    raise ValueError(
+                        f"The encoding overflows {_name(batch.dtype)} in {bad.sum()} "
+                        f"of {len(rows)} rows (the first is row "
+                        f"{i * _INFERENCE_ROWS + int(bad.int().argmax())})."
+                    )
+                yield batch, x_hat, code
 
     # Training
 
@@ -278,7 +314,7 @@ class _SparseDictionary(
         self,
         rows: np.ndarray | Tensor,
         mean: Tensor,
-        spread: float,
+        scale: float,
         generator: torch.Generator,
     ) -> DictionaryModule:
         """The model before its first step."""
@@ -288,19 +324,25 @@ class _SparseDictionary(
             rows[chosen.numpy() if isinstance(rows, np.ndarray) else chosen],
             _START_ROWS,
             torch.device("cpu"),
-            scale=spread or 1.0,
+            scale=scale,
         )
-        atoms = self._initial_atoms(sample - mean / (spread or 1.0), generator)
-        module = self._new_module(atoms, sample, mean / (spread or 1.0))
+        atoms = self._initial_atoms(sample - mean / scale, generator)
+        module = self._new_module(atoms, sample, mean / scale)
         module.project_()
-        module.rescale_(spread or 1.0)
+        module.rescale_(scale)
+        return module
+
+    def _last_module(self) -> DictionaryModule:
+        """The fitted model, to go on from."""
+        module = self._fitted_module()
+        self._check_shape(tuple(module.atoms.shape), "The dictionary to go on from")
         return module
 
     def _initial_atoms(self, centred: Tensor, generator: torch.Generator) -> Tensor:
         n_features = centred.shape[1]
         if not isinstance(self.init, str):
             atoms = check_array(
-                as_numpy(self.init), dtype=as_numpy(centred).dtype, input_name="init"
+                as_numpy(self.init), dtype=np.float64, input_name="init"
             )
             self._check_shape(atoms.shape, "init")
             zero = ~atoms.any(axis=1)
@@ -309,13 +351,13 @@ class _SparseDictionary(
                     f"{zero.sum()} of the {len(atoms)} atoms of init are zero (the "
                     f"first is atom {zero.argmax()}): they have no direction."
                 )
-            return torch.tensor(atoms / abs(atoms).max(axis=1, keepdims=True))
+            return _unit_rows(torch.tensor(atoms)).to(centred.dtype)
         n_components = self._n_components(n_features)
         atoms = random_unit_rows((n_components, n_features), generator, centred.dtype)
         if self.init == "samples":
             # Rows at the centre have no direction, and there may be too few rows.
             rows = centred[centred.any(1)][:n_components]
-            atoms[: len(rows)] = rows
+            atoms[: len(rows)] = _unit_rows(rows)
         return atoms
 
     def _n_components(self, n_features: int) -> int:
@@ -353,7 +395,7 @@ class _SparseDictionary(
         device = resolve_device(self.device)
         module.rescale_(1 / scale)
         return self._net(
-            module.to(device),
+            module.to(to_device(rows[:1], device)),
             n_samples,
             lr=self.learning_rate,
             batch_size=batch_size,
@@ -386,17 +428,26 @@ class _SparseDictionary(
             callbacks=self.callbacks,
         )
 
-    def _keep(self, net: DictionaryNet, X):
+    def _keep(self, net: DictionaryNet, X) -> None:
         """Turn what the net has learned into fitted attributes, like ``X``."""
         module = net.module_
         module.rescale_(net.scale)
-        for name, parameter in self._attributes(module).items():
+        parameters = self._attributes(module)
+        if not all(torch.isfinite(value).all() for value in parameters.values()):
+            raise ValueError(
+                "Training diverged: the parameters are no longer finite. Lower "
+                f"learning_rate={self.learning_rate}; in partial_fit, pass rows on "
+                "the scale of the first ones."
+            )
+        for name, parameter in parameters.items():
             setattr(self, name, like(parameter, X))
         density = net.fired.cpu().double() / net.rows_seen
         self.feature_density_ = like(density, X)
         self.dead_features_ = like(density < _DEAD_DENSITY, X)
         self.n_steps_ = net.n_steps
-        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "components_")
 
     @property
     def _n_features_out(self) -> int:
@@ -407,3 +458,29 @@ class _SparseDictionary(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = not self.sparse_output
         return tags
+
+
+def _working_scale(mean: Tensor, spread: float) -> float:
+    """What rows are divided by for training; 0 where they do not vary.
+
+    Their spread, unless that would take them out of the range of their dtype:
+    because they vary by subnormal numbers, or by next to nothing beside the mean.
+    """
+    info = torch.finfo(mean.dtype)
+    if spread > info.max:
+        raise ValueError(
+            f"The rows are too large for {_name(mean.dtype)}: their spread of "
+            f"{spread:.3g} overflows it. Scale X down."
+        )
+    if spread == 0:
+        return 0.0
+    return max(spread, float(mean.abs().max()) * info.eps**2, info.tiny)
+
+
+def _unit_rows(rows: Tensor) -> Tensor:
+    """Rows, none of them zero, scaled to unit norm whatever their magnitude."""
+    return F.normalize(rows / rows.abs().amax(1, keepdim=True))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

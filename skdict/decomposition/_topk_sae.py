@@ -181,7 +181,6 @@ class TopKSAE(_SparseDictionary):
 
     def _new_module(self, atoms, rows, mean):
         # Tied: the encoder starts as the decoder, both on unit rows.
-        atoms = torch.nn.functional.normalize(atoms)
         return TopKAutoencoder(
             atoms, geometric_median(rows), self._n_active(*atoms.shape)
         )

@@ -99,7 +99,7 @@ def _record(net: DictionaryNet, epoch: int, variance: float, seconds: float) -> 
         explained = float(mean_squared_error == 0)
     return {
         "epoch": epoch,
-        "loss": mean_squared_error * net.scale**2,
+        "loss": mean_squared_error * net.scale * net.scale,  # may overflow to inf
         "explained_variance": explained,
         "dead_share": float((net.fired == 0).double().mean()),
         "resets": int(net.n_resets),

@@ -1,0 +1,1207 @@
+"""Tests of the dictionary estimators ICFL and TopKSAE."""
+
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from skdict import ICFL, TopKSAE
+from skdict.datasets import make_planted_dictionary
+from skdict.metrics import (
+    explained_variance,
+    feature_density,
+    match_dictionaries,
+    mutual_coherence,
+)
+
+PLANTED = make_planted_dictionary(1500, 16, n_components=24, n_active=2, random_state=0)
+X = PLANTED.X
+X64 = X.astype(np.float64)
+FEW = X64[:60, :8]
+
+both = pytest.mark.parametrize("cls", [ICFL, TopKSAE])
+VARIANTS = {
+    "ICFL": ICFL(random_state=0),
+    "ICFL, refit": ICFL(refit=True, atoms_per_step=1, random_state=0),
+    "ICFL, absolute": ICFL(selection="absolute", atoms_per_step=2, random_state=0),
+    "TopKSAE": TopKSAE(random_state=0),
+}
+variants = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def make(variant, **params):
+    return clone(VARIANTS[variant]).set_params(**params)
+
+
+def planted(cls, **params):
+    return cls(24, 2, **({"random_state": 0} | params))
+
+
+def frozen(cls, init, **params):
+    """Fitted, but with atoms that did not move from `init` in their one pass."""
+    parameters = {"max_iter": 1, "learning_rate": 1e-300, "random_state": 0} | params
+    if issubclass(cls, TopKSAE):
+        parameters["auxiliary_weight"] = 0
+    return cls(init=init, **parameters)
+
+
+def same_fit(a, b):
+    assert_array_equal(a.components_, b.components_, strict=True)
+    assert_array_equal(a.pre_bias_, b.pre_bias_, strict=True)
+    assert_array_equal(a.feature_density_, b.feature_density_, strict=True)
+
+
+def close_atoms(a, b, rtol):
+    assert_allclose(a.components_, b.components_, rtol=0, atol=rtol)
+
+
+def dense(codes):
+    return codes.toarray() if sp.issparse(codes) else codes
+
+
+def recovered(model, data):
+    """Share of the planted atoms that some learnt atom matches."""
+    cosines = data.components @ model.components_.T
+    return (cosines.max(axis=1) > 0.9).mean()
+
+
+def assert_sound(model, rows):
+    """Everything that the model says of finite rows is finite and well formed."""
+    codes = dense(model.transform(rows))
+    k = max(1, rows.shape[1] // 10) if model.k is None else model.k
+    assert ((codes != 0).sum(axis=1) <= k).all()
+    for name, array in {
+        "codes": codes,
+        "reconstruction": model.inverse_transform(codes),
+        "score": model.score(rows),
+        "history": [r["explained_variance"] for r in model.history_],
+        **{name: value for name, value in vars(model).items() if name[-1] == "_"},
+    }.items():
+        if name not in ("history_", "feature_names_in_"):
+            assert np.isfinite(array).all(), name
+    norms = np.linalg.norm(model.components_.astype(np.float64), axis=1)
+    assert_allclose(norms, 1, atol=1e-6)
+
+
+# What is learnt
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))]
+)
+def test_icfl_recovers_planted_atoms(seed):
+    data = make_planted_dictionary(
+        20_000, 64, n_components=128, n_active=5, noise=0.1, random_state=seed
+    )
+    model = ICFL(n_components=128, k=5, random_state=seed).fit(data.X)
+    assert recovered(model, data) >= 0.98
+
+
+@pytest.mark.slow
+def test_topk_sae_recovers_most_planted_atoms():
+    data = make_planted_dictionary(random_state=0)
+    model = TopKSAE(n_components=128, k=5, random_state=0).fit(data.X)
+    assert recovered(model, data) >= 0.8
+
+
+@pytest.mark.parametrize(("cls", "share"), [(ICFL, 0.9), (TopKSAE, 0.7)])
+def test_small_planted_dictionary(cls, share):
+    model = planted(cls).fit(X)
+    assert recovered(model, PLANTED) >= share
+    assert model.score(X) > 0.85
+
+
+@both
+def test_defaults(cls):
+    rows = np.random.default_rng(0).normal(size=(50, 23))
+    model = cls(max_iter=1).fit(rows)
+    assert model.components_.shape == (8 * 23, 23)
+    assert np.diff(model.transform(rows).indptr).max() == 2
+    assert cls(max_iter=1).fit(rows[:, :5]).transform(rows[:, :5]).nnz == 50
+
+
+@variants
+def test_score_is_the_explained_variance_of_the_reconstruction(variant):
+    model = make(variant, max_iter=3, k=3).fit(X64)
+    X_hat = model.inverse_transform(model.transform(X64))
+    assert model.score(X64) == pytest.approx(explained_variance(X64, X_hat), rel=1e-12)
+    other = X64[:40] + 1
+    X_hat = model.inverse_transform(model.transform(other))
+    assert model.score(other) == pytest.approx(explained_variance(other, X_hat))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 1e30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@variants
+def test_constant_rows(variant, dtype, value):
+    # 0.1 has no exact mean: sums of it round.
+    rows = np.full((50, 3), value, dtype=dtype)
+    model = make(variant, max_iter=2).fit(rows)
+    assert_array_equal(model.pre_bias_, rows[0], strict=True)
+    assert model.transform(rows).nnz == 0
+    assert model.score(rows) == 1
+    assert model.score(rows[:1]) == 1
+    assert model.score(rows + 1) == explained_variance(
+        rows + 1, model.inverse_transform(model.transform(rows + 1))
+    )
+    assert_sound(model, rows)
+
+
+# Codes
+
+
+@variants
+def test_sparse_and_dense_codes_agree(variant):
+    model = make(variant, max_iter=2, k=3).fit(X)
+    codes = model.transform(X)
+    assert codes.format == "csr"
+    assert codes.shape == (1500, 128)
+    array = model.set_params(sparse_output=False).transform(X)
+    assert_array_equal(codes.toarray(), array, strict=True)
+    same = make(variant, max_iter=2, k=3, sparse_output=False).fit_transform(X)
+    assert_array_equal(same, array, strict=True)
+
+
+@pytest.mark.parametrize("k", [1, 3, 7, 128, 1000])
+@variants
+def test_csr_codes_are_canonical(variant, k):
+    model = make(variant, max_iter=1, k=k).fit(X[:50])
+    codes = model.transform(X[:50])
+    per_row = np.diff(codes.indptr)
+    assert per_row.max() <= min(k, 128)
+    assert per_row.max() > 0
+    assert (codes.data != 0).all()
+    steps = np.diff(codes.indices)
+    steps[codes.indptr[1:-1][codes.indptr[1:-1] < codes.nnz] - 1] = 1
+    assert (steps > 0).all()
+    if variant == "TopKSAE":
+        assert (codes.data > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (np.float16, np.float32),
+        (np.float32, np.float32),
+        (np.float64, np.float64),
+        (np.int16, np.float32),
+        (np.int64, np.float32),
+        (bool, np.float32),
+    ],
+)
+@variants
+def test_dtypes(variant, given, kept):
+    rows = (10 * X[:100]).astype(given)
+    model = make(variant, max_iter=2, k=2).fit(rows)
+    for name in model._attributes(model._fitted_module()):
+        assert getattr(model, name).dtype == kept
+    codes = model.transform(rows)
+    assert codes.dtype == kept
+    assert model.inverse_transform(codes).dtype == kept
+    other = np.float64 if kept == np.float32 else np.float32
+    codes = model.transform(rows.astype(other))
+    assert codes.dtype == other
+    assert model.inverse_transform(codes).dtype == other
+
+
+@variants
+def test_atoms_have_unit_norm(variant):
+    model = make(variant, max_iter=3).fit(X64)
+    assert_allclose(np.linalg.norm(model.components_, axis=1), 1, rtol=1e-12)
+
+
+@variants
+def test_inverse_transform_is_linear_in_the_codes(variant):
+    model = make(variant, max_iter=1, k=4).fit(FEW)
+    codes = model.transform(FEW)
+    expected = codes.toarray() @ model.components_ + model.pre_bias_
+    kinds = [
+        codes,
+        codes.tocsc(),
+        codes.tocoo(),
+        sp.csr_array(codes),
+        codes.toarray(),
+        np.asfortranarray(codes.toarray()),
+    ]
+    for kind in kinds:
+        X_hat = model.inverse_transform(kind)
+        assert isinstance(X_hat, np.ndarray)
+        assert_allclose(X_hat, expected, rtol=1e-12, atol=1e-12)
+    single = model.inverse_transform(codes.astype(np.float32))
+    assert single.dtype == np.float32
+    assert_allclose(single, expected, atol=1e-4)
+
+
+def algorithm_1(x, W, k, *, atoms_per_step=1, selection="positive", refit=False):
+    """The paper's encoder for one row that is already centred, by plain loops.
+
+    None where rounding decides which atoms are picked: after a step its atoms are
+    orthogonal to the residual, and tie if no others correlate with it.
+    """
+    residual, z, left = x.copy(), np.zeros(len(W)), k
+    while left > 0:
+        correlations = W @ residual
+        score = np.abs(correlations) if selection == "absolute" else correlations
+        order = np.argsort(-score)
+        n_picked = min(atoms_per_step, left)
+        support = order[:n_picked]
+        if n_picked < len(W) and np.diff(-score[order])[n_picked - 1] < 1e-9:
+            return None
+        part = np.linalg.lstsq(W[support].T, residual, rcond=None)[0]
+        z[support] += part
+        residual = residual - part @ W[support]
+        left -= n_picked
+    if refit:
+        support = np.flatnonzero(z)
+        z[support] = np.linalg.lstsq(W[support].T, x, rcond=None)[0]
+    return z
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"atoms_per_step": 1},
+        {"atoms_per_step": 3},
+        {"atoms_per_step": 10},
+        {"atoms_per_step": 1, "selection": "absolute"},
+        {"atoms_per_step": 2, "selection": "absolute", "refit": True},
+        {"atoms_per_step": 3, "refit": True},
+    ],
+    ids=str,
+)
+def test_icfl_encodes_as_algorithm_1(params):
+    # With one atom per step this is matching pursuit.
+    model = ICFL(20, 7, max_iter=2, random_state=0, **params).fit(FEW)
+    expected = [
+        algorithm_1(x - model.pre_bias_, model.components_, 7, **params) for x in FEW
+    ]
+    assert_allclose(model.transform(FEW).toarray(), expected, atol=1e-9)
+
+
+def test_refit_lowers_the_error():
+    model = ICFL(24, 6, atoms_per_step=1, max_iter=3, random_state=0).fit(X)
+    assert model.set_params(refit=True).score(X) > model.set_params(refit=False).score(
+        X
+    )
+
+
+def test_topk_sae_encodes_as_its_equation():
+    model = TopKSAE(20, 3, max_iter=5, random_state=0).fit(FEW)
+    activations = (FEW - model.pre_bias_) @ model.encoder_components_.T
+    activations = np.maximum(activations + model.encoder_bias_, 0)
+    kth = np.sort(activations, axis=1)[:, -3, None]
+    expected = np.where(activations >= kth, activations, 0)
+    assert_allclose(model.transform(FEW).toarray(), expected, atol=1e-12)
+
+
+@variants
+def test_rows_do_not_depend_on_each_other(variant):
+    model = make(variant, max_iter=1, k=4).fit(FEW)
+    together = model.transform(FEW).toarray()
+    alone = [model.transform(row[None]).toarray()[0] for row in FEW]
+    assert_allclose(together, alone, atol=1e-12)
+
+
+def test_batches_of_inference_are_joined_in_order(monkeypatch):
+    model = planted(ICFL, max_iter=2).fit(X64)
+    whole, score = model.transform(X64), model.score(X64)
+    monkeypatch.setattr("skdict.decomposition._base._INFERENCE_ROWS", 7)
+    pieces = model.transform(X64)
+    assert_allclose(pieces.toarray(), whole.toarray(), atol=1e-12)
+    assert model.score(X64) == pytest.approx(score)
+
+
+# What is kept of the training
+
+
+@both
+def test_density_counts_the_last_pass(cls):
+    model = frozen(cls, PLANTED.components, k=2).fit(X64)
+    assert_array_equal(
+        model.feature_density_, feature_density(model.transform(X64)), strict=True
+    )
+    assert_array_equal(model.dead_features_, model.feature_density_ == 0, strict=True)
+    assert model.history_[0]["dead_share"] == model.dead_features_.mean()
+    moved = planted(cls, max_iter=3).fit(X64)
+    assert 0 < moved.feature_density_.sum() <= 2.001
+
+
+def test_unused_atoms_are_dead():
+    # All rows on a half line: two atoms point away from all of them.
+    rows = np.linspace(1, 2, 50)[:, None] * [[1.0, 0.0]]
+    init = [[1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [-1.0, 0.0]]
+    model = frozen(ICFL, init, k=1).fit(rows)
+    assert_array_equal(model.dead_features_, [False, True, True, False])
+
+
+def test_latents_that_relu_sets_to_zero_did_not_fire():
+    # All four latents are among the k = 4 largest, but two are negative.
+    rows = np.random.default_rng(0).normal(size=(200, 2))
+    init = [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]
+    model = frozen(TopKSAE, init, k=4).fit(rows)
+    assert model.feature_density_.sum() == pytest.approx(2)
+    assert model.transform(rows).nnz == 400
+    one_sided = np.abs(rows) + 10
+    model = frozen(TopKSAE, init, k=4)
+    model.partial_fit(rows)
+    model.partial_fit(one_sided)
+    assert_array_equal(model.feature_density_, [1, 0, 1, 0])
+    assert_array_equal(model.dead_features_, [False, True, False, True])
+
+
+RECORD = {
+    "epoch",
+    "loss",
+    "explained_variance",
+    "dead_share",
+    "resets",
+    "learning_rate",
+    "seconds",
+}
+
+
+@variants
+def test_history(variant):
+    model = make(variant, max_iter=4, tol=None, batch_size=400).fit(X64)
+    assert len(model.history_) == model.n_iter_ == 4
+    assert model.n_steps_ == 4 * 4
+    assert [record["epoch"] for record in model.history_] == [1, 2, 3, 4]
+    assert all(record.keys() == RECORD for record in model.history_)
+    assert model.history_[-1]["loss"] < model.history_[0]["loss"]
+    assert all(record["seconds"] > 0 for record in model.history_)
+    pickle.dumps(model.history_)
+    assert {type(value) for r in model.history_ for value in r.values()} == {int, float}
+
+
+@both
+def test_history_holds_the_errors_of_the_pass(cls):
+    init = X64[:24] - X64.mean(0)
+    model = frozen(cls, init, k=2).fit(X64)
+    X_hat = model.inverse_transform(model.transform(X64))
+    (record,) = model.history_
+    assert record["loss"] == pytest.approx(((X64 - X_hat) ** 2).sum(1).mean())
+    assert record["explained_variance"] == pytest.approx(model.score(X64))
+
+
+@both
+def test_batch_size(cls):
+    assert planted(cls, max_iter=1, batch_size=1).fit(X[:50]).n_steps_ == 50
+    assert planted(cls, max_iter=1, batch_size=7).fit(X[:50]).n_steps_ == 8
+    assert planted(cls, max_iter=1, batch_size=10**9).fit(X[:50]).n_steps_ == 1
+    assert planted(cls, max_iter=1).fit(X[:50]).n_steps_ == 1
+    assert planted(cls, max_iter=2, tol=None).fit(X).n_steps_ == 2 * 6
+
+
+@both
+def test_early_stopping(cls):
+    # A tolerance that nothing passes: the first pass sets the mark, two are flat,
+    # and the rate takes two more to fall to zero.
+    model = planted(cls, tol=1e6, n_iter_no_change=2, max_iter=50).fit(X)
+    assert model.n_iter_ == 5
+    rates = [record["learning_rate"] for record in model.history_]
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert rates[0] > rates[1] > rates[2] > rates[3]
+    assert planted(cls, tol=1e-2, max_iter=500).fit(X).n_iter_ < 250
+    assert planted(cls, tol=None, max_iter=17).fit(X).n_iter_ == 17
+    model = planted(cls, tol=1e6, n_iter_no_change=20, max_iter=7).fit(X)
+    assert model.n_iter_ == 7
+
+
+def test_refit_forgets_the_last_fit():
+    model = planted(ICFL, max_iter=2).fit(X).fit(X)
+    same_fit(model, planted(ICFL, max_iter=2).fit(X))
+    assert len(model.history_) == 2
+
+
+@both
+def test_warm_start(cls):
+    model = planted(cls, warm_start=True).fit(X)
+    score, n_steps, loss = model.score(X), model.n_steps_, model.history_[-1]["loss"]
+    atoms = model.components_.copy()
+    model.set_params(init="random").fit(X)
+    assert model.score(X) > score - 0.01
+    assert model.n_steps_ < n_steps
+    assert match_dictionaries(atoms, model.components_)[1].mean() > 0.9
+    cold = planted(cls).fit(X)
+    assert model.history_[0]["loss"] < 0.8 * cold.history_[0]["loss"]
+    assert model.history_[0]["loss"] == pytest.approx(loss, rel=0.3)
+
+
+@both
+def test_warm_start_needs_the_same_shape(cls):
+    model = planted(cls, warm_start=True, max_iter=1).fit(X)
+    before = model.transform(X)
+    with pytest.raises(ValueError, match=r"8 features, but .* expecting 16"):
+        model.fit(X[:, :8])
+    assert_array_equal(model.transform(X).toarray(), before.toarray())
+    with pytest.raises(ValueError, match=r"shape \(24, 16\).* is \(7, 16\)"):
+        model.set_params(n_components=7).fit(X)
+    with pytest.raises(ValueError, match=r"shape \(24, 16\).* is \(7, 16\)"):
+        model.partial_fit(X)
+    assert_array_equal(model.transform(X).toarray(), before.toarray())
+
+
+@both
+def test_the_dtype_may_change_on_the_way(cls):
+    for first, second in [(X, X64), (X64, X)]:
+        model = planted(cls, max_iter=2, warm_start=True).fit(first)
+        score = model.fit(second).score(second)
+        assert model.components_.dtype == second.dtype
+        model.partial_fit(first)
+        model.partial_fit(second)
+        assert model.components_.dtype == second.dtype
+        assert model.score(second) > score - 0.1
+        assert_sound(model, second)
+        streamed = planted(cls).partial_fit(first).partial_fit(second)
+        assert streamed.components_.dtype == second.dtype
+
+
+# Streams
+
+
+def stream(model, n_passes, rows=X):
+    for _ in range(n_passes):
+        for batch in np.array_split(rows, 6):
+            model.partial_fit(batch)
+    return model
+
+
+def test_stream_comes_near_fit():
+    streamed = stream(planted(ICFL), 30)
+    assert streamed.score(X) > planted(ICFL).fit(X).score(X)
+    assert recovered(streamed, PLANTED) > 0.9
+    assert streamed.n_iter_ == len(streamed.history_) == 180
+    assert [r["epoch"] for r in streamed.history_] == list(range(1, 181))
+
+
+def test_stream_of_topk_sae_comes_near_fit():
+    streamed = stream(planted(TopKSAE, learning_rate=1e-2), 60)
+    assert streamed.score(X) > planted(TopKSAE).fit(X).score(X) - 0.05
+
+
+@both
+def test_stream_goes_on_to_the_bit_after_pickling(cls):
+    batches = np.array_split(X, 6)
+    model = planted(cls, reset_every=2) if cls is ICFL else planted(cls)
+    for batch in batches[:3]:
+        model.partial_fit(batch)
+    copied = pickle.loads(pickle.dumps(model))
+    forgetful = pickle.loads(pickle.dumps(model))
+    forgetful._training_state = None
+    for batch in batches[3:]:
+        model.partial_fit(batch)
+        copied.partial_fit(batch)
+        forgetful.partial_fit(batch)
+    same_fit(model, copied)
+    assert copied.n_steps_ == model.n_steps_
+    assert not np.array_equal(forgetful.components_, model.components_)
+
+
+@both
+def test_stream_does_not_depend_on_how_often_random_state_is_drawn(cls):
+    a = stream(planted(cls), 1)
+    b = stream(planted(cls, random_state=np.random.RandomState(0)), 1)
+    same_fit(a, b)
+
+
+@both
+def test_partial_fit_goes_on_after_fit(cls):
+    model = planted(cls).fit(X)
+    score, n_iter, n_steps = model.score(X), model.n_iter_, model.n_steps_
+    atoms = model.components_.copy()
+    model.partial_fit(X)
+    assert model.n_iter_ == len(model.history_) == n_iter + 1
+    assert model.n_steps_ == n_steps + 6
+    assert model.score(X) > score - 0.02
+    assert match_dictionaries(atoms, model.components_)[1].mean() > 0.9
+    assert not np.array_equal(atoms, model.components_)
+
+
+@both
+@pytest.mark.parametrize("factor", [1e-20, 1.0, 1e20])
+def test_stream_whose_first_batch_is_constant(cls, factor):
+    rows = X * np.float32(factor)
+    model = planted(cls, init="random").partial_fit(np.zeros_like(rows[:50]))
+    stream(model, 3, rows)
+    assert model.score(rows) > 0.2
+    assert_sound(model, rows)
+
+
+@both
+def test_stream_that_leaves_the_range_of_its_dtype_is_refused(cls):
+    model = planted(cls).partial_fit(X * np.float32(1e-25))
+    before = model.components_.copy()
+    with pytest.raises(ValueError, match="diverged"):
+        model.partial_fit(X * np.float32(1e25))
+    assert_array_equal(model.components_, before)
+    assert_sound(model, X * np.float32(1e-25))
+
+
+# Where atoms start
+
+
+@both
+def test_init_array(cls):
+    init = 3 * X64[:5] / np.arange(1, 6)[:, None]
+    model = frozen(cls, init, k=2).fit(X)
+    expected = init / np.linalg.norm(init, axis=1, keepdims=True)
+    assert_allclose(model.components_, expected, atol=1e-6)
+    assert model.components_.dtype == np.float32
+    same_fit(model, frozen(cls, init.tolist(), k=2).fit(X))
+    again = frozen(cls, np.asfortranarray(init), k=2, n_components=5).fit(X)
+    close_atoms(model, again, 1e-6)
+    assert_array_equal(init, 3 * X64[:5] / np.arange(1, 6)[:, None])
+
+
+@both
+@pytest.mark.parametrize("magnitude", [1e-300, 1e300])
+def test_length_of_init_does_not_matter(cls, magnitude):
+    model = frozen(cls, X64[:5] * magnitude, k=2).fit(X)
+    assert_allclose(
+        model.components_, frozen(cls, X64[:5], k=2).fit(X).components_, atol=1e-6
+    )
+
+
+@both
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"init": X[:5], "n_components": 6}, r"init has shape \(5, 16\).*\(6, 16\)"),
+        ({"init": X[:5, :3]}, r"init has shape \(5, 3\).*\(5, 16\)"),
+        ({"init": X[0]}, "Expected 2D array"),
+        ({"init": np.zeros((0, 16))}, "0 sample"),
+        ({"init": np.eye(3, 16) * [[1], [0], [0]]}, "2 of the 3 .* first is atom 1"),
+        ({"init": np.full((2, 16), np.nan)}, "init contains NaN"),
+        ({"init": np.full((2, 16), np.inf)}, "init contains infinity"),
+        ({"init": "pca"}, "'init' parameter"),
+    ],
+    ids=["atoms", "features", "1d", "empty", "zero", "nan", "inf", "unknown"],
+)
+def test_bad_init(cls, params, message):
+    for method in ("fit", "partial_fit"):
+        with pytest.raises(ValueError, match=message):
+            getattr(cls(**params), method)(X)
+
+
+def test_init_samples_are_rows():
+    model = frozen(ICFL, "samples", n_components=10, k=2).fit(FEW)
+    centred = FEW - FEW.mean(0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    assert_allclose((model.components_ @ centred.T).max(axis=1), 1, rtol=1e-12)
+    model = frozen(ICFL, "random", n_components=10, k=2).fit(FEW)
+    assert (model.components_ @ centred.T).max() < 0.99
+
+
+# Chance
+
+
+@both
+def test_same_seed_same_result_to_the_bit(cls):
+    def fit(seed):
+        # Batches smaller than the data, or the order of the rows plays no part.
+        return planted(cls, random_state=seed, max_iter=3, batch_size=100).fit(X)
+
+    same_fit(fit(3), fit(3))
+    same_fit(fit(np.random.RandomState(3)), fit(np.random.RandomState(3)))
+    assert not np.array_equal(fit(3).components_, fit(4).components_)
+    assert not np.array_equal(fit(None).components_, fit(None).components_)
+
+
+def test_seed_shuffles_and_redraws():
+    init = X64[:24]
+
+    def fit(seed, **params):
+        return ICFL(init=init, random_state=seed, max_iter=2, **params).fit(X64)
+
+    order = {"batch_size": 100, "reset_similarity": 1.0}
+    assert not np.array_equal(fit(0, **order).components_, fit(1, **order).components_)
+    init = np.repeat(X64[:12], 2, axis=0)
+    resets = {"batch_size": 1500, "reset_every": 1}
+    assert_allclose(
+        fit(0, reset_similarity=1.0, batch_size=1500).components_,
+        fit(1, reset_similarity=1.0, batch_size=1500).components_,
+        atol=1e-9,
+    )
+    a, b = fit(0, **resets), fit(1, **resets)
+    assert abs(a.components_ - b.components_).max() > 0.1
+
+
+@both
+def test_global_random_state_is_left_alone(cls):
+    numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    model = planted(cls, max_iter=2).fit(X)
+    model.partial_fit(X)
+    model.score(X)
+    assert_array_equal(np.random.get_state()[1], numpy_state[1])  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+# What goes on beside the training
+
+
+@both
+def test_callbacks(cls):
+    records = []
+    model = planted(cls, max_iter=3, tol=None, callbacks=[records.append]).fit(X)
+    assert records == model.history_
+    stop = lambda record: record["epoch"] == 2  # noqa: E731
+    model.set_params(callbacks=(records.append, stop)).fit(X)
+    assert model.n_iter_ == 2
+    assert len(records) == 5
+    model.set_params(callbacks=[lambda record: np.True_]).fit(X)
+    assert model.n_iter_ == 1
+    for answer in (1, "yes", np.ones(2), False):
+        model.set_params(callbacks=[lambda record, a=answer: a]).fit(X)
+        assert model.n_iter_ == 3, answer
+    model.set_params(callbacks=[records.append]).partial_fit(X)
+    assert records[-1]["loss"] == model.history_[-1]["loss"]
+
+
+@both
+def test_interrupt_leaves_the_last_fit(cls):
+    def interrupt(record):
+        raise KeyboardInterrupt
+
+    model = planted(cls, max_iter=2).fit(X)
+    before = model.transform(X)
+    model.set_params(callbacks=[interrupt])
+    for method in (model.fit, model.partial_fit):
+        with pytest.raises(KeyboardInterrupt):
+            method(X)
+        assert_array_equal(model.transform(X).toarray(), before.toarray())
+    fresh = planted(cls, callbacks=[interrupt])
+    with pytest.raises(KeyboardInterrupt):
+        fresh.fit(X)
+    with pytest.raises(NotFittedError):
+        fresh.transform(X)
+
+
+@both
+def test_progress_bar(cls, capsys):
+    planted(cls, max_iter=2).fit(X)
+    planted(cls).partial_fit(X)
+    assert capsys.readouterr() == ("", "")
+    planted(cls, max_iter=2, tol=None, verbose=1).fit(X)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "12/12" in err
+    assert "loss=" in err
+    assert "ev=" in err
+    assert "dead=" in err
+    planted(cls, verbose=True, tol=1e6, n_iter_no_change=1, max_iter=50).fit(X)
+    assert "18/18" in capsys.readouterr().err
+
+
+# Equivariance
+
+
+@pytest.mark.parametrize("factor", [1e-6, 0.3, 7.0, 1e6])
+@variants
+def test_scale_equivariance(variant, factor):
+    parameters = {"n_components": 20, "k": 3, "max_iter": 5}
+    model = make(variant, **parameters).fit(FEW)
+    scaled = make(variant, **parameters).fit(factor * FEW)
+    close_atoms(model, scaled, 1e-8)
+    assert_allclose(scaled.pre_bias_ / factor, model.pre_bias_, rtol=0, atol=1e-9)
+    assert_allclose(
+        scaled.transform(factor * FEW).toarray() / factor,
+        model.transform(FEW).toarray(),
+        atol=1e-6,
+    )
+    assert scaled.score(factor * FEW) == pytest.approx(model.score(FEW))
+    for a, b in zip(model.history_, scaled.history_, strict=True):
+        assert b["loss"] / factor**2 == pytest.approx(a["loss"])
+        assert b["explained_variance"] == pytest.approx(a["explained_variance"])
+
+
+@variants
+def test_translation_equivariance(variant):
+    shift = 100 * np.arange(8.0)
+    parameters = {"n_components": 20, "k": 3, "max_iter": 5}
+    model = make(variant, **parameters).fit(FEW)
+    moved = make(variant, **parameters).fit(FEW + shift)
+    close_atoms(model, moved, 1e-6)
+    assert_allclose(moved.pre_bias_, model.pre_bias_ + shift, atol=1e-6)
+    assert_allclose(
+        moved.transform(FEW + shift).toarray(),
+        model.transform(FEW).toarray(),
+        atol=1e-5,
+    )
+
+
+@settings(max_examples=15)
+@given(exponent=st.integers(-90, 90), variant=st.sampled_from(sorted(VARIANTS)))
+def test_powers_of_two_scale_exactly(exponent, variant):
+    rows, factor = FEW.astype(np.float32), np.float32(2.0**exponent)
+    parameters = {"n_components": 10, "k": 3, "max_iter": 2}
+    model = make(variant, **parameters).fit(rows)
+    scaled = make(variant, **parameters).fit(factor * rows)
+    assert_array_equal(scaled.components_, model.components_, strict=True)
+    assert_array_equal(scaled.pre_bias_, factor * model.pre_bias_, strict=True)
+    codes = model.transform(rows)
+    assert_array_equal(
+        scaled.transform(factor * rows).toarray(), factor * codes.toarray(), strict=True
+    )
+    # What is learnt at one magnitude also codes another.
+    model.pre_bias_ = np.zeros_like(model.pre_bias_)
+    if variant == "TopKSAE":
+        model.encoder_bias_ = np.zeros_like(model.encoder_bias_)
+    assert_array_equal(
+        model.transform(factor * rows).toarray(),
+        factor * model.transform(rows).toarray(),
+        strict=True,
+    )
+
+
+# Redundant and dead atoms
+
+
+def test_redundant_atoms_are_redrawn():
+    init = np.repeat(X64[:12], 2, axis=0)
+    parameters = {"init": init, "k": 2, "tol": None, "random_state": 0}
+    model = ICFL(max_iter=5, reset_every=1, **parameters).fit(X64)
+    assert model.history_[0]["resets"] >= 6
+    assert mutual_coherence(model.components_) < 0.99
+    kept = ICFL(max_iter=5, reset_every=10**6, **parameters).fit(X64)
+    assert [record["resets"] for record in kept.history_] == [0] * 5
+    off = ICFL(max_iter=5, reset_every=1, reset_similarity=1.0, **parameters)
+    assert sum(r["resets"] for r in off.fit(X64).history_) <= 12
+
+
+def test_resets_come_every_so_many_steps_but_the_last():
+    # Six steps a pass, and every pair of atoms counts as redundant.
+    parameters = {"reset_similarity": 0.0, "batch_size": 250, "tol": None}
+    model = planted(ICFL, reset_every=9, max_iter=5, **parameters).fit(X)
+    resets = [record["resets"] > 0 for record in model.history_]
+    # After steps 9 and 18; 27 is among the last 9 of 30.
+    assert resets == [False, True, True, False, False]
+
+
+def test_callers_see_resets_in_a_stream():
+    model = planted(ICFL, reset_similarity=0.0, reset_every=9)
+    stream(model, 3)
+    at = [r["epoch"] for r in model.history_ if r["resets"]]
+    assert at == [9, 18]
+
+
+def test_auxiliary_loss_revives_dead_latents():
+    # Half of the latents are pushed where ReLU silences them for good.
+    def revive(weight):
+        model = planted(TopKSAE, max_iter=1).fit(X)
+        model.encoder_bias_[::2] = -1.5
+        model.set_params(warm_start=True, auxiliary_weight=weight, max_iter=60)
+        return model.set_params(tol=None, learning_rate=0.02).fit(X)
+
+    assert revive(0).dead_features_.mean() == 0.5
+    assert revive(1 / 32).dead_features_.mean() < 0.2
+    assert revive(1 / 32).score(X) > revive(0).score(X) + 0.05
+
+
+def test_auxiliary_loss_waits_for_dead_latents():
+    def fit(**params):
+        return TopKSAE(300, 2, max_iter=2, tol=None, random_state=0, **params).fit(X)
+
+    off = fit(auxiliary_weight=0)
+    same_fit(fit(dead_after=3.0), off)
+    assert not np.array_equal(fit(dead_after=0.5).components_, off.components_)
+
+
+# Bad input
+
+
+@both
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score"])
+def test_rows_that_are_not_finite(cls, method):
+    rows = X[:60].copy()
+    rows[[4, 7], 2], rows[9, 0], rows[9, 3] = np.nan, np.inf, -np.inf
+    model = planted(cls, max_iter=1)
+    if method in ("transform", "score"):
+        model.fit(X)
+    with pytest.raises(
+        ValueError, match=r"NaN or infinity in 3 of 60 rows .*first is row 4"
+    ):
+        getattr(model, method)(rows)
+
+
+@both
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        (X[:0], ValueError, "0 sample"),
+        (X[:, :0], ValueError, "0 feature"),
+        (X[0], ValueError, "Expected 2D array, got 1D"),
+        (X[None], ValueError, "Found array with dim 3"),
+        (sp.csr_matrix(X), TypeError, "Sparse data"),
+        ([["a", "b"], ["c", "d"]], ValueError, "could not convert"),
+        (X * 1j, ValueError, "Complex data not supported"),
+        (None, ValueError, "Expected 2D array, got scalar"),
+    ],
+    ids=["empty", "no features", "1d", "3d", "sparse", "text", "complex", "none"],
+)
+def test_bad_rows(cls, rows, error, message):
+    model = planted(cls, max_iter=1)
+    for method in (model.fit, model.partial_fit):
+        with pytest.raises(error, match=message):
+            method(rows)
+    model.fit(X)
+    for method in (model.transform, model.score):
+        with pytest.raises(error, match=f"{message}|0 feature|expecting 16"):
+            method(rows)
+
+
+@both
+def test_number_of_features(cls):
+    model = planted(cls, max_iter=1).fit(X)
+    for method in (model.transform, model.score, model.partial_fit):
+        with pytest.raises(ValueError, match=r"15 features, but .* expecting 16"):
+            method(X[:, :15])
+
+
+@both
+def test_codes_of_the_wrong_kind(cls):
+    model = planted(cls, max_iter=1).fit(X)
+    codes = model.transform(X)
+    for wrong in (codes[:, :23], codes.toarray()[:, :23]):
+        with pytest.raises(ValueError, match=r"23 columns, but .* has 24 components"):
+            model.inverse_transform(wrong)
+    with pytest.raises(ValueError, match="0 sample"):
+        model.inverse_transform(codes[:0])
+    with pytest.raises(ValueError, match="Expected 2D array"):
+        model.inverse_transform(codes.toarray()[0])
+    codes.data[3] = np.nan
+    with pytest.raises(ValueError, match="X contains NaN"):
+        model.inverse_transform(codes)
+
+
+@both
+def test_not_fitted(cls):
+    for method in ("transform", "inverse_transform", "score"):
+        with pytest.raises(NotFittedError):
+            getattr(cls(), method)(X)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"k": 0},
+        {"k": -1},
+        {"k": 1.5},
+        {"n_components": 0},
+        {"max_iter": 0},
+        {"batch_size": 0},
+        {"batch_size": "all"},
+        {"learning_rate": 0.0},
+        {"learning_rate": np.inf},
+        {"learning_rate": np.nan},
+        {"tol": -1.0},
+        {"tol": np.nan},
+        {"n_iter_no_change": 0},
+        {"callbacks": print},
+        {"verbose": -1},
+        {"random_state": -1},
+    ],
+    ids=str,
+)
+@both
+def test_bad_parameters(cls, params):
+    for method in ("fit", "partial_fit"):
+        with pytest.raises(ValueError, match=f"'{next(iter(params))}' parameter"):
+            getattr(cls(**params), method)(X)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ICFL(atoms_per_step=0),
+        ICFL(selection="negative"),
+        ICFL(refit="every_step"),
+        ICFL(reset_similarity=1.1),
+        ICFL(reset_every=0),
+        TopKSAE(auxiliary_weight=-1),
+        TopKSAE(dead_after=0),
+    ],
+    ids=str,
+)
+def test_bad_parameters_of_one(model):
+    with pytest.raises(ValueError, match="parameter of"):
+        model.fit(X)
+
+
+@both
+@pytest.mark.parametrize(
+    ("device", "message"), [("tpu9", "not a device"), ("meta", "holds no data")]
+)
+def test_bad_device(cls, device, message):
+    with pytest.raises(ValueError, match=message):
+        cls(device=device).fit(X)
+
+
+def test_learning_rate_that_diverges_is_refused():
+    with pytest.raises(ValueError, match=r"diverged.*learning_rate"):
+        planted(ICFL, learning_rate=1e30, max_iter=5).fit(X)
+
+
+@both
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.sign(X) * np.finfo(np.float32).max,
+        np.sign(X64) * np.finfo(np.float64).max,
+    ],
+    ids=["float32", "float64"],
+)
+def test_rows_at_the_end_of_the_range_are_refused(cls, rows):
+    with pytest.raises(ValueError, match="Scale X down"):
+        planted(cls, max_iter=1).fit(rows)
+    model = planted(cls, max_iter=1).fit(X.astype(rows.dtype))
+    for method in (model.transform, model.score):
+        with pytest.raises(ValueError, match=r"overflows float.* in \d+ of 1500 rows"):
+            method(rows)
+    codes = np.full((2, 24), abs(rows).max())
+    codes[1] = 0
+    with pytest.raises(ValueError, match=r"overflows float.* in 1 of 2 rows"):
+        model.inverse_transform(codes)
+
+
+# Odd input that is no error
+
+
+@variants
+def test_a_row_at_the_pre_bias_has_an_all_zero_code(variant):
+    model = make(variant, n_components=20, k=3, max_iter=3).fit(FEW)
+    if variant == "TopKSAE":
+        model.encoder_bias_ = -np.abs(model.encoder_bias_)
+    codes = model.transform(np.vstack([model.pre_bias_, FEW[0]]))
+    assert codes[[0]].nnz == 0
+    assert codes[[1]].nnz > 0
+    assert_array_equal(model.inverse_transform(codes)[0], model.pre_bias_)
+
+
+def odd_rows():
+    rng = np.random.default_rng(0)
+    rows = FEW.astype(np.float32)
+    return {
+        "all zero": np.zeros((9, 4), np.float32),
+        "some zero": np.vstack([rows, np.zeros((5, 8), np.float32)]),
+        "duplicate": np.repeat(rows[:3], 20, axis=0),
+        "constant features": np.c_[rows, np.full((60, 2), 3, np.float32)],
+        "large constant feature": np.c_[rows, np.full((60, 1), 1e10, np.float32)],
+        "huge constant feature": np.c_[
+            rows * np.float32(1e-29), np.full((60, 1), 1e10, np.float32)
+        ],
+        "one row": rows[:1],
+        "two rows": rows[:2],
+        "one feature": rows[:, :1],
+        "one number": rows[:1, :1],
+        "fewer rows than components": rows[:5],
+        "huge": rows * np.float32(1e30),
+        "tiny": rows * np.float32(1e-30),
+        "subnormal": rows * np.float32(1e-40),
+        "smallest": np.sign(rows) * np.float32(1e-45),
+        "huge float64": FEW * 1e300,
+        "tiny float64": FEW * 1e-300,
+        "subnormal float64": FEW * 1e-310,
+        "float16": rows.astype(np.float16),
+        "bool": rows > 0,
+        "outlier": np.vstack([rows, np.full((1, 8), 1e30, np.float32)]),
+        "parallel outlier": np.vstack([rows, rows[:1] * np.float32(1e30)]),
+        "large offset": rows + np.float32(1e6),
+        "Fortran": np.asfortranarray(rows),
+        "reversed": rows[::-1, ::-1],
+        "strided": np.repeat(rows, 2, axis=1)[:, ::2],
+        "big endian": rows.astype(">f4"),
+        "long double": rows.astype(np.longdouble),
+        "mixed magnitudes": rows * 10.0 ** rng.integers(-150, 150, rows.shape),
+        "list": rows.tolist(),
+    }
+
+
+@pytest.mark.parametrize("kind", odd_rows())
+@variants
+def test_odd_rows_are_no_error(variant, kind):
+    rows = odd_rows()[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = make(variant, n_components=20, k=2, max_iter=3).fit(rows)
+        assert_sound(model, np.asarray(rows))
+        model = make(variant, n_components=20, k=2).partial_fit(rows)
+        assert_sound(model.partial_fit(rows), np.asarray(rows))
+
+
+@variants
+def test_refit_and_codes_at_any_magnitude(variant):
+    model = make(variant, n_components=20, k=6, max_iter=3).fit(FEW.astype(np.float32))
+    model.pre_bias_[:] = 0
+    if variant == "TopKSAE":
+        model.encoder_bias_[:] = 0
+    codes = model.transform(FEW.astype(np.float32)).toarray()
+    for exponent in (-100, 100):
+        factor = np.float32(2.0**exponent)
+        scaled = model.transform(factor * FEW.astype(np.float32)).toarray()
+        assert_array_equal(scaled, factor * codes)
+
+
+@both
+def test_memory_layout_does_not_matter(cls, tmp_path):
+    expected = planted(cls, max_iter=3, batch_size=100).fit(X)
+    np.save(tmp_path / "rows.npy", X)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    raw = np.memmap(tmp_path / "rows.raw", np.float32, "w+", shape=X.shape)
+    raw[:] = X
+    raw.flush()
+    frozen_rows = X.copy()
+    frozen_rows.flags.writeable = False
+    layouts = [
+        mapped,
+        np.memmap(tmp_path / "rows.raw", np.float32, "r", shape=X.shape),
+        np.asfortranarray(X),
+        frozen_rows,
+        np.repeat(X, 2, axis=0)[::2],
+    ]
+    for rows in layouts:
+        model = planted(cls, max_iter=3, batch_size=100).fit(rows)
+        same_fit(model, expected)
+        assert_array_equal(model.transform(rows).data, expected.transform(X).data)
+        assert model.score(rows) == pytest.approx(expected.score(X), rel=1e-12)
+        model.partial_fit(rows)
+    assert_array_equal(mapped, X)
+
+
+@both
+def test_estimator_loaded_as_a_read_only_memmap(cls, tmp_path):
+    model = planted(cls, max_iter=2, warm_start=True).fit(X)
+    model.partial_fit(X)
+    joblib.dump(model, tmp_path / "model.joblib")
+    mapped = joblib.load(tmp_path / "model.joblib", mmap_mode="r")
+    assert isinstance(mapped.components_, np.memmap)
+    codes = model.transform(X)
+    assert_array_equal(mapped.transform(X).toarray(), codes.toarray())
+    assert_array_equal(
+        mapped.inverse_transform(codes), model.inverse_transform(codes), strict=True
+    )
+    assert mapped.score(X) == model.score(X)
+    same_fit(mapped.partial_fit(X), model.partial_fit(X))
+    mapped = joblib.load(tmp_path / "model.joblib", mmap_mode="r")
+    assert mapped.fit(X).n_iter_ == 2
+
+
+def test_duplicate_atoms_are_no_error():
+    model = ICFL(init=np.repeat(FEW[:4], 5, axis=0), k=8, max_iter=3).fit(FEW)
+    assert_sound(model, FEW)
+    model.components_[:] = model.components_[0]
+    for refit in (False, True):
+        assert_sound(model.set_params(refit=refit), FEW)
+
+
+@variants
+def test_fitted_attributes_are_small_numpy_arrays(variant):
+    model = make(variant, max_iter=1).fit(FEW)
+    for name, value in vars(model).items():
+        assert not isinstance(value, torch.Tensor | torch.nn.Module), name
+        if isinstance(value, np.ndarray):
+            assert value.base is None or value.base.nbytes == value.nbytes, name
+    parameters = sum(
+        getattr(model, n).nbytes for n in model._attributes(model._fitted_module())
+    )
+    assert len(pickle.dumps(model)) < parameters + 10_000
+
+
+@st.composite
+def finite_rows(draw):
+    """Rows of any shape and magnitude, some of them degenerate."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    rows = rng.normal(size=(draw(st.integers(1, 30)), draw(st.integers(1, 7))))
+    if draw(st.booleans()):
+        rows[:, 0] = draw(st.sampled_from([0.0, 1.0, 1e6]))
+    if draw(st.booleans()):
+        rows[rng.random(len(rows)) < 0.5] = 0
+    if draw(st.booleans()):
+        rows[rng.random(len(rows)) < 0.5] = rows[0]
+    if draw(st.booleans()):
+        rows = np.round(rows)
+    if draw(st.booleans()):
+        rows[-1] *= draw(st.sampled_from([1e-15, 1e4, 1e15]))
+    if draw(st.booleans()):
+        rows += draw(st.sampled_from([1.0, 1e3, 1e7]))
+    dtype = draw(st.sampled_from([np.float16, np.float32, np.float64]))
+    highest = {np.float16: 0, np.float32: 18, np.float64: 270}[dtype]
+    lowest = {np.float16: 0, np.float32: -45, np.float64: -320}[dtype]
+    rows = rows * 10.0 ** draw(st.integers(lowest, highest))
+    with np.errstate(over="ignore"):
+        return np.nan_to_num(rows.astype(dtype))
+
+
+@settings(max_examples=120)
+@given(
+    rows=finite_rows(),
+    variant=st.sampled_from(sorted(VARIANTS)),
+    n_components=st.integers(1, 12),
+    k=st.integers(1, 14),
+    init=st.sampled_from(["random", "samples"]),
+    batch_size=st.sampled_from(["auto", 1, 7]),
+    streamed=st.booleans(),
+)
+def test_never_a_nan_out_of_finite_rows(
+    rows, variant, n_components, k, init, batch_size, streamed
+):
+    model = make(
+        variant,
+        n_components=n_components,
+        k=k,
+        init=init,
+        batch_size=batch_size,
+        max_iter=2,
+    )
+    if streamed:
+        model.partial_fit(rows).partial_fit(rows)
+    else:
+        model.fit(rows)
+    assert_sound(model, rows)
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**16),
+    n_components=st.integers(1, 20),
+    k=st.integers(1, 12),
+    atoms_per_step=st.integers(1, 6),
+    selection=st.sampled_from(["positive", "absolute"]),
+    refit=st.booleans(),
+)
+def test_icfl_against_plain_loops(
+    seed, n_components, k, atoms_per_step, selection, refit
+):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(12, 9))
+    options = {
+        "atoms_per_step": min(atoms_per_step, n_components),
+        "selection": selection,
+        "refit": refit,
+    }
+    model = ICFL(n_components, k, max_iter=1, random_state=seed, **options).fit(rows)
+    k = min(k, n_components)
+    codes = model.transform(rows).toarray()
+    expected = [
+        algorithm_1(row - model.pre_bias_, model.components_, k, **options)
+        for row in rows
+    ]
+    clear = [i for i, z in enumerate(expected) if z is not None]
+    # Equal errors rather than equal codes: ten atoms in nine dimensions depend on
+    # each other, and their coefficients are not unique.
+    errors = [
+        np.linalg.norm(rows[i] - model.pre_bias_ - z @ model.components_)
+        for i in clear
+        for z in (codes[i], expected[i])
+    ]
+    assert_allclose(errors[::2], errors[1::2], atol=1e-8)
+    X_hat = model.inverse_transform(codes)
+    assert model.score(rows) == pytest.approx(explained_variance(rows, X_hat))
