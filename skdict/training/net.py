@@ -16,9 +16,6 @@ from skdict.modules import DictionaryModule
 from skdict.ops.sparse_code import SparseCode
 from skdict.ops.usage import fire_counts
 
-# Steps after which the learning rate of an endless stream starts to fall.
-_STREAM_HALF_LIFE = 500
-
 
 def half_squared_error(y_pred: tuple[Tensor, SparseCode], x: Tensor) -> Tensor:
     """Half the squared error of a row, mean over the batch."""
@@ -144,7 +141,7 @@ class DictionaryNet(NeuralNet):
 
     def _next_learning_rate(self) -> float:
         if self.steps_left is None:
-            self.learning_rate = self.lr / (1 + self.n_steps / _STREAM_HALF_LIFE) ** 0.5
+            self.learning_rate = self.lr / (1 + self.n_steps / self._stream_steps) ** 0.5
             return self.learning_rate
         # Linear to zero from wherever it stands, also when `steps_left` is cut.
         rate = self.learning_rate
@@ -186,3 +183,5 @@ class DictionaryNet(NeuralNet):
         return self
 
     _carried: tuple[str, ...] = ()
+    # Steps after which the learning rate of an endless stream starts to fall.
+    _stream_steps = 500

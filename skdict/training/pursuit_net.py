@@ -29,6 +29,8 @@ class PursuitNet(DictionaryNet):
     """
 
     _carried = ("curvature", "fired_since_reset")
+    # Its steps are large: a constant rate would end well above the least loss.
+    _stream_steps = 20
 
     def __init__(self, module, *, reset_similarity=0.9, reset_every=100, **kwargs):
         super().__init__(module, optimizer=torch.optim.SGD, **kwargs)
