@@ -141,7 +141,8 @@ class DictionaryNet(NeuralNet):
 
     def _next_learning_rate(self) -> float:
         if self.steps_left is None:
-            self.learning_rate = self.lr / (1 + self.n_steps / self._stream_steps) ** 0.5
+            age = self.n_steps / self._stream_steps
+            self.learning_rate = self.lr / (1 + age) ** 0.5
             return self.learning_rate
         # Linear to zero from wherever it stands, also when `steps_left` is cut.
         rate = self.learning_rate
