@@ -247,7 +247,8 @@ def test_residual_never_grows_with_almost_dependent_atoms(
             refit=refit,
         )
 
-    rounding = 1e-6 if dtype == torch.float64 else 1e-3
+    # Correlations that are updated forget digits that the residual itself keeps.
+    rounding = 1e-3 if form == "gram" else 1e-6
     norms = x.double().norm(dim=1)
     fewer = norms
     for k in range(atoms_per_step, 9, atoms_per_step):

@@ -69,7 +69,8 @@ def batched_omp(
     form : {"auto", "gram", "residual"}, default="auto"
         "gram" keeps the correlations and updates them with rows of the Gram
         matrix, the residual is never formed; "residual" keeps the residual and
-        correlates it with every atom at each step. Same result up to rounding.
+        correlates it with every atom at each step. Same result up to rounding,
+        which the Gram form lets grow where large coefficients cancel.
     gram : Tensor of shape (M, M), default=None
         ``dictionary @ dictionary.T`` if known; computed where needed otherwise.
 
@@ -155,59 +156,55 @@ def _pursue(
         code = SparseCode(
             torch.cat([code.indices, support], 1), torch.cat([code.values, z], 1)
         )
+        residual.subtract(SparseCode(support, z))
+        energy = energy - (z * c).sum(1)
         if refit == "every_step":
             code = code.coalesce()
-            values, left = _refit(residual, code)
-            code = SparseCode(
-                code.indices, torch.where(unfinished[:, None], values, code.values)
-            )
-            energy = torch.where(unfinished, left, energy)
-            residual.restart(code)
-        else:
-            energy = energy - (z * c).sum(1)
-            residual.subtract(SparseCode(support, z))
+            z, explained = _refit(residual, code, unfinished)
+            code = SparseCode(code.indices, code.values + z)
+            residual.subtract(SparseCode(code.indices, z))
+            energy = energy - explained
     unused = k - code.indices.shape[1]  # slots, where all rows have stopped early
     code = SparseCode(
         F.pad(code.indices, (0, unused)), F.pad(code.values, (0, unused))
     ).coalesce()
     if refit is True:
-        code = SparseCode(code.indices, _refit(residual, code)[0])
+        z, _ = _refit(residual, code, torch.ones_like(energy, dtype=torch.bool))
+        code = SparseCode(code.indices, code.values + z)
     return code
 
 
 def _refit(
-    residual: _GramForm | _ResidualForm, code: SparseCode
+    residual: _GramForm | _ResidualForm, code: SparseCode, rows: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Values of the joint least squares on the support, and ``||r||^2`` with them."""
-    active = code.values != 0
+    """Least squares of ``r`` on all the atoms of the code, for the given rows.
+
+    Also what it takes from ``||r||^2``. Solving for what is missing, not for the
+    code anew, cannot make a good code worse by rounding.
+    """
+    active = (code.values != 0) & rows[:, None]
     # An empty slot becomes a zero atom, to which the solver gives nothing.
     gram = residual.gram_of(code.indices) * (active[:, :, None] & active[:, None, :])
-    c = active_products(residual.x, residual.dictionary, code.indices) * active
-
-    def products(v: Tensor) -> Tensor:
-        return torch.bmm(gram, v[:, :, None])[:, :, 0]
-
-    # As a correction, so that rounding cannot make a good code worse.
-    z = code.values + solve_normal_equations(gram, c - products(code.values))
-    energy = residual.x.square().sum(1) + (z * (products(z) - 2 * c)).sum(1)
-    return z, energy
+    c = residual.correlations_with(code.indices) * active
+    z = solve_normal_equations(gram, c)
+    return z, (z * c).sum(1)
 
 
 class _GramForm:
     """Correlations with the residual, updated with rows of the Gram matrix."""
 
     def __init__(self, x: Tensor, dictionary: Tensor, gram: Tensor):
-        self.x, self.dictionary, self.gram = x, dictionary, gram
+        self.x, self.gram = x, gram
         self.c = x @ dictionary.T
 
     def correlations(self) -> Tensor:
         return self.c
 
+    def correlations_with(self, support: Tensor) -> Tensor:
+        return self.c.gather(1, support)
+
     def subtract(self, code: SparseCode) -> None:
         self.c -= code.decode(self.gram)
-
-    def restart(self, code: SparseCode) -> None:
-        self.c = self.x @ self.dictionary.T - code.decode(self.gram)
 
     def gram_of(self, support: Tensor) -> Tensor:
         return self.gram[support[:, :, None], support[:, None, :]]
@@ -223,11 +220,11 @@ class _ResidualForm:
     def correlations(self) -> Tensor:
         return self.r @ self.dictionary.T
 
+    def correlations_with(self, support: Tensor) -> Tensor:
+        return active_products(self.r, self.dictionary, support)
+
     def subtract(self, code: SparseCode) -> None:
         self.r = self.r - code.decode(self.dictionary)
-
-    def restart(self, code: SparseCode) -> None:
-        self.r = self.x - code.decode(self.dictionary)
 
     def gram_of(self, support: Tensor) -> Tensor:
         atoms = self.dictionary[support]

@@ -67,7 +67,7 @@ class SparseCode(NamedTuple):
         torch.cumsum(active.sum(1).cpu(), 0, out=indptr[1:])
         csr = sp.csr_matrix(
             (
-                self.values[active].cpu().numpy(),
+                self.values.detach()[active].cpu().numpy(),
                 self.indices[active].cpu().to(torch.int32).numpy(),
                 indptr.numpy(),
             ),
