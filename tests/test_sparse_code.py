@@ -1,0 +1,144 @@
+"""Sparse codes against the dense matrices that they stand for."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skdict.ops import SparseCode, sparse_code
+from skdict.ops.sparse_code import active_products
+
+N, S, M, D = 5, 3, 7, 4
+
+
+@st.composite
+def codes(draw, dtype=None, repeated=True):
+    """Codes with empty slots, their number of atoms, and the same as a matrix."""
+    n, s = draw(st.integers(0, 6)), draw(st.integers(1, 5))
+    m = draw(st.integers(1 if repeated else s, 9))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if repeated:
+        indices = rng.integers(m, size=(n, s))
+    else:
+        indices = rng.permuted(np.tile(np.arange(m), (n, 1)), axis=1)[:, :s]
+    values = rng.normal(size=(n, s)) * rng.integers(2, size=(n, s))
+    dtype = dtype or draw(st.sampled_from([np.float32, np.float64]))
+    values = values.astype(dtype)
+    dense = np.zeros((n, m), dtype)
+    np.add.at(dense, (np.arange(n)[:, None], indices), values)
+    code = SparseCode(torch.tensor(indices).reshape(n, s), torch.tensor(values))
+    return code, m, torch.tensor(dense)
+
+
+def code(seed=0, dtype=torch.float64):
+    """Without repeated atoms."""
+    generator = torch.Generator().manual_seed(seed)
+    indices = torch.rand(N, M, generator=generator).argsort(1)[:, :S]
+    values = torch.randn(N, S, generator=generator, dtype=dtype)
+    return SparseCode(indices, values)
+
+
+def matrix(*shape, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+@settings(max_examples=60)
+@given(codes())
+def test_equals_the_dense_matrix(case):
+    code, m, dense = case
+    n, dtype = len(code.values), code.values.dtype
+    W, x = matrix(m, D).to(dtype), matrix(n, D).to(dtype)
+    torch.testing.assert_close(code.to_dense(m), dense)
+    torch.testing.assert_close(code.decode(W), dense @ W)
+    torch.testing.assert_close(code.correlate(x, m), dense.T @ x)
+
+
+@settings(max_examples=60)
+@given(codes())
+def test_coalesce_adds_repeated_atoms_and_sorts(case):
+    code, m, dense = case
+    before = code.indices.clone(), code.values.clone()
+    merged = code.coalesce()
+    torch.testing.assert_close(merged.to_dense(m), dense)
+    assert merged.values.shape == code.values.shape
+    assert merged.values.dtype == code.values.dtype
+    for row, indices, values in zip(code.indices, *merged, strict=True):
+        n_atoms = len(row.unique())
+        assert torch.equal(indices[:n_atoms], row.unique())
+        assert (values[n_atoms:] == 0).all()
+    assert torch.equal(code.indices, before[0])
+    assert torch.equal(code.values, before[1])
+
+
+@settings(max_examples=60)
+@given(codes(repeated=False))
+def test_to_csr_is_canonical(case):
+    code, m, dense = case
+    csr = code.to_csr(m)
+    assert (csr.data != 0).all()
+    for start, stop in itertools.pairwise(csr.indptr):
+        assert (np.diff(csr.indices[start:stop]) > 0).all()
+    assert csr.dtype == dense.numpy().dtype
+    assert csr.indices.dtype == csr.indptr.dtype == np.int32
+    np.testing.assert_array_equal(csr.toarray(), dense.numpy(), strict=True)
+
+
+def test_to_csr_of_a_code_with_a_gradient():
+    csr = SparseCode(code().indices, code().values.requires_grad_()).to_csr(M)
+    np.testing.assert_array_equal(csr.toarray(), code().to_dense(M).numpy())
+
+
+def test_decode_has_the_gradients_of_the_dense_product():
+    indices, values = code()
+    W = matrix(M, D)
+    assert torch.autograd.gradcheck(
+        lambda values, W: SparseCode(indices, values).decode(W),
+        (values.requires_grad_(), W.requires_grad_()),
+    )
+
+
+def test_gradient_of_repeated_atoms_and_empty_slots():
+    indices = torch.tensor([[2, 2, 0], [1, 2, 2]])
+    values = torch.tensor([[1.0, 2.0, 0.0], [0.0, 3.0, -1.0]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda values, W: SparseCode(indices, values).decode(W),
+        (values.requires_grad_(), matrix(M, D).requires_grad_()),
+    )
+
+
+@pytest.mark.parametrize("learns", ["values", "dictionary"])
+def test_only_what_learns_gets_a_gradient(learns):
+    indices, values = code()
+    W = matrix(M, D)
+    (values if learns == "values" else W).requires_grad_()
+    # The gradient of a plain sum is an expanded scalar, not a full matrix.
+    SparseCode(indices, values).decode(W).sum().backward()
+    expected = SparseCode(indices, values).to_dense(M).detach()
+    if learns == "values":
+        assert W.grad is None
+        torch.testing.assert_close(values.grad, W.sum(1)[indices])
+    else:
+        assert values.grad is None
+        torch.testing.assert_close(W.grad, expected.T @ torch.ones_like(matrix(N, D)))
+
+
+@pytest.mark.parametrize("elements", [1, S * D * 2, 1 << 20])
+def test_active_products_are_gathered_in_parts(monkeypatch, elements):
+    monkeypatch.setattr(sparse_code, "_GATHER_ELEMENTS", elements)
+    x, W, indices = matrix(N, D), matrix(M, D, seed=2), code().indices
+    products = active_products(x, W, indices)
+    torch.testing.assert_close(products, (x @ W.T).gather(1, indices))
+    assert active_products(x[:0], W, indices[:0]).shape == (0, S)
+
+
+def test_large_gather_takes_little_memory(monkeypatch):
+    parts = []
+    bmm = torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda a, b: parts.append(a.numel()) or bmm(a, b))
+    monkeypatch.setattr(sparse_code, "_GATHER_ELEMENTS", 2 * S * D)
+    active_products(matrix(N, D), matrix(M, D), code().indices)
+    assert parts == [2 * S * D, 2 * S * D, S * D]
