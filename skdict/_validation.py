@@ -26,14 +26,14 @@ def validate_rows(estimator, X, *, reset: bool):
         With the number of rows that hold NaN or infinity and the first of them,
         or what :func:`sklearn.utils.validation.validate_data` finds wrong.
     """
+    if isinstance(X, Tensor):
+        X = X.detach()
     xp, _ = get_namespace(X)
-    X = validate_data(
-        estimator,
-        X,
-        dtype=[xp.float32, xp.float64],
-        ensure_all_finite=False,
-        reset=reset,
-    )
+    # With a list of dtypes, float64 in a frame of polars would become float32.
+    dtype = "numeric" if hasattr(X, "columns") else [xp.float32, xp.float64]
+    X = validate_data(estimator, X, dtype=dtype, ensure_all_finite=False, reset=reset)
+    if X.dtype not in (xp.float32, xp.float64):
+        X = xp.astype(X, xp.float32)
     check_finite(X, "Input X contains NaN or infinity")
     return X
 

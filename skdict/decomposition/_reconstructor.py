@@ -12,7 +12,11 @@ from sklearn.base import (
     clone,
 )
 from sklearn.utils import get_tags
-from sklearn.utils._metadata_requests import MetadataRouter, MethodMapping
+from sklearn.utils._metadata_requests import (
+    MetadataRouter,
+    MethodMapping,
+    _raise_for_params,
+)
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -93,7 +97,13 @@ class Reconstructor(
         -------
         self : object
             The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If there are metadata while routing is off.
         """
+        _raise_for_params(params, self, "fit")
         routed = process_routing(self, "fit", **params)
         self.estimator_ = clone(self.estimator).fit(X, y, **routed.estimator.fit)
         validate_data(self, X, skip_check_array=True)
