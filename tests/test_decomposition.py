@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -643,6 +644,27 @@ def test_global_random_state_is_left_alone(cls):
     model.score(X)
     assert_array_equal(np.random.get_state()[1], numpy_state[1])  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+@both
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_torch_may_be_told_not_to_keep_gradients(cls, mode):
+    # As in scripts that extract embeddings and learn a dictionary in one go.
+    expected = planted(cls, max_iter=2).fit(X)
+    with mode():
+        model = planted(cls, max_iter=2).fit(X)
+        same_fit(model, expected)
+        streamed = planted(cls).partial_fit(X).partial_fit(X)
+        rows = torch.tensor(X)
+        with config_context(array_api_dispatch=True):
+            inside = planted(cls, max_iter=2, sparse_output=False).fit(rows)
+            inside.partial_fit(rows)
+    same_fit(streamed, planted(cls).partial_fit(X).partial_fit(X))
+    with config_context(array_api_dispatch=True):
+        # Rows that were made inside.
+        outside = planted(cls, max_iter=2, sparse_output=False).fit(rows)
+        outside.partial_fit(rows)
+        assert torch.equal(outside.components_, inside.components_)
 
 
 # What goes on beside the training

@@ -81,6 +81,8 @@ class _SparseDictionary(
         """The parameters of the model by the names of the fitted attributes."""
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @torch.inference_mode(False)  # whatever the caller told torch
+    @torch.enable_grad()
     def fit(self, X, y=None):
         """Learn the dictionary.
 
@@ -123,6 +125,8 @@ class _SparseDictionary(
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @torch.inference_mode(False)  # whatever the caller told torch
+    @torch.enable_grad()
     def partial_fit(self, X, y=None):
         """Go on learning with one pass over ``X``.
 
