@@ -407,9 +407,10 @@ def test_rows_that_stopped_keep_the_code_of_their_last_step(form, refit):
     assert len(last.unique()) > 3
     for k in last.unique():
         expected = batched_omp(x, W, int(k), **parameters).to_dense(40)
-        torch.testing.assert_close(
-            stopped[last == k], expected[last == k], rtol=0, atol=1e-12
-        )
+        if refit is True:  # of another number of slots, so rounded otherwise
+            torch.testing.assert_close(stopped[last == k], expected[last == k])
+        else:
+            assert torch.equal(stopped[last == k], expected[last == k])
 
 
 @refits

@@ -88,8 +88,8 @@ def batched_omp(
 
     ``||r||^2`` is ``||x||^2`` less what each step explains, so a ``tol`` below the
     root of the rounding error (1e-3 in float32, 1e-7 in float64) cannot be told
-    from 0. Rows are divided by a power of two near their largest entry, so their
-    magnitude does not matter.
+    from 0. Rows are divided by their largest entry, so their magnitude does not
+    matter.
 
     References
     ----------
@@ -116,7 +116,7 @@ def batched_omp(
         gram = dictionary @ dictionary.T
     indices, values = [], []
     for rows in x.split(rows_per_chunk(x, len(dictionary))):
-        scale = _power_of_two(rows)
+        scale = rows.abs().amax(1, keepdim=True).clamp(torch.finfo(x.dtype).tiny)
         residual = (
             _ResidualForm(rows / scale, dictionary)
             if gram is None
@@ -159,35 +159,33 @@ def _pursue(
         residual.subtract(SparseCode(support, z))
         energy = energy - (z * c).sum(1)
         if refit == "every_step":
-            code = code.coalesce()
-            z, explained = _refit(residual, code, unfinished)
+            z, c = _refit(residual, code)
+            z = z * unfinished[:, None]
             code = SparseCode(code.indices, code.values + z)
             residual.subtract(SparseCode(code.indices, z))
-            energy = energy - explained
+            energy = energy - (z * c).sum(1)
     unused = k - code.indices.shape[1]  # slots, where all rows have stopped early
     code = SparseCode(
         F.pad(code.indices, (0, unused)), F.pad(code.values, (0, unused))
     ).coalesce()
     if refit is True:
-        z, _ = _refit(residual, code, torch.ones_like(energy, dtype=torch.bool))
-        code = SparseCode(code.indices, code.values + z)
+        code = SparseCode(code.indices, code.values + _refit(residual, code)[0])
     return code
 
 
 def _refit(
-    residual: _GramForm | _ResidualForm, code: SparseCode, rows: Tensor
+    residual: _GramForm | _ResidualForm, code: SparseCode
 ) -> tuple[Tensor, Tensor]:
-    """Least squares of ``r`` on all the atoms of the code, for the given rows.
+    """Least squares of ``r`` on all the atoms of the code, and their correlations.
 
-    Also what it takes from ``||r||^2``. Solving for what is missing, not for the
-    code anew, cannot make a good code worse by rounding.
+    Solving for what is missing, not for the code anew, cannot make a good code
+    worse by rounding.
     """
-    active = (code.values != 0) & rows[:, None]
+    active = code.values != 0
     # An empty slot becomes a zero atom, to which the solver gives nothing.
     gram = residual.gram_of(code.indices) * (active[:, :, None] & active[:, None, :])
     c = residual.correlations_with(code.indices) * active
-    z = solve_normal_equations(gram, c)
-    return z, (z * c).sum(1)
+    return solve_normal_equations(gram, c), c
 
 
 class _GramForm:
@@ -235,12 +233,6 @@ def step_sizes(k: int, atoms_per_step: int) -> Iterator[int]:
     """Atoms picked at each step: ``ceil(k / atoms_per_step)`` steps, ``k`` in all."""
     for picked in range(0, k, atoms_per_step):
         yield min(atoms_per_step, k - picked)
-
-
-def _power_of_two(x: Tensor) -> Tensor:
-    """One per row, near its largest entry, so that division rounds nothing."""
-    smallest = math.log2(torch.finfo(x.dtype).tiny)
-    return x.abs().amax(1, keepdim=True).log2().floor().clamp(min=smallest).exp2()
 
 
 def choose_form(
