@@ -164,7 +164,7 @@ class DictionaryNet(NeuralNet):
         return {
             "generator": self.generator.get_state().numpy(),
             "n_steps": np.array(self.n_steps),
-            **{name: tensor.cpu().numpy() for name, tensor in state.items()},
+            **{name: tensor.cpu().numpy().copy() for name, tensor in state.items()},
         }
 
     def restore(self, state: dict[str, np.ndarray]) -> DictionaryNet:
