@@ -163,7 +163,8 @@ def test_centre_and_spread(seed, n, d, batch_size, dtype, magnitude, offset, ten
     exact = X.astype(np.float64)
     expected = exact.mean(axis=0)
     assert mean.numpy().dtype == dtype
-    np.testing.assert_allclose(mean, expected, rtol=1e-6, atol=1e-6 * abs(exact).max())
+    atol = 1e-6 * abs(exact).max() + np.finfo(dtype).smallest_subnormal
+    np.testing.assert_allclose(mean, expected, rtol=1e-6, atol=atol)
     squares = ((exact / magnitude - expected / magnitude) ** 2).sum(axis=1)
     np.testing.assert_allclose(
         spread / magnitude,

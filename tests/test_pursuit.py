@@ -281,6 +281,8 @@ def test_neither_batch_nor_chunk_matters(monkeypatch, form, refit, tol):
     whole = batched_omp(x, W, 7, **parameters).to_dense(30)
     alone = [batched_omp(row[None], W, 7, **parameters).to_dense(30) for row in x]
     torch.testing.assert_close(torch.cat(alone), whole, rtol=0, atol=1e-12)
+    monkeypatch.setattr(pursuit, "_CHUNK_BYTES_CPU", 1)
+    assert pursuit.rows_per_chunk(x, 30) == 1
     for rows in (1, 7):
         monkeypatch.setattr(pursuit, "_CHUNK_BYTES_CPU", rows * 30 * 8)
         assert pursuit.rows_per_chunk(x, 30) == rows
