@@ -1,0 +1,52 @@
+"""What one training step of ICFL costs, in units of the lone encoder product.
+
+Data: 4096 rows, sums of 32 out of 8192 unit Gaussian atoms in 768 dimensions, and
+noise; they are one batch, and training starts from these atoms. A step is timed inside
+`ICFL.fit`: the batch is gathered, encoded, decoded, the gradient is taken, the
+optimiser steps, the atoms are projected. The lone product is timed after every step.
+
+Redundant atoms are looked for every 100 steps, which these few steps do not reach; the
+time of one such search is printed by itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from _cases import lone_product, lone_product_in_place, planted
+from _timing import Report, arguments, ratio, seconds_of, steps_by_turns
+
+from skdict import ICFL
+from skdict.ops.usage import redundant_atoms
+
+
+def main() -> None:
+    args = arguments(__doc__)
+    n, d, m, k = (512, 64, 512, 8) if args.quick else (4096, 768, 8192, 32)
+    report = Report(f"One training step of ICFL, N={n}, d={d}, M={m}, k={k}", args)
+
+    X, atoms = planted(n, d, m, k)
+    x, w = torch.from_numpy(X), torch.from_numpy(atoms)
+    seconds = steps_by_turns(
+        ICFL(m, k, init=atoms, random_state=0),
+        X,
+        {
+            "lone product": lambda: lone_product(x, w),
+            "lone product, memory reused": lambda: lone_product_in_place(x, w),
+            "Gram matrix of the atoms": lambda: w @ w.T,
+        },
+        args.repeats,
+    )
+    report.seconds(seconds)
+    report.note(f"rows/s: {n / np.median(seconds['step']):.0f}")
+    search = seconds_of(lambda: redundant_atoms(w, 0.9, torch.arange(m)))
+    report.note(f"search for redundant atoms: {search:.2f} s in every 100 steps")
+    report.target(
+        "time over the lone product",
+        ratio(seconds["step"], seconds["lone product"]),
+        at_most=5,
+    )
+
+
+if __name__ == "__main__":
+    main()
