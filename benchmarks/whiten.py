@@ -1,0 +1,74 @@
+"""How fast ControlPCAWhitener fits and transforms, against scikit-learn's PCA.
+
+Data: Gaussian rows in 1024 dimensions with a mean, standard deviations along random
+orthogonal axes that fall from 1 to 0.01; every row is a control. The whitener
+accumulates in float64 whatever the rows are, PCA computes in their dtype, so float32
+rows favour PCA; float64 rows are timed beside them. The product that `transform` is
+held against is that of the rows with a whitening matrix of the same dtype.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from _timing import Report, arguments, by_turns, ratio
+from sklearn.decomposition import PCA
+
+from skdict import ControlPCAWhitener
+
+
+def make_rows(n: int, d: int, dtype: str) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    axes, _ = np.linalg.qr(rng.standard_normal((d, d)))
+    axes = (np.geomspace(1, 0.01, d)[:, None] * axes).astype(dtype)
+    X = rng.standard_normal((n, d), dtype=np.dtype(dtype)) @ axes
+    X += rng.standard_normal(d, dtype=np.dtype(dtype))
+    return X
+
+
+def main() -> None:
+    args = arguments(__doc__)
+    n, d = (5000, 64) if args.quick else (200_000, 1024)
+    report = Report(f"ControlPCAWhitener on {n} x {d} controls", args)
+    for dtype in ("float32", "float64"):
+        compare(make_rows(n, d, dtype), report)
+
+
+def compare(X: np.ndarray, report: Report) -> None:
+    control = np.ones(len(X), dtype=bool)
+    whitener = ControlPCAWhitener()
+    pca = PCA(svd_solver="covariance_eigh", whiten=True)
+    seconds = by_turns(
+        {
+            "ControlPCAWhitener.fit": lambda: whitener.fit(X, control=control),
+            "PCA.fit": lambda: pca.fit(X),
+        },
+        report.args.repeats,
+    )
+    matrix = whitener.components_.T / whitener.explained_variance_**0.5
+    matrix = matrix.astype(X.dtype)
+    seconds |= by_turns(
+        {
+            "ControlPCAWhitener.transform": lambda: whitener.transform(X),
+            "PCA.transform": lambda: pca.transform(X),
+            "one product": lambda: X @ matrix,
+        },
+        report.args.repeats,
+    )
+    report.note(f"{X.dtype}:")
+    report.seconds(seconds)
+    headline = X.dtype == np.float32
+    report.target(
+        f"fit over PCA's, {X.dtype}",
+        ratio(seconds["ControlPCAWhitener.fit"], seconds["PCA.fit"]),
+        at_most=1.1 if headline else None,
+    )
+    report.target(
+        f"transform over one product, {X.dtype}",
+        ratio(seconds["ControlPCAWhitener.transform"], seconds["one product"]),
+        # "At the speed of": a quarter is left for the checks and the mean.
+        at_most=1.25 if headline else None,
+    )
+
+
+if __name__ == "__main__":
+    main()
