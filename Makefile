@@ -3,13 +3,14 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := 2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast lint format types docs constraints clean
+.PHONY: help demo test test-fast lint format types docs bench constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,9 @@ docs: $(VENV)/.docs ## build the documentation into docs/_build/html; warnings a
 	rm -rf docs/api/generated
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+bench: $(VENV)-bench/.made ## time it beside other libraries, an hour; BENCH_ARGS=--quick to try
+	$(VENV)-bench/bin/python benchmarks/run $(BENCH_ARGS)
 
 constraints: ## renew constraints.txt with the newest versions that pyproject.toml allows
 	rm -rf $(VENV)-constraints
@@ -78,3 +82,11 @@ $(VENV)/.docs: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing skdict and the extra docs into $(VENV): a minute or two."
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	@touch $(VENV)/.demo $@
+
+# By itself, as the other libraries bring a hundred packages along.
+$(VENV)-bench/.made: pyproject.toml constraints.txt constraints-bench.txt
+	@echo "Installing skdict and the extra bench into $(VENV)-bench: several minutes."
+	$(PYTHON) -m venv --clear $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install -q -c constraints.txt \
+		-c constraints-bench.txt -e '.[bench]'
+	@touch $@

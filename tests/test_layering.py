@@ -51,7 +51,8 @@ def declared_packages() -> tuple[set[str], set[str]]:
         return {IMPORT_NAMES.get(d, d.replace("-", "_")) for d in distributions}
 
     extras = project["optional-dependencies"]
-    optional = [r for e in extras if e not in ("dev", "docs") for r in extras[e]]
+    tools = ("dev", "docs", "bench")
+    optional = [r for e in extras if e not in tools for r in extras[e]]
     # Not installed by any extra; met where the caller already has them.
     interoperable = {"polars", "anndata"}
     return names(project["dependencies"]), names(optional) | interoperable

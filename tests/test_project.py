@@ -26,6 +26,17 @@ def test_every_dependency_is_pinned():
     assert names - {normalised(name) for name in CONSTRAINTS} == set()
 
 
+def test_benchmarked_libraries_are_pinned_apart():
+    text = (ROOT / "constraints-bench.txt").read_text()
+    pins = {normalised(name) for name in re.findall(r"^([\w.-]+)==\S+$", text, re.M)}
+    requirements = PROJECT["optional-dependencies"]["bench"]
+    names = {normalised(re.match(r"[\w.-]+", r)[0]) for r in requirements} - {"skdict"}
+    assert len(names) > 3
+    assert names <= pins
+    assert not pins & {normalised(name) for name in CONSTRAINTS}
+    assert "+" not in "".join(re.findall(r"^\w.*$", text, re.M))
+
+
 def test_constraints_hold_exact_versions_only():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
