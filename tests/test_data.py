@@ -184,6 +184,9 @@ def test_numbers_at_the_ends_of_their_range(dtype):
     mean, spread = centre_and_spread(np.array([[info.max], [-info.max]], dtype) / 2)
     assert mean == 0
     assert spread == pytest.approx(float(info.max) / 2)
+    mean, spread = centre_and_spread(np.array([[-info.max], [0]], dtype))
+    assert mean == -info.max / 2
+    assert spread == pytest.approx(float(info.max) / 2)
 
 
 @pytest.mark.parametrize("row", [0.1, 1e9 / 3, 0.0])

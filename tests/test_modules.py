@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from skdict import modules
 from skdict.modules import DictionaryModule, PursuitDictionary, TopKAutoencoder
 from skdict.ops import batched_omp
 
@@ -150,7 +151,7 @@ def test_prepared_module_encodes_alike(make, n_rows):
     torch.testing.assert_close(module.encode(X).to_dense(M), expected)
 
 
-def test_gram_matrix_is_kept_where_it_pays():
+def test_gram_matrix_is_kept_where_it_pays(monkeypatch):
     module = PursuitDictionary(
         F.normalize(draw(64, 48)), draw(48), 40, atoms_per_step=1
     )
@@ -159,6 +160,10 @@ def test_gram_matrix_is_kept_where_it_pays():
     module.prepare_(10**6)
     torch.testing.assert_close(module.gram, module.atoms @ module.atoms.T)
     assert not module.gram.requires_grad
+    used = []
+    monkeypatch.setattr(modules, "batched_omp", lambda *a, gram, **k: used.append(gram))
+    module.encode(draw(3, 48))
+    assert used[0] is module.gram
 
 
 def test_projected_gradient_is_tangent_to_the_sphere():

@@ -530,8 +530,10 @@ def scripted(monkeypatch, net, explained):
         ([0.1, 0.2] + [0.1] * 18, 2 + 3 + 3),
         # Small rises add up to one that counts.
         ([0.1, 0.107, 0.107, 0.114] + [0.114] * 16, 4 + 3 + 3),
+        # Rises that do not count.
+        (list(0.1 + np.arange(20) / 1000), 1 + 3 + 3),
         # It is too late for a wind-down of three passes.
-        (list(np.arange(17) / 20) + [0.0] * 3, 20),
+        (list(np.arange(16) / 20) + [0.0] * 4, 20),
         (list(np.arange(20) / 20), 20),
     ],
 )
@@ -596,6 +598,12 @@ def test_progress_bar_counts_the_steps(capsys):
     assert "12/12" in shown
     for name in ("loss=", "ev=", "dead="):
         assert name in shown
+
+
+def test_progress_bar_ends_with_an_early_end(capsys):
+    history = fit(topk(), max_iter=25, tol=10.0, n_iter_no_change=2, verbose=1)
+    assert len(history) == 1 + 2 + 2
+    assert "20/20" in capsys.readouterr().err
 
 
 def test_silent_by_default(capsys):
