@@ -58,7 +58,9 @@ class RowBatches:
             for start in range(0, len(self.X), self.batch_size):
                 yield self._load(slice(start, start + self.batch_size))
             return
-        order = torch.randperm(len(self.X), generator=self.generator)
+        order = torch.randperm(
+            len(self.X), generator=self.generator, device=self.generator.device
+        )
         for rows in order.tensor_split(len(self)):
             # In ascending order, a batch is read from a memmap in one sweep.
             yield self._load(rows.sort().values)

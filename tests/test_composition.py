@@ -543,6 +543,9 @@ def test_clones_share_nothing():
     copied.fit(PLANTED)
     assert not hasattr(model, "components_")
     assert_array_equal(init, PLANTED[:5])
+    reconstructor = Reconstructor(model).fit(PLANTED)
+    assert reconstructor.estimator_ is not model
+    assert not hasattr(model, "components_")
 
 
 # Torch in and out

@@ -496,6 +496,7 @@ def test_stream_goes_on_to_the_bit_after_pickling(cls):
     for batch in batches[:3]:
         model.partial_fit(batch)
     copied = pickle.loads(pickle.dumps(model))
+    early = pickle.loads(pickle.dumps(model))
     forgetful = pickle.loads(pickle.dumps(model))
     forgetful._training_state = None
     for batch in batches[3:]:
@@ -504,6 +505,9 @@ def test_stream_goes_on_to_the_bit_after_pickling(cls):
         forgetful.partial_fit(batch)
     same_fit(model, copied)
     assert copied.n_steps_ == model.n_steps_
+    # The next call neither shuffles nor redraws as the last one did.
+    states = [m._training_state["generator"] for m in (early, model)]
+    assert not np.array_equal(*states)
     assert not np.array_equal(forgetful.components_, model.components_)
 
 
@@ -512,6 +516,22 @@ def test_stream_does_not_depend_on_how_often_random_state_is_drawn(cls):
     a = stream(planted(cls), 1)
     b = stream(planted(cls, random_state=np.random.RandomState(0)), 1)
     same_fit(a, b)
+
+
+def test_stream_remembers_for_how_long_latents_have_been_silent():
+    def streamed(weight):
+        model = TopKSAE(300, 2, dead_after=2.5, auxiliary_weight=weight, random_state=0)
+        return stream(model, 1)
+
+    assert not np.array_equal(streamed(1 / 32).components_, streamed(0).components_)
+
+
+def test_stream_remembers_how_often_atoms_fired_since_the_reset():
+    model, fired = planted(ICFL), np.zeros(24)
+    for batch in np.array_split(X, 6):
+        fired += model.partial_fit(batch).feature_density_ * len(batch)
+    counts = model._training_state["net.fired_since_reset"]
+    assert_allclose(counts, fired, rtol=1e-5)
 
 
 @both
@@ -665,6 +685,21 @@ def test_torch_may_be_told_not_to_keep_gradients(cls, mode):
         outside = planted(cls, max_iter=2, sparse_output=False).fit(rows)
         outside.partial_fit(rows)
         assert torch.equal(outside.components_, inside.components_)
+
+
+@pytest.mark.parametrize("init", ["samples", "random", X[:24]], ids=type)
+def test_default_device_of_torch_does_not_matter(init):
+    expected = planted(ICFL, max_iter=2, device="cpu", init=init).fit(X)
+    sae = planted(TopKSAE, max_iter=2, device="cpu", init=init).fit(X)
+    codes, score = sae.transform(X), sae.score(X)
+    # A device that holds no data: whatever lands there by default is lost.
+    with torch.device("meta"):
+        model = planted(ICFL, max_iter=2, device="cpu", init=init).fit(X)
+        same_fit(model, expected)
+        model.partial_fit(X).partial_fit(X)
+        assert_array_equal(sae.transform(X).toarray(), codes.toarray())
+        assert sae.score(X) == score
+    same_fit(model, expected.partial_fit(X).partial_fit(X))
 
 
 # What goes on beside the training

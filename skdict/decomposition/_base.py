@@ -312,7 +312,7 @@ class _SparseDictionary(
 
     def _new_generator(self) -> torch.Generator:
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        return torch.Generator().manual_seed(int(seed))
+        return torch.Generator("cpu").manual_seed(int(seed))
 
     def _start(
         self,
@@ -323,7 +323,8 @@ class _SparseDictionary(
     ) -> DictionaryModule:
         """The model before its first step."""
         n_samples = len(rows)
-        chosen = torch.randperm(n_samples, generator=generator)[:_START_ROWS]
+        chosen = torch.randperm(n_samples, generator=generator, device="cpu")
+        chosen = chosen[:_START_ROWS]
         (sample,) = RowBatches(
             rows[chosen.numpy() if isinstance(rows, np.ndarray) else chosen],
             _START_ROWS,
@@ -355,7 +356,7 @@ class _SparseDictionary(
                     f"{zero.sum()} of the {len(atoms)} atoms of init are zero (the "
                     f"first is atom {zero.argmax()}): they have no direction."
                 )
-            return _unit_rows(torch.tensor(atoms)).to(centred.dtype)
+            return _unit_rows(torch.tensor(atoms, device="cpu")).to(centred.dtype)
         n_components = self._n_components(n_features)
         atoms = random_unit_rows((n_components, n_features), generator, centred.dtype)
         if self.init == "samples":

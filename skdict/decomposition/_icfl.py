@@ -224,8 +224,8 @@ class ICFL(_SparseDictionary):
 
     def _fitted_module(self):
         return self._module(
-            torch.tensor(as_numpy(self.components_)),
-            torch.tensor(as_numpy(self.pre_bias_)),
+            torch.tensor(as_numpy(self.components_), device="cpu"),
+            torch.tensor(as_numpy(self.pre_bias_), device="cpu"),
         )
 
     def _net(self, module, n_samples, **kwargs):

@@ -187,7 +187,7 @@ class TopKSAE(_SparseDictionary):
 
     def _fitted_module(self):
         atoms, pre_bias, encoder, encoder_bias = (
-            torch.tensor(as_numpy(array))
+            torch.tensor(as_numpy(array), device="cpu")
             for array in (
                 self.components_,
                 self.pre_bias_,

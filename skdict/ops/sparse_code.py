@@ -63,7 +63,7 @@ class SparseCode(NamedTuple):
     def to_csr(self, n_components: int) -> sp.csr_matrix:
         """Codes as a SciPy CSR matrix: sorted indices, no explicit zeros."""
         active = self.values != 0
-        indptr = torch.zeros(len(self.values) + 1, dtype=torch.int64)
+        indptr = torch.zeros(len(self.values) + 1, dtype=torch.int64, device="cpu")
         torch.cumsum(active.sum(1).cpu(), 0, out=indptr[1:])
         csr = sp.csr_matrix(
             (

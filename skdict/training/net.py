@@ -169,16 +169,18 @@ class DictionaryNet(NeuralNet):
 
     def restore(self, state: dict[str, np.ndarray]) -> DictionaryNet:
         """Take up the :meth:`state` of another net."""
-        self.generator.set_state(torch.tensor(state["generator"]))
+        self.generator.set_state(torch.tensor(state["generator"], device="cpu"))
         self.n_steps = int(state["n_steps"])
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in state.items():
             owner, *path = key.split(".")
             if owner == "optimizer":
-                slots.setdefault(int(path[0]), {})[path[1]] = torch.tensor(value)
+                slots.setdefault(int(path[0]), {})[path[1]] = torch.tensor(
+                    value, device="cpu"
+                )
             elif owner == "net":
                 here = getattr(self, path[0])
-                setattr(self, path[0], torch.tensor(value).to(here))
+                setattr(self, path[0], torch.tensor(value, device="cpu").to(here))
         optimizer_state = self.optimizer_.state_dict()
         self.optimizer_.load_state_dict({**optimizer_state, "state": slots})
         return self
