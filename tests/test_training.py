@@ -311,6 +311,16 @@ def test_of_a_redundant_pair_the_less_used_atom_is_redrawn(fired, lost):
     assert net.n_resets == 1
 
 
+@pytest.mark.parametrize(("reset_similarity", "n_resets"), [(0.94, 1), (0.96, 0)])
+def test_atoms_are_redundant_above_the_similarity(reset_similarity, n_resets):
+    net = crowded(reset_similarity=reset_similarity)
+    with torch.no_grad():
+        net.module_.atoms[14] *= 0.95
+        net.module_.atoms[14] += (1 - 0.95**2) ** 0.5 * net.module_.atoms[13]
+        net.redraw_redundant()
+    assert net.n_resets == n_resets
+
+
 def test_new_atoms_differ_from_each_other():
     net = crowded()
     with torch.no_grad():
