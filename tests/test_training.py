@@ -434,7 +434,7 @@ def test_auxiliary_loss_is_the_share_of_the_residual_dead_latents_miss(dead):
 
     residual = (X - y_pred[0]).detach()
     z = (X - module.pre_bias) @ module.encoder[dead].T + module.encoder_bias[dead]
-    strongest = z.topk(min(len(dead), D // 2), dim=1)
+    strongest = z.topk(min(len(dead), module.k), dim=1)
     z = SparseCode(strongest.indices, strongest.values).to_dense(len(dead))
     expected = (residual - z @ module.atoms[dead]).square().sum()
     expected = expected / residual.square().sum()

@@ -32,9 +32,9 @@ class TopKSAE(_SparseDictionary):
         Values above ``n_components`` are clipped.
     auxiliary_weight : float, default=1/32
         Weight of the auxiliary loss: the squared error with which the
-        ``n_features // 2`` strongest dead latents rebuild the residual, relative to
+        ``k`` strongest dead latents of a row rebuild the residual, relative to
         the residual's own. 0 leaves it out.
-    dead_after : float, default=1.0
+    dead_after : float, default=5.0
         Passes over the data without firing after which a latent counts as dead for
         the auxiliary loss. Relative, because no count of rows suits tables of all
         sizes; :meth:`partial_fit` counts a call as a pass.
@@ -148,7 +148,7 @@ class TopKSAE(_SparseDictionary):
         k=None,
         *,
         auxiliary_weight=1 / 32,
-        dead_after=1.0,
+        dead_after=5.0,
         learning_rate=3e-3,
         batch_size="auto",
         max_iter=100,

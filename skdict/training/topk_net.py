@@ -58,7 +58,7 @@ class TopKNet(DictionaryNet):
             module.encoder[dead],
             module.encoder_bias[dead],
             module.atoms[dead],
-            k=min(len(dead), max(1, x.shape[1] // 2)),
+            k=min(len(dead), module.k),
         )
         energy = residual.square().sum()
         error = (residual - rebuilt).square().sum()
