@@ -229,7 +229,9 @@ def with_spread(values):
 at_default = results[results["k"] == K]
 table = at_default.groupby(["scaler", "dictionary"], sort=False)[MEASURES]
 table = table.agg(with_spread).T
-print(f"\nRight half of the image, k = {K}, {len(SEEDS)} seed(s), mean ± deviation:\n")
+print(
+    f"\nRight half of the image, k = {K}, mean ± deviation of {len(SEEDS)} seed(s):\n"
+)
 print(table.rename_axis(columns=[None, None]).to_string())
 raw_probe = make_linear_probe().fit(X[train], y[train])
 print(
@@ -278,7 +280,7 @@ for ahead, behind in (("centred", "whitened"), ("whitened", "centred")):
     print(f"\nWhere {ahead} is ahead of {behind}, at k = {K}:\n")
     print(leads(at_default, "scaler", ahead, behind, same_scale))
 print(
-    "\nWhitening makes the reference alike in all directions, so hardly a feature can\n"
+    "\nWhitening makes the reference alike in all directions, so few features can\n"
     "single out stroma there: whitened features tell what departs from the reference."
 )
 
@@ -308,7 +310,7 @@ pipeline = Pipeline(
     ]
 )
 grid = {"scale": list(SCALERS.values()), "icfl__k": SIZES}
-folds = StratifiedGroupKFold(n_splits=2 if options.quick else 4)
+folds = StratifiedGroupKFold(n_splits=2 if options.quick else 3)
 search = GridSearchCV(
     pipeline,
     grid,
@@ -409,13 +411,16 @@ def draw_rates(ax, features):
     places = np.arange(len(features))
     for i, (name, colour) in enumerate(LABEL_COLOURS.items()):
         rates = [100 * firing_rates(feature)[0][name] for feature in features.values()]
-        bars = ax.bar(places + 0.27 * (i - 1), rates, 0.25, color=colour)
-        ax.bar_label(bars, fmt="%.0f", fontsize=8.5, padding=1)
-    ax.set_xticks(places, [f"feature\n{feature}" for feature in features.values()])
-    ax.set(ylim=(0, 112), yticks=[0, 50, 100], ylabel="% of the label's tokens")
-    ax.set_title("How often they fire,\nin the tested half")
+        bars = ax.bar(places + 0.29 * (i - 1), rates, 0.27, color=colour)
+        ax.bar_label(bars, fmt="%.0f %%", fontsize=8, padding=1)
+    ax.set_xticks(places, [f"feature {feature}" for feature in features.values()])
+    ax.tick_params(axis="x", length=0, labelsize=9)
+    ax.set(ylim=(0, 108), yticks=[])
+    ax.set_title(
+        "Share of each label's tokens on which\nthe features below fire, tested half"
+    )
     ax.set_box_aspect(1)
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["top", "left", "right"]].set_visible(False)
 
 
 left_scores = selectivity_scores(codes[train], y[train])
@@ -425,14 +430,14 @@ features = {
 }
 label_map = np.searchsorted(classes, y).reshape(tissue.grid_shape)
 
-figure, axes = plt.subplots(2, 3, figsize=(10, 7.4), layout="constrained")
+figure, axes = plt.subplots(2, 3, figsize=(10, 8), layout="constrained")
 axes[0, 0].imshow(tissue.image, extent=EXTENT)
-axes[0, 0].set_title("Colon glands; brown is the DAB stain")
+axes[0, 0].set_title("Colon glands;\nbrown is the DAB stain")
 mark_halves(axes[0, 0])
 axes[0, 1].imshow(
     label_map, cmap=ListedColormap([LABEL_COLOURS[c] for c in classes]), extent=EXTENT
 )
-axes[0, 1].set_title("Labels, computed from the pixels")
+axes[0, 1].set_title("Labels of the tokens,\ncomputed from the pixels")
 mark_halves(axes[0, 1])
 draw_rates(axes[0, 2], features)
 for ax, (label, feature) in zip(axes[1], features.items(), strict=True):

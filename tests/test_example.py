@@ -30,6 +30,11 @@ def test_tissue_example(tmp_path):
     runs = pd.read_csv(tmp_path / "all_runs.csv")
     assert runs["cosine"].between(0, 1).all()
     assert (runs["active features (L0)"] <= runs["k"]).all()
+    assert (runs["mean best selectivity"] > runs["selectivity, null 95 %"]).all()
+    probes = ["probe on x", "probe on codes", "probe on reconstruction"]
+    assert (runs[probes] > 0.5).all(axis=None)  # 1/3 by chance
+    # The table shows every measure of every run.
+    assert [m for m in runs.columns[4:] if f"\n{m} " not in run.stdout] == []
     at_8 = runs[(runs["k"] == 8) & (runs["scaler"] == "whitened")]
     cosine = at_8.groupby("dictionary")["cosine"].mean()
     assert cosine["ICFL"] > cosine["TopKSAE"]
