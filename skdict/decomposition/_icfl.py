@@ -65,11 +65,10 @@ class ICFL(_SparseDictionary):
         many more, and training ends. None trains for ``max_iter`` passes.
     n_iter_no_change : int, default=5
         See ``tol``.
-    init : {"random", "samples"} or array-like of shape (n_components, n_features), \
-            default="samples"
+    init : {"random", "samples"} or array-like, default="samples"
         First atoms: drawn uniformly from the unit sphere, rows of the data less
-        their mean (random ones where there are too few rows), or given. They are
-        scaled to unit norm.
+        their mean (random ones where there are too few rows), or given, of shape
+        (n_components, n_features). They are scaled to unit norm.
     warm_start : bool, default=False
         Start :meth:`fit` from the last dictionary; ``init`` then counts only the
         first time.

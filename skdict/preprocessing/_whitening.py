@@ -266,8 +266,9 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The samples of the batch. It need not hold any control; as long as the
-            controls do not suffice, `transform` raises.
+            The samples of the batch. It need not hold any control; `transform`
+            raises until there are two. As the rank grows with the controls, so does
+            the number of outputs: stream all controls before what comes next.
 
         y : array-like of shape (n_samples,), default=None
             Labels; used only with `control_label`, where no mask is passed.
@@ -578,8 +579,9 @@ def _control_rows(n_samples: int, y, control, control_label) -> np.ndarray | Non
     if control_label is None:
         warnings.warn(
             "Neither a control mask nor control_label is given: all rows are used as "
-            "controls. Pass fit(X, control=mask), or through a pipeline "
-            "params={'control': mask} with metadata routing enabled.",
+            "controls. Pass control=mask to fit. Inside a pipeline, pass "
+            "controlpcawhitener__control=mask to its fit, or control=mask after "
+            "sklearn.set_config(enable_metadata_routing=True).",
             UserWarning,
             stacklevel=5,
         )
