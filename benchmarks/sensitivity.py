@@ -73,7 +73,7 @@ VARIATIONS = {
         "batch_size": [64, "auto", 1024],
         "init": ["random", "samples"],
         "auxiliary_weight": [0, 1 / 32, 1 / 4],
-        "dead_after": [1.0, 5.0, 20.0],
+        "dead_after": [0.25, 1.0, 5.0],
     },
 }
 

@@ -34,7 +34,7 @@ class TopKSAE(_SparseDictionary):
         Weight of the auxiliary loss: the squared error with which the
         ``k`` strongest dead latents of a row rebuild the residual, relative to
         the residual's own. 0 leaves it out.
-    dead_after : float, default=5.0
+    dead_after : float, default=1.0
         Passes over the data without firing after which a latent counts as dead for
         the auxiliary loss. Relative, because no count of rows suits tables of all
         sizes; :meth:`partial_fit` counts a call as a pass.
@@ -147,7 +147,7 @@ class TopKSAE(_SparseDictionary):
         k=None,
         *,
         auxiliary_weight=1 / 32,
-        dead_after=5.0,
+        dead_after=1.0,
         learning_rate=3e-3,
         batch_size="auto",
         max_iter=100,
