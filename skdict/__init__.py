@@ -1,6 +1,6 @@
 """Sparse dictionary learning for the embeddings of foundation models."""
 
-from skdict.decomposition import ICFL, Reconstructor, TopKSAE
+from skdict.decomposition import ICFL, Reconstructor, TopKSAE, Truncator
 from skdict.feature_extraction import TokenExtractor
 from skdict.metrics import (
     dead_feature_fraction,
@@ -25,6 +25,7 @@ __all__ = [
     "Reconstructor",
     "TokenExtractor",
     "TopKSAE",
+    "Truncator",
     "dead_feature_fraction",
     "explained_variance",
     "feature_density",

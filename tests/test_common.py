@@ -16,7 +16,14 @@ from sklearn.utils.estimator_checks import check_estimator
 from skorch import NeuralNet
 
 import skdict
-from skdict import ICFL, ControlPCAWhitener, Reconstructor, TokenExtractor, TopKSAE
+from skdict import (
+    ICFL,
+    ControlPCAWhitener,
+    Reconstructor,
+    TokenExtractor,
+    TopKSAE,
+    Truncator,
+)
 
 TABLE_ESTIMATORS = {
     "ICFL": ICFL(),
@@ -38,6 +45,9 @@ TABLE_ESTIMATORS = {
     "Reconstructor": Reconstructor(ICFL(random_state=0)),
     "Reconstructor, dense": Reconstructor(TopKSAE(sparse_output=False, random_state=0)),
     "Reconstructor, PCA": Reconstructor(PCA(1)),
+    "Truncator": Truncator(ICFL(random_state=0)),
+    "Truncator, dense": Truncator(TopKSAE(sparse_output=False, random_state=0), k=1),
+    "Truncator, PCA": Truncator(PCA(1), k=1),
 }
 # scikit-learn refuses to make data frames of CSR matrices.
 DENSE = {
@@ -96,7 +106,11 @@ def test_array_api_support_is_declared_where_the_output_is_dense():
     declared = {
         name for name, e in TABLE_ESTIMATORS.items() if get_tags(e).array_api_support
     }
-    assert declared == {name for name in DENSE if "Reconstructor" not in name}
+    assert declared == {
+        name
+        for name in DENSE
+        if name.split(",")[0] not in ("Reconstructor", "Truncator")
+    }
 
 
 EXTRA_CHECKS = [

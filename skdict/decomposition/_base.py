@@ -50,7 +50,7 @@ class _SparseDictionary(
             Interval(Integral, 1, None, closed="left"),
             StrOptions({"auto"}),
         ],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left"), None],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "init": [StrOptions({"random", "samples"}), "array-like"],
@@ -373,8 +373,7 @@ class _SparseDictionary(
         return 8 * n_features
 
     def _n_active(self, n_components: int, n_features: int) -> int:
-        k = max(1, n_features // 10) if self.k is None else self.k
-        return min(k, n_components)
+        return min(self.k or default_k(n_features), n_components)
 
     def _check_shape(self, shape: tuple[int, ...], what: str) -> None:
         expected = (self._n_components(self.n_features_in_), self.n_features_in_)
@@ -463,6 +462,11 @@ class _SparseDictionary(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = not self.sparse_output
         return tags
+
+
+def default_k(n_features: int) -> int:
+    """Non-zeros of a code where the user leaves them open."""
+    return max(1, n_features // 10)
 
 
 def _working_scale(mean: Tensor, spread: float) -> float:

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 from sklearn import config_context
-from sklearn.base import (
-    BaseEstimator,
-    MetaEstimatorMixin,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-    _fit_context,
-    clone,
-)
-from sklearn.utils import get_tags
-from sklearn.utils._metadata_requests import (
-    MetadataRouter,
-    MethodMapping,
-    _raise_for_params,
-)
-from sklearn.utils._param_validation import HasMethods
-from sklearn.utils.metadata_routing import process_routing
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import OneToOneFeatureMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skdict.decomposition._meta import _MetaTransformer
 
 __all__ = ["Reconstructor"]
 
 
-class Reconstructor(
-    OneToOneFeatureMixin, MetaEstimatorMixin, TransformerMixin, BaseEstimator
-):
+class Reconstructor(OneToOneFeatureMixin, _MetaTransformer):
     """Replace rows by what a fitted dictionary can rebuild of them.
 
     A meta-transformer: probes on reconstructions then fit into a Pipeline as
@@ -72,42 +57,8 @@ class Reconstructor(
     True
     """
 
-    _parameter_constraints: dict = {
-        "estimator": [HasMethods(["fit", "transform", "inverse_transform"])]
-    }
-
     def __init__(self, estimator):
         self.estimator = estimator
-
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, **params):
-        """Fit a clone of the estimator.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training data.
-        y : array-like of shape (n_samples,), default=None
-            Passed on to the estimator.
-        **params : dict
-            Metadata for the estimator's ``fit``, for instance a control mask;
-            needs ``sklearn.set_config(enable_metadata_routing=True)``.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If there are metadata while routing is off.
-        """
-        _raise_for_params(params, self, "fit")
-        routed = process_routing(self, "fit", **params)
-        self.estimator_ = clone(self.estimator).fit(X, y, **routed.estimator.fit)
-        validate_data(self, X, skip_check_array=True)
-        return self
 
     def transform(self, X):
         """Encode rows and decode them again.
@@ -127,23 +78,3 @@ class Reconstructor(
         # of them.
         with config_context(transform_output="default"):
             return self.estimator_.inverse_transform(self.estimator_.transform(X))
-
-    def get_metadata_routing(self):
-        """Route the metadata of ``fit`` to the estimator.
-
-        Returns
-        -------
-        routing : MetadataRouter
-            The routing.
-        """
-        return MetadataRouter(owner=self).add(
-            estimator=self.estimator,
-            method_mapping=MethodMapping().add(caller="fit", callee="fit"),
-        )
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        inner = get_tags(self.estimator)
-        tags.input_tags = inner.input_tags
-        tags.transformer_tags = inner.transformer_tags
-        return tags

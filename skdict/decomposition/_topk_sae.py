@@ -45,7 +45,7 @@ class TopKSAE(_SparseDictionary):
         4096.
     max_iter : int, default=100
         Passes over the data, at most. The learning rate falls linearly to zero
-        over them.
+        over them. With 0 the dictionary stays as ``init`` makes it: a baseline.
     tol : float or None, default=1e-3
         A pass that raises the explained variance by less counts as flat; after
         ``n_iter_no_change`` flat passes the learning rate falls to zero within as

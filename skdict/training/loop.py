@@ -40,7 +40,8 @@ def train(
     X : array of shape (n, d)
         The rows, not yet divided by the net's scale.
     max_iter : int
-        Most passes over ``X``.
+        Most passes over ``X``. With 0 the rows are encoded once, to count what
+        fires, and nothing is learned.
     variance : float
         Mean squared distance of the rows from their mean, in the net's scale.
     tol : float or None
@@ -60,6 +61,8 @@ def train(
     """
     steps = -(-len(X) // net.batch_size)
     history: list[Record] = []
+    if max_iter == 0:
+        net.look(X)
     best, n_flat, winding_down = -np.inf, 0, False
     with tqdm(total=max_iter * steps, disable=not verbose, unit="step") as bar:
         net.callbacks_ = [*net.callbacks_, ("bar", _StepCounter(bar))]

@@ -112,6 +112,17 @@ class DictionaryNet(NeuralNet):
             self.rows_seen += len(batch)
             self.notify("on_batch_end", batch=batch, training=training)
 
+    @torch.no_grad()
+    def look(self, X) -> None:
+        """A pass that counts what fires, and learns nothing."""
+        iterator = self.get_iterator(X)
+        self.run_single_epoch(iterator, False, "valid", self.validation_step)
+
+    def validation_step(self, batch, **fit_params):
+        x_hat, code = self.infer(batch)
+        fired = fire_counts(code, len(self.module_.atoms))
+        return {"squared_error": (x_hat - batch).square().sum(), "fired": fired}
+
     def train_step(self, batch, **fit_params):
         self._set_training(True)
         self.optimizer_.zero_grad()

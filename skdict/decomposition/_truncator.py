@@ -1,0 +1,232 @@
+"""Shorter codes from a transformer that is fitted once."""
+
+from __future__ import annotations
+
+import copy
+from numbers import Integral
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.metrics import r2_score
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.validation import check_is_fitted, check_memory
+
+from skdict.decomposition._base import _SparseDictionary, default_k
+from skdict.decomposition._meta import _MetaTransformer
+
+__all__ = ["Truncator"]
+
+
+class Truncator(_MetaTransformer):
+    """Codes of at most ``k`` non-zeros from a transformer fitted for more.
+
+    Serves two ends. A search over ``k`` trains the dictionary once per fold, for
+    the largest ``k``, instead of once per candidate (see ``memory``). And any
+    transformer gets codes as sparse as those of a dictionary, so that they
+    compare at equal ``k``: principal components, neurons as they are.
+
+    Parameters
+    ----------
+    estimator : object
+        A transformer with ``inverse_transform``. It is cloned, then fitted.
+    k : int, default=None
+        Most non-zeros of a code. None: as the estimator gives them.
+    memory : str or object with the joblib.Memory interface, default=None
+        Where fitted estimators are kept. With it, all candidates of a search that
+        differ in ``k`` alone share one fit per fold, in parallel searches too,
+        where the first ones may fit it side by side. With ``random_state=None`` in
+        the estimator, they share a draw.
+
+    Attributes
+    ----------
+    estimator_ : object
+        The fitted clone.
+    n_features_in_ : int
+        Number of features seen during :meth:`fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features seen during :meth:`fit`, where all are strings.
+
+    See Also
+    --------
+    ICFL : Dictionary with a pursuit encoder.
+    TopKSAE : TopK sparse autoencoder.
+    Reconstructor : Gives the reconstruction inside a Pipeline.
+
+    Notes
+    -----
+    :class:`ICFL` and :class:`TopKSAE` encode with the smaller ``k``. Pursuit is
+    greedy: its first steps do not know how many will follow, so for every multiple
+    of ``atoms_per_step`` this is exactly the code after so many steps. Of any other transformer's output the ``k`` entries
+    of largest magnitude in each row are kept; of equal ones, the first.
+
+    What the search finds are codes of one dictionary, which was trained for the
+    largest ``k``; one trained for a smaller ``k`` alone is better at that ``k``, the
+    more so the smaller it is. Fit that one in the end.
+
+    Examples
+    --------
+    A search over ``k`` with one fit per fold:
+
+    >>> import tempfile
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from skdict import ICFL, Truncator
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     truncator = Truncator(ICFL(128, 16, random_state=0), memory=folder)
+    ...     search = GridSearchCV(truncator, {"k": [2, 4, 8, 16]}, cv=3).fit(X)
+    >>> search.best_params_
+    {'k': 16}
+
+    The four largest of ten principal components, row by row:
+
+    >>> from sklearn.decomposition import PCA
+    >>> codes = Truncator(PCA(10), k=4).fit_transform(X)
+    >>> codes.shape, int((codes != 0).sum(axis=1).max())
+    ((1797, 10), 4)
+    """
+
+    _parameter_constraints: dict = {
+        **_MetaTransformer._parameter_constraints,
+        "k": [Interval(Integral, 1, None, closed="left"), None],
+        "memory": [str, HasMethods(["cache"]), None],
+    }
+
+    def __init__(self, estimator, k=None, *, memory=None):
+        self.estimator = estimator
+        self.k = k
+        self.memory = memory
+
+    def _fit_clone(self, X, y, params):
+        return check_memory(self.memory).cache(_fit)(
+            clone(self.estimator), X, y, params
+        )
+
+    def transform(self, X):
+        """Encode rows with at most ``k`` non-zeros.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to encode.
+
+        Returns
+        -------
+        codes : CSR matrix or array of shape (n_samples, n_components)
+            The codes, sparse or dense as the estimator gives them.
+
+        Raises
+        ------
+        ValueError
+            If ``k`` is larger than the ``k`` that the estimator was fitted for, or
+            where the estimator refuses ``X``.
+        """
+        check_is_fitted(self)
+        shorter = self._shorter()
+        if shorter is not None:
+            return shorter.transform(X)
+        codes = self.estimator_.transform(X)
+        return codes if self.k is None else _keep_largest(codes, self.k)
+
+    def inverse_transform(self, X):
+        """Reconstruct rows from their codes, as the estimator does.
+
+        Parameters
+        ----------
+        X : CSR matrix or array-like of shape (n_samples, n_components)
+            Codes.
+
+        Returns
+        -------
+        X_hat : array of shape (n_samples, n_features)
+            The reconstruction.
+        """
+        check_is_fitted(self)
+        return self.estimator_.inverse_transform(X)
+
+    def score(self, X, y=None):
+        """Explained variance of the reconstruction from the shorter codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to encode and to reconstruct; at least two, unless the estimator
+            is a dictionary of this library.
+        y : Ignored
+            Not used, present for the API's sake.
+
+        Returns
+        -------
+        float
+            ``1 - ||X - X_hat||^2 / ||X - mean||^2``, at most 1.
+        """
+        check_is_fitted(self)
+        shorter = self._shorter()
+        if shorter is not None:
+            return shorter.score(X)
+        X_hat = self.inverse_transform(self.transform(X))
+        return float(r2_score(X, X_hat, multioutput="variance_weighted"))
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the estimator's features.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Passed on to the estimator.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects
+            The names.
+        """
+        check_is_fitted(self)
+        return self.estimator_.get_feature_names_out(input_features)
+
+    def _shorter(self):
+        """The fitted dictionary with the smaller k; None for other transformers."""
+        dictionary = self.estimator_
+        if not isinstance(dictionary, _SparseDictionary):
+            return None
+        if self.k is None:
+            return dictionary
+        fitted_k = dictionary.k or default_k(dictionary.n_features_in_)
+        if self.k > fitted_k:
+            raise ValueError(
+                f"k={self.k} is larger than k={fitted_k}, for which the "
+                f"{type(dictionary).__name__} was fitted: codes can only be made "
+                "shorter. Give the estimator the largest k of the search."
+            )
+        # A shallow copy shares the fitted arrays.
+        return copy.copy(dictionary).set_params(k=self.k)
+
+
+def _fit(estimator, X, y, params):
+    """A free function, so that joblib finds it again in another process."""
+    return estimator.fit(X, y, **params)
+
+
+def _keep_largest(codes, k):
+    """Set all but the ``k`` entries of largest magnitude of each row to zero."""
+    if sp.issparse(codes):
+        return _keep_largest_sparse(codes.tocsr(), k)
+    if k >= codes.shape[1]:
+        return codes
+    kept = np.argsort(-np.abs(codes), axis=1, kind="stable")[:, :k]
+    shorter = np.zeros_like(codes)
+    np.put_along_axis(shorter, kept, np.take_along_axis(codes, kept, axis=1), axis=1)
+    return shorter
+
+
+def _keep_largest_sparse(codes, k):
+    n_active = np.diff(codes.indptr)
+    row = np.repeat(np.arange(codes.shape[0]), n_active)
+    # Entries by row and, within it, by falling magnitude; sorting is stable.
+    order = np.lexsort((-np.abs(codes.data), row))
+    rank = np.arange(codes.nnz) - np.repeat(codes.indptr[:-1], n_active)
+    kept = np.sort(order[rank < k])
+    indptr = np.concatenate(([0], np.cumsum(np.minimum(n_active, k))))
+    return sp.csr_matrix(
+        (codes.data[kept], codes.indices[kept], indptr), shape=codes.shape
+    )
