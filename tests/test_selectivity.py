@@ -503,9 +503,9 @@ def permuted_labels(marks, y, groups, n_permutations):
     seen = []
     original = _selectivity._score_features
 
-    def spy(activity, labels, class_sizes, kind):
+    def spy(activity, labels, *args, **kwargs):
         seen.append(np.unique(y)[labels])
-        return original(activity, labels, class_sizes, kind)
+        return original(activity, labels, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_selectivity, "_score_features", spy)

@@ -5,12 +5,16 @@ from numbers import Integral, Real
 from warnings import warn
 
 import numpy as np
-from sklearn.utils import Bunch, check_random_state, column_or_1d
+from scipy import sparse
+from sklearn.utils import Bunch, check_random_state, column_or_1d, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from ._activity import Activity, find_active
+from ._activity import find_active
 
 _KINDS = ("average", "maximum")
+
+# Cells of the table of scores that are worked on at a time.
+_BLOCK_CELLS = 2**17
 
 _KIND_CONSTRAINT = [StrOptions(set(_KINDS))]
 _THRESHOLD_CONSTRAINT = [Interval(Real, 0, None, closed="left")]
@@ -91,7 +95,7 @@ def selectivity_scores(codes, y, *, kind="average", threshold=0.0):
            [ 0.,  0.]])
     """
     activity = find_active(codes, threshold)
-    _, labels = _encode_classes(y, activity.n_samples)
+    _, labels = _encode_classes(y, activity.shape[0])
     class_sizes = np.bincount(labels)
     return _score_features(activity, labels, class_sizes, kind).T
 
@@ -210,22 +214,24 @@ def selectivity_report(
     True
     """
     activity = find_active(codes, threshold)
-    classes, labels = _encode_classes(y, activity.n_samples)
+    classes, labels = _encode_classes(y, activity.shape[0])
     class_sizes = np.bincount(labels)
     scores = _score_features(activity, labels, class_sizes, kind)
-    best_scores = scores.max(axis=1)
+    best_features, best_scores = scores.argmax(axis=1), scores.max(axis=1)
     group_ids = None if groups is None else _encode_groups(groups, labels)
     rng = check_random_state(random_state)
     null = np.empty((n_permutations, len(classes)))
     for i, permuted in enumerate(_permutations(labels, group_ids, n_permutations, rng)):
-        null[i] = _score_features(activity, permuted, class_sizes, kind).max(axis=1)
+        # Into the same table: new memory for it costs as much as the arithmetic.
+        _score_features(activity, permuted, class_sizes, kind, out=scores)
+        null[i] = scores.max(axis=1)
 
     # One sum for the observed scores and the null, so that equal ones stay equal.
     mean_score, *null_means = np.vstack((best_scores, null)).mean(axis=1).tolist()
     columns = {
         "class": classes,
         "n_samples": class_sizes,
-        "best_feature": scores.argmax(axis=1),
+        "best_feature": best_features,
         "score": best_scores,
     }
     # Plain numbers and lists: pandas compares `attrs` when tables are joined, which
@@ -337,39 +343,58 @@ class _SelectivityScorer:
 
 
 def _score_features(
-    activity: Activity, labels: np.ndarray, class_sizes: np.ndarray, kind: str
+    activity: sparse.csr_array,
+    labels: np.ndarray,
+    class_sizes: np.ndarray,
+    kind: str,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Score all features for all classes, as an array (n_classes, n_components)."""
+    n_samples, n_components = activity.shape
     counts = _count_active(activity, labels, len(class_sizes))
-    rate = counts / class_sizes[:, None]
-    if kind == "average":
-        other_counts = counts.sum(axis=0) - counts
-        other_rate = other_counts / (activity.n_samples - class_sizes)[:, None]
-    else:
-        other_rate = _max_of_others(rate)
-    return rate - other_rate
+    if out is None:
+        out = np.empty(counts.shape)
+    sizes = class_sizes[:, None]
+    if kind == "maximum":
+        np.divide(counts, sizes, out=out)
+        return _subtract_max_of_others(out)
+
+    totals = counts.sum(axis=0)
+    # Temporary arrays of a few classes stay in the cache; those of the whole table
+    # would take longer than the counting.
+    for some in gen_batches(len(counts), max(1, _BLOCK_CELLS // n_components)):
+        np.divide(counts[some], sizes[some], out=out[some])
+        out[some] -= (totals - counts[some]) / (n_samples - sizes[some])
+    return out
 
 
 def _count_active(activity, labels, n_classes):
     """Count, for every class and feature, the samples in which it is active."""
-    n_components = activity.n_components
-    # Cell (class, feature) of the flattened table for every active entry.
-    cells = np.repeat(labels * n_components, activity.per_row)
-    cells += activity.columns
-    counts = np.bincount(cells, minlength=n_classes * n_components)
-    return counts.reshape(n_classes, n_components)
+    n_samples, n_components = activity.shape
+    # With the rows sorted by class, the entries of a class count into one short row
+    # of the table; in any other order each of them misses the cache.
+    by_class = sparse.csr_array(
+        (np.ones(n_samples, np.int8), labels, np.arange(n_samples + 1)),
+        shape=(n_samples, n_classes),
+    ).tocsc()
+    ordered = activity[by_class.indices]
+    ones = np.ones(ordered.nnz, np.int32)
+    entries = (ones, ordered.indices, ordered.indptr[by_class.indptr])
+    # Entries of the same class and feature are duplicates now, and toarray() adds
+    # duplicates up.
+    return sparse.csr_array(entries, shape=(n_classes, n_components)).toarray()
 
 
-def _max_of_others(rate):
-    """For every row of a table, the largest value of the other rows by column."""
+def _subtract_max_of_others(rate):
+    """From every row of a table, subtract the largest of the other rows, in place."""
     top_class = rate.argmax(axis=0)
     features = np.arange(rate.shape[1])
     top = rate[top_class, features]
-    runners_up = rate.copy()
-    runners_up[top_class, features] = -np.inf
-    others = np.broadcast_to(top, rate.shape).copy()
-    others[top_class, features] = runners_up.max(axis=0)
-    return others
+    rate[top_class, features] = -np.inf
+    runner_up = rate.max(axis=0)
+    rate -= top
+    rate[top_class, features] = top - runner_up
+    return rate
 
 
 def _permutations(labels, group_ids, n_permutations, rng):

@@ -47,8 +47,8 @@ def feature_density(codes, *, threshold=0.0):
     array([0.5, 0. , 1. ])
     """
     activity = find_active(codes, threshold)
-    counts = np.bincount(activity.columns, minlength=activity.n_components)
-    return counts / activity.n_samples
+    n_samples, n_components = activity.shape
+    return np.bincount(activity.indices, minlength=n_components) / n_samples
 
 
 @validate_params(
