@@ -30,7 +30,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 from skdict import ControlPCAWhitener
-from skdict.preprocessing import _whitening
+from skdict.preprocessing import _rows, _whitening
 
 METHODS = ["pca", "zca"]
 SHRINKAGES = [None, 0.0, 0.3, 1.0, "auto"]
@@ -399,7 +399,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     whole = fitted(X, control, shrinkage="auto")
     Z = whole.transform(X)
     monkeypatch.setattr(_whitening, "_READ_ENTRIES", 60)
-    monkeypatch.setattr(_whitening, "_BLOCK_ENTRIES", 42)
+    monkeypatch.setattr(_rows, "_BLOCK_ENTRIES", 42)
     blocks = fitted(X, control, shrinkage="auto")
     assert_same_whitening(blocks, whole, X)
     np.testing.assert_allclose(whole.transform(X), Z, rtol=1e-9, atol=1e-12)

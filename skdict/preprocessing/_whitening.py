@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -13,9 +14,8 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array
 from sklearn.utils._array_api import (
-    _max_precision_float_dtype,
     check_same_namespace,
     get_namespace,
     get_namespace_and_device,
@@ -37,22 +37,17 @@ from skdict.ops.moments import (
     supported_axes,
     whitening_matrix,
 )
+from skdict.preprocessing._controls import FOLD_REMEDY, control_rows
+from skdict.preprocessing._rows import map_blocks, place_in, storage_eps
 
 __all__ = ["ControlPCAWhitener"]
 
-# Entries of the blocks of rows that are gathered, and that are transformed.
+# Entries of the blocks of rows that are gathered.
 _READ_ENTRIES = 2**24
-_BLOCK_ENTRIES = 2**22
 
 # Beyond this ratio of the largest to the smallest standard deviation, a product in
 # float32 moves the covariance of the output by more than about 1e-5.
 _FLOAT32_CONDITION = 1000.0
-
-_FOLD_REMEDY = (
-    "In cross-validation every training fold needs controls: split with "
-    "StratifiedGroupKFold(...).split(X, control, groups), or with "
-    "StratifiedKFold(...).split(X, control) where there are no groups"
-)
 
 
 class _TooFewControlsError(ValueError):
@@ -252,7 +247,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         if moments.n_samples == 0:
             raise ValueError(
                 f"None of the {_num_samples(X)} rows passed to fit is a control. "
-                f"{_FOLD_REMEDY}."
+                f"{FOLD_REMEDY}."
             )
         self._remember(moments, eps, streamed=False)
         self._whiten(moments, eps, home)
@@ -332,7 +327,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         # where it is large. What its rounding to float32 left out follows afterwards.
         left_out = self.mean_ - xp.astype(mean, self.mean_.dtype)
         offset = xp.astype(left_out @ self._whitening, dtype)
-        return _map_blocks(
+        return map_blocks(
             lambda rows: (rows - mean) @ matrix - offset,
             X,
             n_out=matrix.shape[1],
@@ -384,7 +379,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         if self._zca:
             back = self.components_.T @ back
         back, mean = xp.astype(back, dtype), xp.astype(self.mean_, dtype)
-        return _map_blocks(
+        return map_blocks(
             lambda rows: rows @ back + mean,
             X,
             n_out=self.n_features_in_,
@@ -394,10 +389,10 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
 
     def _read(self, X, y, control, *, reset):
         """Moments of the control rows of X, their resolution, and where X lives."""
-        eps = _storage_eps(X)
+        eps = storage_eps(X)
         X = validate_rows(self, X, reset=reset)
         xp, _, device = get_namespace_and_device(X)
-        rows = _control_rows(X.shape[0], y, control, self.control_label)
+        rows = control_rows(self, X.shape[0], y, control)
         moments = _moments_of(X, rows, fourth_order=self.shrinkage == "auto")
         return moments, max(eps, float(xp.finfo(X.dtype).eps)), (xp, device)
 
@@ -436,15 +431,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
     def _whiten(self, moments, eps, home):
         """Set the fitted attributes from the moments."""
         variances, axes, rank = self._axes(moments, eps)
-        xp, device = home
-
-        def place(tensor):
-            array = np.array(tensor.numpy(), order="C")
-            if xp.__name__ == get_namespace(array)[0].__name__:
-                return array
-            dtype = _max_precision_float_dtype(xp, device)
-            return xp.asarray(array, dtype=dtype, device=device)
-
+        place = partial(place_in, home=home)
         self.mean_ = place(moments.mean)
         self.components_ = place(axes)
         self.explained_variance_ = place(variances)
@@ -465,7 +452,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         if n_controls < 2:
             raise _TooFewControlsError(
                 "A covariance needs at least 2 control rows, but the number of "
-                f"controls is n_samples = {n_controls}. {_FOLD_REMEDY}."
+                f"controls is n_samples = {n_controls}. {FOLD_REMEDY}."
             )
         plain = cov = covariance(moments)
         rounding = rounding_variance(moments, eps)
@@ -549,12 +536,6 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         return tags
 
 
-def _storage_eps(X) -> float:
-    """Resolution of a half-precision array; 0 where validation keeps the dtype."""
-    name = str(getattr(X, "dtype", "")).rpartition(".")[2]
-    return {"float16": 2.0**-10, "bfloat16": 2.0**-7}.get(name, 0.0)
-
-
 def _check_overflow(moments: Moments) -> None:
     """Raise ValueError if squares (or fourth powers) of finite rows overflowed."""
     power = moments.scatter.diagonal() + moments.mean.square()
@@ -570,58 +551,6 @@ def _check_overflow(moments: Moments) -> None:
         f"{int(bad.sum())} of {len(bad)} features (the first is feature "
         f"{int(bad.int().argmax())}). Scale X down."
     )
-
-
-def _control_rows(n_samples: int, y, control, control_label) -> np.ndarray | None:
-    """Indices of the control rows; None for all rows."""
-    if control is not None:
-        return np.flatnonzero(_control_mask(control, n_samples))
-    if control_label is None:
-        warnings.warn(
-            "Neither a control mask nor control_label is given: all rows are used as "
-            "controls. Pass control=mask to fit. Inside a pipeline, pass "
-            "controlpcawhitener__control=mask to its fit, or control=mask after "
-            "sklearn.set_config(enable_metadata_routing=True).",
-            UserWarning,
-            stacklevel=5,
-        )
-        return None
-    if y is None:
-        raise ValueError(
-            f"control_label={control_label!r} picks the controls by their labels, but "
-            "neither y nor a control mask is given."
-        )
-    y = column_or_1d(as_numpy(y))
-    if len(y) != n_samples:
-        raise ValueError(f"y holds {len(y)} labels for the {n_samples} rows of X.")
-    return np.flatnonzero(y == control_label)
-
-
-def _control_mask(control, n_samples: int) -> np.ndarray:
-    control = as_numpy(control)
-    if control.shape != (n_samples,):
-        raise ValueError(
-            f"control must be a mask of shape ({n_samples},), one entry for each row "
-            f"of X, but its shape is {control.shape}. Index arrays are not accepted: "
-            "splitters could not cut them to folds."
-        )
-    if control.dtype == bool:
-        return control
-    try:  # nullable booleans come as objects
-        zero_or_one = np.isin(control.astype(np.float64), (0.0, 1.0))
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"control must hold only booleans or 0 and 1, but its dtype is "
-            f"{control.dtype} and it does not convert to numbers."
-        ) from None
-    if not zero_or_one.all():
-        first = zero_or_one.argmin()
-        raise ValueError(
-            "control must hold only booleans or 0 and 1, but "
-            f"{(~zero_or_one).sum()} of its {n_samples} entries are neither (the first "
-            f"is {control[first]!s} in row {first}). Index arrays are not accepted."
-        )
-    return control.astype(bool)
 
 
 def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments:
@@ -640,19 +569,3 @@ def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments:
             moments = batch_moments(as_tensor(block), fourth_order=fourth_order)
             total = merge_moments(total, moments)
     return total.cpu()  # where the state lives, see _remember
-
-
-def _map_blocks(function, X, *, n_out: int, dtype, what: str):
-    """Apply a function of rows in blocks of rows, computing in `dtype`."""
-    xp, _, device = get_namespace_and_device(X)
-    n_rows = X.shape[0]
-    kwargs = {} if device is None else {"device": device}
-    out = xp.empty((n_rows, n_out), dtype=X.dtype, **kwargs)
-    step = max(_BLOCK_ENTRIES // max(X.shape[1], n_out), 1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, n_rows, step):
-            block = slice(start, min(start + step, n_rows))
-            rows = xp.astype(X[block, :], dtype, copy=False)
-            out[block, :] = xp.astype(function(rows), X.dtype, copy=False)
-    check_finite(out, f"{what} overflows {X.dtype}")
-    return out

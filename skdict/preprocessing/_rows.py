@@ -1,0 +1,63 @@
+"""Rows in, rows out: what the estimators on control statistics share."""
+
+import numpy as np
+from sklearn.utils._array_api import (
+    _max_precision_float_dtype,
+    get_namespace,
+    get_namespace_and_device,
+)
+
+from skdict._validation import check_finite
+
+__all__ = ["map_blocks", "place_in", "storage_eps"]
+
+# Entries of the blocks of rows that are transformed.
+_BLOCK_ENTRIES = 2**22
+
+
+def storage_eps(X) -> float:
+    """Resolution of a half-precision array; 0 where validation keeps the dtype."""
+    name = str(getattr(X, "dtype", "")).rpartition(".")[2]
+    return {"float16": 2.0**-10, "bfloat16": 2.0**-7}.get(name, 0.0)
+
+
+def place_in(tensor, *, home):
+    """Copy of a tensor of float64 as an array of a namespace on a device.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        On the CPU.
+    home : tuple (namespace, device)
+        Where the copy is to live, in the most precise dtype that the device has.
+
+    Returns
+    -------
+    array
+    """
+    xp, device = home
+    array = np.array(tensor.numpy(), order="C")
+    if xp.__name__ == get_namespace(array)[0].__name__:
+        return array
+    dtype = _max_precision_float_dtype(xp, device)
+    return xp.asarray(array, dtype=dtype, device=device)
+
+
+def map_blocks(function, X, *along, n_out: int, dtype, what: str):
+    """Apply a function of rows in blocks of rows, computing in `dtype`.
+
+    The arrays `along`, with one entry for each row, are cut to the same blocks.
+    """
+    xp, _, device = get_namespace_and_device(X)
+    n_rows = X.shape[0]
+    kwargs = {} if device is None else {"device": device}
+    out = xp.empty((n_rows, n_out), dtype=X.dtype, **kwargs)
+    step = max(_BLOCK_ENTRIES // max(X.shape[1], n_out), 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, n_rows, step):
+            block = slice(start, min(start + step, n_rows))
+            rows = xp.astype(X[block, :], dtype, copy=False)
+            result = function(rows, *(array[block] for array in along))
+            out[block, :] = xp.astype(result, X.dtype, copy=False)
+    check_finite(out, f"{what} overflows {X.dtype}")
+    return out
