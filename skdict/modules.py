@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skdict.ops.pursuit import Refit, Selection, batched_omp, choose_form
+from skdict.ops.pursuit import Refit, Selection, batched_omp, choose_form, gram_matrix
 from skdict.ops.sparse_code import SparseCode
 from skdict.ops.topk import topk_encode
 
@@ -89,7 +89,7 @@ class PursuitDictionary(DictionaryModule):
     def prepare_(self, n_rows: int) -> None:
         """Compute the Gram matrix once, where that pays for so many rows."""
         if choose_form(n_rows, self.atoms, self.k, self.atoms_per_step) == "gram":
-            self.gram = self.atoms @ self.atoms.T
+            self.gram = gram_matrix(self.atoms)
 
 
 class TopKAutoencoder(DictionaryModule):

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import orthogonal_mp_gram
 
-from skdict.ops import pursuit
+from skdict.ops import pursuit, sparse_code
 from skdict.ops.pursuit import batched_omp, choose_form, step_sizes
 
 forms = pytest.mark.parametrize("form", ["gram", "residual"])
@@ -281,13 +281,37 @@ def test_neither_batch_nor_chunk_matters(monkeypatch, form, refit, tol):
     whole = batched_omp(x, W, 7, **parameters).to_dense(30)
     alone = [batched_omp(row[None], W, 7, **parameters).to_dense(30) for row in x]
     torch.testing.assert_close(torch.cat(alone), whole, rtol=0, atol=1e-12)
-    monkeypatch.setattr(pursuit, "_CHUNK_BYTES_CPU", 1)
-    assert pursuit.rows_per_chunk(x, 30) == 1
     for rows in (1, 7):
-        monkeypatch.setattr(pursuit, "_CHUNK_BYTES_CPU", rows * 30 * 8)
-        assert pursuit.rows_per_chunk(x, 30) == rows
+        monkeypatch.setattr(pursuit, "rows_per_chunk", lambda x, m, rows=rows: rows)
         chunked = batched_omp(x, W, 7, **parameters).to_dense(30)
         torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-12)
+
+
+@forms
+def test_kernels_of_torch_do_not_matter(monkeypatch, form):
+    x, W = gaussian(40, 30, 12, seed=1)
+    expected = batched_omp(x, W, 7, form=form, refit=True).to_dense(30)
+    monkeypatch.setattr(sparse_code, "_has_csr_kernels", lambda device_type: False)
+    code = batched_omp(x, W, 7, form=form, refit=True)
+    torch.testing.assert_close(code.to_dense(30), expected, rtol=0, atol=1e-12)
+
+
+@given(m=st.integers(1, 70), block=st.integers(1, 40), seed=seeds)
+@settings(deadline=None, max_examples=30)
+def test_gram_matrix(m, block, seed):
+    _, W = gaussian(1, m, 12, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pursuit, "_GRAM_BLOCK", block)
+        gram = pursuit.gram_matrix(W)
+    torch.testing.assert_close(gram, W @ W.T, rtol=0, atol=1e-12)
+
+
+def test_gram_matrix_may_have_any_strides():
+    x, W = gaussian(10, 30, 12, seed=1)
+    spread = torch.zeros(30, 60, dtype=x.dtype)[:, ::2].copy_(W @ W.T)
+    code = batched_omp(x, W, 6, gram=spread)
+    expected = batched_omp(x, W, 6, form="gram")
+    torch.testing.assert_close(code.to_dense(30), expected.to_dense(30))
 
 
 @refits

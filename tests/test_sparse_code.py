@@ -1,11 +1,13 @@
 """Sparse codes against the dense matrices that they stand for."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skdict.ops import SparseCode, sparse_code
@@ -41,9 +43,16 @@ def code(seed=0, dtype=torch.float64):
     return SparseCode(indices, values)
 
 
-def matrix(*shape, seed=1):
+@pytest.fixture(params=["native", "portable"])
+def kernels(request, monkeypatch):
+    """With torch's CSR products where it has them, and without."""
+    if request.param == "portable":
+        monkeypatch.setattr(sparse_code, "_has_csr_kernels", lambda device_type: False)
+
+
+def matrix(*shape, seed=1, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+    return torch.randn(*shape, generator=generator, dtype=dtype)
 
 
 @settings(max_examples=60)
@@ -126,8 +135,41 @@ def test_only_what_learns_gets_a_gradient(learns):
         torch.testing.assert_close(W.grad, expected.T @ torch.ones_like(matrix(N, D)))
 
 
+@given(codes())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_subtract_from(kernels, drawn):
+    code, m, dense = drawn
+    W = matrix(m, D, dtype=code.values.dtype)
+    out = matrix(len(dense), D, seed=3, dtype=code.values.dtype)
+    expected = out - dense @ W
+    before = out.data_ptr()
+    code.subtract_from_(out, W)
+    assert out.data_ptr() == before
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+
+
+@given(codes())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_active_products_of_repeated_atoms(kernels, drawn):
+    code, m, dense = drawn
+    W = matrix(m, D, dtype=code.values.dtype)
+    x = matrix(len(dense), D, seed=3, dtype=code.values.dtype)
+    products = active_products(x, W, code.indices)
+    expected = (x @ W.T).gather(1, code.indices)
+    torch.testing.assert_close(products, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_no_warning_of_torch_reaches_the_user():
+    """In a fresh process, because torch says it once: its CSR tensors are in beta."""
+    program = (
+        "import torch; from skdict.ops import batched_omp;"
+        "batched_omp(torch.eye(3), torch.eye(3), 2, form='gram')"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
 @pytest.mark.parametrize("elements", [1, S * D * 2, 1 << 20])
-def test_active_products_are_gathered_in_parts(monkeypatch, elements):
+def test_active_products(monkeypatch, kernels, elements):
     monkeypatch.setattr(sparse_code, "_GATHER_ELEMENTS", elements)
     x, W, indices = matrix(N, D), matrix(M, D, seed=2), code().indices
     products = active_products(x, W, indices)
@@ -136,6 +178,7 @@ def test_active_products_are_gathered_in_parts(monkeypatch, elements):
 
 
 def test_large_gather_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(sparse_code, "_has_csr_kernels", lambda device_type: False)
     parts = []
     bmm = torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda a, b: parts.append(a.numel()) or bmm(a, b))

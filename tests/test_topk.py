@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skdict.ops import pursuit
+from skdict.ops import topk
 from skdict.ops.topk import decode_strongest, topk_encode
 
 
@@ -85,7 +85,7 @@ def test_ties_keep_k_latents():
 def test_chunks_do_not_matter(monkeypatch):
     inputs = parameters(n=20)
     expected = topk_encode(*inputs, 3).to_dense(9)
-    monkeypatch.setattr(pursuit, "_CHUNK_BYTES_CPU", 3 * 9 * 8)
+    monkeypatch.setattr(topk, "rows_per_chunk", lambda x, m: 3)
     torch.testing.assert_close(topk_encode(*inputs, 3).to_dense(9), expected)
 
 

@@ -57,8 +57,9 @@ class Truncator(_MetaTransformer):
     -----
     :class:`ICFL` and :class:`TopKSAE` encode with the smaller ``k``. Pursuit is
     greedy: its first steps do not know how many will follow, so for every multiple
-    of ``atoms_per_step`` this is exactly the code after so many steps. Of any other transformer's output the ``k`` entries
-    of largest magnitude in each row are kept; of equal ones, the first.
+    of ``atoms_per_step`` this is exactly the code after so many steps. Of any other
+    transformer's output the ``k`` entries of largest magnitude in each row are
+    kept; of equal ones, the first.
 
     What the search finds are codes of one dictionary, which was trained for the
     largest ``k``; one trained for a smaller ``k`` alone is better at that ``k``, the

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skdict.ops.chunks import rows_per_chunk
 from skdict.ops.largest import largest
 from skdict.ops.least_squares import solve_normal_equations
 from skdict.ops.sparse_code import SparseCode, active_products
@@ -113,7 +114,9 @@ def batched_omp(
     if form == "residual":
         gram = None
     elif gram is None:
-        gram = dictionary @ dictionary.T
+        gram = gram_matrix(dictionary)
+    else:
+        gram = gram.contiguous()
     indices, values = [], []
     for rows in x.split(rows_per_chunk(x, len(dictionary))):
         scale = rows.abs().amax(1, keepdim=True).clamp(torch.finfo(x.dtype).tiny)
@@ -203,10 +206,12 @@ class _GramForm:
         return self.c.gather(1, support)
 
     def subtract(self, code: SparseCode) -> None:
-        self.c -= code.decode(self.gram)
+        code.subtract_from_(self.c, self.gram)
 
     def gram_of(self, support: Tensor) -> Tensor:
-        return self.gram[support[:, :, None], support[:, None, :]]
+        # By flat index: half the time of indexing rows and columns.
+        place = support[:, :, None] * len(self.gram) + support[:, None, :]
+        return self.gram.view(-1).take(place)
 
 
 class _ResidualForm:
@@ -228,6 +233,24 @@ class _ResidualForm:
     def gram_of(self, support: Tensor) -> Tensor:
         atoms = self.dictionary[support]
         return torch.bmm(atoms, atoms.mT)
+
+
+def gram_matrix(dictionary: Tensor) -> Tensor:
+    """``W W^T``, of which the CPU computes one half and copies the other."""
+    if dictionary.device.type != "cpu":
+        return dictionary @ dictionary.T
+    m = len(dictionary)
+    gram = dictionary.new_empty(m, m)
+    for start in range(0, m, _GRAM_BLOCK):
+        stop = min(start + _GRAM_BLOCK, m)
+        torch.mm(
+            dictionary[start:stop], dictionary[start:].T, out=gram[start:stop, start:]
+        )
+        gram[stop:, start:stop] = gram[start:stop, stop:].T
+    return gram
+
+
+_GRAM_BLOCK = 512
 
 
 def step_sizes(k: int, atoms_per_step: int) -> Iterator[int]:
@@ -255,13 +278,5 @@ def choose_form(
     return "gram" if gram < residual else "residual"
 
 
-def rows_per_chunk(x: Tensor, n_components: int) -> int:
-    """Rows whose correlations with all atoms fit the budget of the device."""
-    budget = _CHUNK_BYTES_CPU if x.device.type == "cpu" else _CHUNK_BYTES_ACCELERATOR
-    return max(1, budget // (n_components * x.element_size()))
-
-
 _LARGEST_GRAM_BYTES = 4 << 30
 _READ_COST = 16  # multiply-adds in the time of reading one number of the Gram matrix
-_CHUNK_BYTES_CPU = 8 << 20  # what a few passes over the correlations keep in cache
-_CHUNK_BYTES_ACCELERATOR = 1 << 30

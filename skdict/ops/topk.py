@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skdict.ops.pursuit import rows_per_chunk
+from skdict.ops.chunks import rows_per_chunk
 from skdict.ops.sparse_code import SparseCode
 
 

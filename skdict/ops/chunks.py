@@ -1,0 +1,53 @@
+"""How many rows are worked on at a time."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import torch
+from torch import Tensor
+
+
+def rows_per_chunk(x: Tensor, n_components: int) -> int:
+    """Rows whose correlations with all atoms stay where they are quick to reach.
+
+    On the CPU in half of the last-level cache, the other half being left for what
+    the correlations are made from; on an accelerator in a 64th of its memory, so
+    that the temporaries of an encoder fit beside data, parameters and gradients.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, d)
+        Tells dtype and device.
+    n_components : int
+        Length of a row of correlations.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    bytes_per_row = max(1, n_components) * x.element_size()
+    return max(1, _chunk_bytes(x.device) // bytes_per_row)
+
+
+def _chunk_bytes(device: torch.device) -> int:
+    if device.type == "cpu":
+        return _last_level_cache_bytes() // 2
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory // 64
+    return _UNKNOWN_ACCELERATOR_BYTES // 64
+
+
+@functools.cache
+def _last_level_cache_bytes() -> int:
+    """Size of the largest cache that the operating system tells of."""
+    names = ["SC_LEVEL2_CACHE_SIZE", "SC_LEVEL3_CACHE_SIZE", "SC_LEVEL4_CACHE_SIZE"]
+    known = getattr(os, "sysconf_names", {})
+    sizes = [os.sysconf(name) for name in names if name in known]
+    return max([size for size in sizes if size > 0], default=_USUAL_CACHE_BYTES)
+
+
+_USUAL_CACHE_BYTES = 32 << 20
+_UNKNOWN_ACCELERATOR_BYTES = 16 << 30
