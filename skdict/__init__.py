@@ -15,12 +15,13 @@ from skdict.metrics import (
     selectivity_scores,
 )
 from skdict.persistence import load, save
-from skdict.preprocessing import ControlPCAWhitener
+from skdict.preprocessing import ControlCenterScaler, ControlPCAWhitener
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "ICFL",
+    "ControlCenterScaler",
     "ControlPCAWhitener",
     "Reconstructor",
     "TokenExtractor",

@@ -18,6 +18,7 @@ from skorch import NeuralNet
 import skdict
 from skdict import (
     ICFL,
+    ControlCenterScaler,
     ControlPCAWhitener,
     Reconstructor,
     TokenExtractor,
@@ -40,6 +41,7 @@ TABLE_ESTIMATORS = {
     ),
     "TopKSAE": TopKSAE(),
     "TopKSAE, dense": TopKSAE(sparse_output=False),
+    "ControlCenterScaler": ControlCenterScaler(),
     "ControlPCAWhitener": ControlPCAWhitener(),
     "ControlPCAWhitener, zca": ControlPCAWhitener(method="zca", shrinkage="auto"),
     "Reconstructor": Reconstructor(ICFL(random_state=0)),

@@ -1,5 +1,6 @@
 """Transformers that prepare embeddings for dictionary learning."""
 
+from skdict.preprocessing._centring import ControlCenterScaler
 from skdict.preprocessing._whitening import ControlPCAWhitener
 
-__all__ = ["ControlPCAWhitener"]
+__all__ = ["ControlCenterScaler", "ControlPCAWhitener"]

@@ -1,0 +1,138 @@
+"""Labels of batches: where they come from, and which of them are known."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
+
+from skdict._validation import as_numpy
+
+__all__ = ["as_batch_labels", "known_positions", "split_off_column", "union"]
+
+
+def split_off_column(X, batch, column):
+    """Take the column of batches, if there is one, off X.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_columns)
+        The samples.
+    batch : array-like or None
+        What the user passed as batch.
+    column : str, int or None
+        Name or number of the column; None if X has only features.
+
+    Returns
+    -------
+    X : array-like of shape (n_samples, n_features)
+        A frame if X was one; otherwise an array.
+    batch : array-like of shape (n_samples,) or None
+    """
+    if column is None:
+        return X, batch
+    if batch is not None:
+        raise ValueError(
+            f"The batch is given twice: as an argument and as batch_column={column!r}."
+        )
+    names = list(X.columns) if hasattr(X, "columns") else None
+    if isinstance(column, str):
+        if names is None:
+            raise ValueError(
+                f"batch_column={column!r} is a name, but X has no named columns: it is "
+                f"a {type(X).__name__}. Pass a data frame, or the column's number."
+            )
+        if column not in names:
+            raise ValueError(f"X has no column {column!r}, which batch_column names.")
+        column = names.index(column)
+    if names is None:
+        X = as_numpy(X)
+        if X.ndim != 2:
+            raise ValueError(
+                f"Expected 2D array, got {X.ndim}D array instead: X has no columns, "
+                f"but batch_column={column}."
+            )
+    n_columns = X.shape[1]
+    if not -n_columns <= column < n_columns:
+        raise ValueError(f"batch_column={column}, but X has {n_columns} columns.")
+    column %= n_columns
+    if names is None:
+        return np.delete(X, column, axis=1), X[:, column]
+    return X[names[:column] + names[column + 1 :]], X[names[column]]
+
+
+def as_batch_labels(batch, n_samples: int) -> np.ndarray:
+    """The labels as an array of strings or numbers, one for each row.
+
+    Raises
+    ------
+    ValueError
+        If there is not one label for each row, if labels are missing, or if some are
+        strings and some numbers.
+    """
+    labels = as_numpy(batch)
+    if labels.shape != (n_samples,):
+        raise ValueError(
+            f"batch must hold one label for each of the {n_samples} rows of X, but its "
+            f"shape is {labels.shape}."
+        )
+    if labels.dtype.kind in "US":
+        return labels
+    if labels.dtype.kind in "biufMm":
+        missing = np.isnat(labels) if labels.dtype.kind in "Mm" else np.isnan(labels)
+    else:
+        missing = np.array(
+            [x is None or is_scalar_nan(x) or is_pandas_na(x) for x in labels],
+            dtype=bool,
+        )
+    if missing.any():
+        raise ValueError(
+            f"batch is missing for {missing.sum()} of {n_samples} rows (the first is "
+            f"row {missing.argmax()}). Name them, or leave them out."
+        )
+    if labels.dtype.kind in "biufMm":
+        return labels
+    values = labels.tolist()
+    if all(isinstance(x, str) for x in values):
+        return np.array(values, dtype=str)
+    if all(isinstance(x, Real) for x in values):
+        return np.array(values)
+    kinds = sorted({type(x).__name__ for x in values})
+    raise ValueError(
+        f"batch must hold strings or numbers, not both, but its entries are of type "
+        f"{', '.join(kinds)}."
+    )
+
+
+def _check_kind(labels: np.ndarray, known: np.ndarray) -> None:
+    """Raise if the labels can match none of the known ones, being of another kind."""
+    text, known_text = labels.dtype.kind in "US", known.dtype.kind in "US"
+    if len(known) and len(labels) and text != known_text:
+        raise ValueError(
+            f"batch holds {'strings' if text else 'numbers'} now, such as "
+            f"{labels[:1].tolist()[0]!r}, but "
+            f"{'strings' if known_text else 'numbers'} in fit, such as "
+            f"{known[:1].tolist()[0]!r}."
+        )
+
+
+def known_positions(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Where each label stands among the known ones, which are sorted.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), int
+        len(known) for a label that is not there.
+    """
+    if len(known) == 0:
+        return np.zeros(len(labels), dtype=np.intp)
+    _check_kind(labels, known)
+    positions = np.searchsorted(known, labels)
+    is_known = known[np.minimum(positions, len(known) - 1)] == labels
+    return np.where(is_known, positions, len(known))
+
+
+def union(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sorted union of two sets of labels, and where each of them went."""
+    _check_kind(b, a)
+    labels = np.union1d(a, b)
+    return labels, np.searchsorted(labels, a), np.searchsorted(labels, b)

@@ -1,0 +1,706 @@
+"""Centring and scaling with the control samples of each batch."""
+
+import warnings
+from functools import partial
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_array
+from sklearn.utils._array_api import (
+    check_same_namespace,
+    get_namespace,
+    get_namespace_and_device,
+)
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _num_samples
+from torch import Tensor
+
+from skdict._validation import as_numpy, check_finite, validate_rows
+from skdict.data import as_tensor
+from skdict.ops.group_moments import (
+    GroupMoments,
+    group_moments,
+    merge_group_moments,
+    variance_within,
+)
+from skdict.preprocessing._batches import (
+    as_batch_labels,
+    known_positions,
+    split_off_column,
+    union,
+)
+from skdict.preprocessing._controls import FOLD_REMEDY, control_mask, control_rows
+from skdict.preprocessing._rows import map_blocks, place_in, storage_eps
+
+__all__ = ["ControlCenterScaler"]
+
+# Entries of the blocks of rows that are gathered.
+_READ_ENTRIES = 2**24
+
+_ROUTING = (
+    "scikit-learn passes batch on to transform after "
+    "sklearn.set_config(enable_metadata_routing=True), but its scorers other than the "
+    "estimator's own score never do. Or let X carry the batch: see batch_column"
+)
+
+
+class ControlCenterScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Centre and scale each batch with the controls of that batch.
+
+    Plates, slides, scanners and days leave their mark on every sample. Controls, to
+    which nothing was done, show the mark alone: what they differ by from one batch to
+    the next is taken off all samples.
+
+    Parameters
+    ----------
+    with_scaling : bool, default=True
+        Whether to divide by the standard deviation of the batch's controls, too.
+
+    min_controls : int, default=10
+        A batch with fewer controls than this gets the pooled statistics.
+
+    unseen : {"pooled", "own", "raise"}, default="pooled"
+        What `transform` does with a batch that was not in `fit`. "pooled" uses the
+        statistics of all controls seen in `fit`, with a warning: the batch keeps its
+        mark. "own" uses the batch's own controls among the rows that are passed, and
+        needs `control` in `transform`. "raise" raises a ValueError.
+
+    control_label : str, number, bool or None, default=None
+        Where no `control` mask is passed to `fit`, the controls are the rows whose `y`
+        equals this label.
+
+    batch_column : str, int or None, default=None
+        Where X carries the batch: the name of a column of a data frame, or the number
+        of a column. The column is not a feature and is not returned. With None the
+        batch is passed as `batch`.
+
+    Attributes
+    ----------
+    batches_ : ndarray of shape (n_batches,) or None
+        The batches seen in `fit`, sorted; None where no batch was given.
+
+    mean_ : ndarray of shape (n_batches, n_features_in_)
+        What is taken off the rows of each batch; one row where no batch was given.
+
+    scale_ : ndarray of shape (n_batches, n_features_in_)
+        What the rows of each batch are then divided by.
+
+    pooled_mean_ : ndarray of shape (n_features_in_,)
+        Mean of all controls.
+
+    pooled_scale_ : ndarray of shape (n_features_in_,)
+        Standard deviation of all controls about the means of their batches.
+
+    n_control_samples_ : int
+        Number of controls seen.
+
+    n_batch_control_samples_ : ndarray of shape (n_batches,) or None
+        Number of controls seen in each batch.
+
+    n_features_in_ : int
+        Number of features seen during `fit`, without the column of batches.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` had names that are all strings.
+
+    Warns
+    -----
+    UserWarning
+        If neither `control` nor `control_label` is given: all rows then count as
+        controls. If no batch is given in `fit`: all rows are then one batch. If a
+        batch has fewer than `min_controls` controls. If rows are transformed with
+        pooled statistics because their batch is unseen or not given.
+
+    See Also
+    --------
+    ControlPCAWhitener : Whitening on the controls of all batches together; comes next.
+    sklearn.preprocessing.StandardScaler : The same on all samples, without batches.
+
+    Notes
+    -----
+    With m_b and s_b the mean and the standard deviation (n_b - 1 in the denominator)
+    of the n_b controls of batch b, a row x of this batch becomes
+
+        z = (x - m_b) / s_b        feature by feature.
+
+    This is the standardisation by negative controls that is usual for profiles of
+    microscopy screens [1]_.
+
+    **Pooled statistics** are m, the mean of all controls, and s, their standard
+    deviation *within* batches, s^2 = sum_b (n_b - 1) s_b^2 / sum_b (n_b - 1). Since
+    the others are divided by their spread within a batch, so must be a batch that
+    has too few controls or was not seen: s leaves it in the same units.
+
+    **How many controls?** m_b is off by s_b / sqrt(n_b) in every feature, for all rows
+    of the batch alike: with few controls the centring itself marks the batch. Where
+    batches differ by less than that, it does more harm than good, and pooling is
+    right; where they differ by much more, a smaller `min_controls` is. For s_b the
+    relative error is about 1 / sqrt(2 n_b), 22 % for 10 controls.
+
+    **Constant features.** A feature that does not vary on the controls of a batch,
+    beyond the rounding of the dtype in which it is passed, is divided by s; by 1 if it
+    varies on the controls of no batch.
+
+    **What it cannot do.** Mean and variance of each feature are matched on the
+    controls, nothing else: covariances are not, and a batch that answers to a
+    treatment in another way still does. A batch whose controls are not like those of
+    the others, say other cells, has that difference taken off all its samples.
+
+    **Streaming.** `partial_fit` accumulates moments in float64; any split into calls
+    gives the result of one `fit` to rounding. A new batch is simply added, which is
+    also the way to make a fitted scaler know a new batch before `transform`.
+
+    **Pipelines.** `control` and `batch` are requested by default, in `fit`,
+    `transform` (`control` for ``unseen="own"``) and `inverse_transform`. After
+    ``set_config(enable_metadata_routing=True)`` a pipeline takes them in all its
+    methods: ``pipe.fit(X, y, control=control, batch=batch)``,
+    ``pipe.predict(X, batch=batch)``, and in :func:`~sklearn.model_selection.\
+cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
+    scikit-learn remain. Without routing a pipeline passes
+    ``controlcenterscaler__batch`` to `fit` but nothing to `transform`, so that
+    training rows are centred by batch and test rows are not. And with
+    routing, too, a scorer such as ``scoring="balanced_accuracy"`` calls ``predict(X)``
+    without metadata. Both end in the pooled statistics, with a warning, or in an
+    error with ``unseen="raise"``. `batch_column` has neither gap, since the batch then
+    goes where X goes.
+
+    Fitted attributes are float64, the output follows the dtype of the input. Array API
+    input is supported under ``set_config(array_api_dispatch=True)``.
+
+    References
+    ----------
+    .. [1] Caicedo, J. C. et al. (2017). Data-analysis strategies for image-based cell
+       profiling. Nature Methods, 14(9), 849-863.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict import ControlCenterScaler
+    >>> rng = np.random.default_rng(0)
+    >>> batch = np.repeat(["plate 1", "plate 2"], 100)
+    >>> control = np.arange(200) % 2 == 0
+    >>> X = rng.normal(size=(200, 3))
+    >>> X[batch == "plate 2"] += 5
+    >>> scaler = ControlCenterScaler().fit(X, control=control, batch=batch)
+    >>> Z = scaler.transform(X, batch=batch)
+    >>> bool(np.abs(Z[batch == "plate 2"].mean(axis=0)).max() < 0.5)
+    True
+
+    In a data frame the batch can stay beside the features:
+
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame(X, columns=["a", "b", "c"]).assign(plate=batch)
+    >>> scaler = ControlCenterScaler(batch_column="plate")
+    >>> scaler.fit_transform(frame, control=control).shape
+    (200, 3)
+    """
+
+    __metadata_request__fit = {"control": True, "batch": True}
+    __metadata_request__partial_fit = {"control": True, "batch": True}
+    __metadata_request__transform = {"control": True, "batch": True}
+    __metadata_request__inverse_transform = {"batch": True}
+
+    _parameter_constraints: dict = {
+        "with_scaling": ["boolean"],
+        "min_controls": [Interval(Integral, 1, None, closed="left")],
+        "unseen": [StrOptions({"pooled", "own", "raise"})],
+        "control_label": [str, Real, "boolean", None],
+        "batch_column": [str, Integral, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        with_scaling=True,
+        min_controls=10,
+        unseen="pooled",
+        control_label=None,
+        batch_column=None,
+    ):
+        self.with_scaling = with_scaling
+        self.min_controls = min_controls
+        self.unseen = unseen
+        self.control_label = control_label
+        self.batch_column = batch_column
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, control=None, batch=None):
+        """Learn the statistics of the controls of each batch.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The samples, controls and others.
+
+        y : array-like of shape (n_samples,), default=None
+            Labels; used only with `control_label`, where no mask is passed.
+
+        control : array-like of bool or 0/1 of shape (n_samples,), default=None
+            Which rows are controls. It has precedence over `control_label`.
+
+        batch : array-like of str or number of shape (n_samples,), default=None
+            The batch of each row. None: all rows are one batch, unless
+            `batch_column` says where X carries it.
+
+        Returns
+        -------
+        self : ControlCenterScaler
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no control row, if `control` is not a mask over the rows, if
+            `batch` is not a label for each row or some are missing, if X is not
+            finite, or if its squares overflow.
+        """
+        names, moments, eps, home = self._read(X, y, control, batch, reset=True)
+        if not moments.n_samples.any():
+            raise ValueError(
+                f"None of the {_num_samples(X)} rows passed to fit is a control. "
+                f"{FOLD_REMEDY}."
+            )
+        self._remember(names, moments, eps, home, streamed=False)
+        if names is not None:
+            self._warn_of_few_controls(names, self.n_batch_control_samples_)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, *, control=None, batch=None):
+        """Add the control rows to those seen before.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Some of the samples, of one batch or several. They need not hold any
+            control; `transform` raises until there is one.
+
+        y : array-like of shape (n_samples,), default=None
+            Labels; used only with `control_label`, where no mask is passed.
+
+        control : array-like of bool or 0/1 of shape (n_samples,), default=None
+            Which rows are controls. It has precedence over `control_label`.
+
+        batch : array-like of str or number of shape (n_samples,), default=None
+            The batch of each row: in all calls or in none.
+
+        Returns
+        -------
+        self : ControlCenterScaler
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            As in `fit`, but for a lack of controls; and if calls with batches and
+            without are mixed.
+        """
+        first = not hasattr(self, "_moments")
+        names, moments, eps, home = self._read(X, y, control, batch, reset=first)
+        if not first:
+            seen_names, seen, seen_eps = self._recall()
+            if (names is None) != (seen_names is None):
+                raise ValueError(
+                    "Pass batches in every call of partial_fit or in none: the calls "
+                    f"before were {'without' if seen_names is None else 'with'}."
+                )
+            names, moments = _merge(seen_names, seen, names, moments)
+            eps = max(eps, seen_eps)
+        self._remember(names, moments, eps, home, streamed=True)
+        return self
+
+    def fit_transform(self, X, y=None, *, control=None, batch=None):
+        """Fit to the controls of X and transform X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The samples, controls and others.
+
+        y : array-like of shape (n_samples,), default=None
+            Labels; used only with `control_label`, where no mask is passed.
+
+        control : array-like of bool or 0/1 of shape (n_samples,), default=None
+            Which rows are controls. It has precedence over `control_label`.
+
+        batch : array-like of str or number of shape (n_samples,), default=None
+            The batch of each row.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_features_in_)
+            The centred and scaled samples.
+        """
+        # TransformerMixin's would leave the batch behind on the way to transform.
+        fitted = self.fit(X, y, control=control, batch=batch)
+        return fitted.transform(X, batch=batch)
+
+    def transform(self, X, *, control=None, batch=None):
+        """Centre and scale X, each row with the statistics of its batch.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The samples, controls or not.
+
+        control : array-like of bool or 0/1 of shape (n_samples,), default=None
+            Which rows are controls; used only with ``unseen="own"``, for batches that
+            were not in `fit`.
+
+        batch : array-like of str or number of shape (n_samples,), default=None
+            The batch of each row. None, after a `fit` with batches and without
+            `batch_column`: as `unseen` says, for all rows.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_features_in_)
+            The centred and scaled samples, of the dtype of X.
+
+        Raises
+        ------
+        ValueError
+            If X is not finite, has another number of features than in `fit`, or
+            overflows on the way; if `batch` is not a label for each row; and for
+            unseen batches, as `unseen` says.
+        """
+        self._check_statistics()
+        eps = storage_eps(X)
+        X, batch = split_off_column(X, batch, self.batch_column)
+        check_same_namespace(X, self, attribute="pooled_mean_", method="transform")
+        X = validate_rows(self, X, reset=False)
+        if self._streamed and self.batches_ is not None:
+            self._warn_of_few_controls(self.batches_, self.n_batch_control_samples_)
+        table = self._table(X, control, batch, eps)
+        return self._map(
+            lambda rows, mean, scale: (rows - mean) / scale,
+            X,
+            table,
+            what="Centring and scaling",
+        )
+
+    def inverse_transform(self, X, *, batch=None):
+        """Undo the centring and scaling.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features_in_)
+            Centred and scaled samples, without a column of batches.
+
+        batch : array-like of str or number of shape (n_samples,), default=None
+            The batch of each row. Unseen ones get the pooled statistics or raise, as
+            `unseen` says; with "own" they raise, since theirs are not kept.
+
+        Returns
+        -------
+        X_original : ndarray of shape (n_samples, n_features_in_)
+            The samples that `transform` would turn into X.
+
+        Raises
+        ------
+        ValueError
+            If X is not finite, overflows on the way or has another number of columns
+            than `transform` returns, and for unseen batches.
+        """
+        self._check_statistics()
+        check_same_namespace(
+            X, self, attribute="pooled_mean_", method="inverse_transform"
+        )
+        xp, _ = get_namespace(X)
+        X = check_array(
+            X,
+            dtype=[xp.float32, xp.float64],
+            ensure_all_finite=False,
+            input_name="X",
+            estimator=self,
+        )
+        check_finite(X, "X contains NaN or infinity")
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} columns, but inverse_transform expects the "
+                f"{self.n_features_in_} that transform returns."
+            )
+        return self._map(
+            lambda rows, mean, scale: rows * scale + mean,
+            X,
+            self._table(X, None, batch, 0.0),
+            what="Undoing the centring and scaling",
+        )
+
+    def _read(self, X, y, control, batch, *, reset):
+        """Batches, the moments of their controls, resolution, and where X lives."""
+        eps = storage_eps(X)
+        X, batch = split_off_column(X, batch, self.batch_column)
+        X = validate_rows(self, X, reset=reset)
+        xp, _, device = get_namespace_and_device(X)
+        n_samples = X.shape[0]
+        rows = control_rows(self, n_samples, y, control)
+        if batch is None:
+            warnings.warn(
+                "No batch is given: all rows are taken for one batch. Pass "
+                "batch=labels to fit, or name the batch_column of X.",
+                UserWarning,
+                stacklevel=4,
+            )
+            names, codes = None, np.zeros(n_samples, dtype=np.int64)
+        else:
+            names, codes = np.unique(
+                as_batch_labels(batch, n_samples), return_inverse=True
+            )
+        n_batches = 1 if names is None else len(names)
+        codes = codes if rows is None else codes[rows]
+        moments = _moments_of(X, rows, codes, n_batches=n_batches)
+        return names, moments, max(eps, float(xp.finfo(X.dtype).eps)), (xp, device)
+
+    def _remember(self, names, moments, eps, home, *, streamed):
+        """Set the state and what follows from it."""
+        # NumPy whatever the namespace of X, so that the state pickles and merges with
+        # rows from elsewhere.
+        self._moments = {
+            "names": names,
+            "n_samples": moments.n_samples.numpy(),
+            "mean": moments.mean.numpy(),
+            "scatter": moments.scatter.numpy(),
+            "eps": eps,
+        }
+        self._streamed = streamed
+        for name in ("pooled_mean_", "pooled_scale_", "mean_", "scale_"):
+            if hasattr(self, name):
+                delattr(self, name)
+        counts = self._moments["n_samples"].astype(np.int64)
+        self.n_control_samples_ = int(counts.sum())
+        self.batches_ = names
+        self.n_batch_control_samples_ = None if names is None else counts
+        if self.n_control_samples_ == 0:
+            return
+        pooled = _pooled_statistics(moments, eps)
+        # Without batches the pooled statistics are those of the one batch.
+        least = 1 if names is None else self.min_controls
+        statistics = _batch_statistics(moments, pooled, least, eps)
+        place = partial(place_in, home=home)
+        self.pooled_mean_ = place(pooled.mean)
+        self.pooled_scale_ = place(self._scale(pooled))
+        self.mean_ = place(statistics.mean)
+        self.scale_ = place(self._scale(statistics))
+
+    def _recall(self):
+        state = self._moments
+        tensors = (
+            torch.from_numpy(np.require(state[key], requirements="W"))
+            for key in ("n_samples", "mean", "scatter")
+        )
+        return state["names"], GroupMoments(*tensors), state["eps"]
+
+    def _scale(self, statistics):
+        """Positive divisors, from variances of which some are 0."""
+        if not self.with_scaling:
+            return torch.ones_like(statistics.variance)
+        variance = statistics.variance
+        return torch.where(variance > 0, variance.sqrt(), 1.0)
+
+    def _table(self, X, control, batch, eps):
+        """Means and scales, and which line of them goes with each row of X."""
+        xp, _, device = get_namespace_and_device(X)
+        known = np.empty(0) if self.batches_ is None else self.batches_
+        n_samples, pooled = X.shape[0], self.mean_.shape[0]
+        means = [self.mean_, self.pooled_mean_[None, :]]
+        scales = [self.scale_, self.pooled_scale_[None, :]]
+        if batch is None:
+            lines = np.full(n_samples, pooled)
+            if len(known):
+                self._refuse_or_warn(f"No batch is given, but fit saw {len(known)}")
+        else:
+            labels = as_batch_labels(batch, n_samples)
+            lines = known_positions(labels, known)
+            rows = np.flatnonzero(lines == len(known))
+            lines[rows] = pooled
+            names, codes = np.unique(labels[rows], return_inverse=True)
+            if len(rows) and self.unseen == "own" and control is not None:
+                is_control = control_mask(control, n_samples)[rows]
+                own = self._own_statistics(X, rows, is_control, names, codes, eps)
+                means.append(place_in(own.mean, home=(xp, device)))
+                scales.append(place_in(self._scale(own), home=(xp, device)))
+                lines[rows] += 1 + codes
+            elif len(rows):
+                self._refuse_or_warn(
+                    f"{len(rows)} of {n_samples} rows are of batches that fit did not "
+                    f"see, {len(names)} in number (the first is "
+                    f"{labels[rows[:1]].tolist()[0]!r} in row {rows[0]})"
+                )
+        kwargs = {} if device is None else {"device": device}
+        return xp.concat(means), xp.concat(scales), xp.asarray(lines, **kwargs)
+
+    def _own_statistics(self, X, rows, is_control, names, codes, eps):
+        """Statistics of batches that `fit` did not see, from their own controls."""
+        controls = np.flatnonzero(is_control)
+        moments = _moments_of(X, rows[controls], codes[controls], n_batches=len(names))
+        counts = moments.n_samples.numpy().astype(np.int64)
+        self._warn_of_few_controls(names, counts)
+        _, seen, seen_eps = self._recall()
+        pooled = _pooled_statistics(seen, seen_eps)
+        eps = max(eps, float(get_namespace(X)[0].finfo(X.dtype).eps))
+        return _batch_statistics(moments, pooled, self.min_controls, eps)
+
+    def _refuse_or_warn(self, problem):
+        """Say that rows have no batch whose statistics are known."""
+        if self.unseen == "own":
+            raise ValueError(
+                f"{problem}. unseen='own' needs batch and control in transform, to "
+                f"learn from the controls of a new batch. {_ROUTING}"
+            )
+        if self.unseen == "raise":
+            raise ValueError(f"{problem}, and unseen='raise'. {_ROUTING}")
+        warnings.warn(
+            f"{problem}: the pooled statistics are used, which leave the mark of the "
+            f"batch. {_ROUTING}",
+            UserWarning,
+            stacklevel=5,
+        )
+
+    def _warn_of_few_controls(self, names, counts):
+        few = np.flatnonzero(counts < self.min_controls)
+        if len(few):
+            first = few[0]
+            warnings.warn(
+                f"{len(few)} of {len(names)} batches have fewer than "
+                f"min_controls={self.min_controls} controls (the first is "
+                f"{names[first:][:1].tolist()[0]!r} with {counts[first]}): the pooled "
+                "statistics are used, which leave the mark of the batch.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _map(self, function, X, table, *, what):
+        """Apply a function of rows, means and scales."""
+        means, scales, lines = table
+        xp, _ = get_namespace(X)
+        return map_blocks(
+            lambda rows, line: function(
+                rows, xp.take(means, line, axis=0), xp.take(scales, line, axis=0)
+            ),
+            X,
+            lines,
+            n_out=X.shape[1],
+            dtype=means.dtype,
+            what=what,
+        )
+
+    def _check_statistics(self):
+        if hasattr(self, "pooled_mean_"):
+            return
+        if not hasattr(self, "_moments"):
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' "
+                "with appropriate arguments before using this estimator."
+            )
+        raise ValueError(
+            "No control row in any of the calls of partial_fit so far: there is "
+            "nothing to centre by."
+        )
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "pooled_mean_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.array_api_support = True
+        return tags
+
+
+class _Statistics(NamedTuple):
+    """What to centre by, and the variance to scale by: 0 where there is none."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+def _pooled_statistics(moments: GroupMoments, eps: float) -> _Statistics:
+    """Mean of all controls, and their variance about the means of their batches."""
+    n = moments.n_samples
+    weights = (n / n.sum())[:, None]
+    # About one of the means, so that a feature that is constant stays so to the bit.
+    origin = moments.mean[n.argmax()]
+    mean = origin + (weights * (moments.mean - origin)).sum(dim=0)
+    return _Statistics(mean, _above_rounding(variance_within(moments), mean, eps))
+
+
+def _batch_statistics(
+    moments: GroupMoments, pooled: _Statistics, min_controls: int, eps: float
+) -> _Statistics:
+    """Mean and variance of each batch; pooled ones where its controls do not tell."""
+    n = moments.n_samples[:, None]
+    enough = n >= min_controls
+    variance = moments.scatter / (n - 1.0).clamp(min=1.0)
+    variance = _above_rounding(variance, moments.mean, eps)
+    return _Statistics(
+        torch.where(enough, moments.mean, pooled.mean),
+        torch.where(enough & (variance > 0), variance, pooled.variance),
+    )
+
+
+def _above_rounding(variance: Tensor, mean: Tensor, eps: float) -> Tensor:
+    """0 where rounding of the features in the dtype of the input explains it all."""
+    rounding = (0.5 * eps) ** 2 * (mean.square() + variance)
+    return torch.where(variance > rounding, variance, 0.0)
+
+
+def _moments_of(X, rows: np.ndarray | None, codes, *, n_batches: int) -> GroupMoments:
+    """Moments by batch of the given rows, with their codes; read in blocks."""
+    if not isinstance(X, Tensor):
+        X = as_numpy(X)
+    if rows is not None and len(rows) == X.shape[0]:
+        rows = None  # slices instead of a gather
+    n_rows = X.shape[0] if rows is None else len(rows)
+    step = max(_READ_ENTRIES // X.shape[1], 1)
+    groups = torch.from_numpy(codes)
+    total = group_moments(as_tensor(X[:0]), groups[:0], n_batches)
+    with np.errstate(over="ignore", invalid="ignore"):  # see _check_overflow
+        for start in range(0, n_rows, step):
+            part = slice(start, start + step)
+            block = X[part] if rows is None else X[rows[part]]
+            moments = group_moments(as_tensor(block), groups[part], n_batches)
+            total = merge_group_moments(total, moments)
+    total = GroupMoments(total.n_samples.cpu(), total.mean.cpu(), total.scatter.cpu())
+    _check_overflow(total)
+    return total
+
+
+def _check_overflow(moments: GroupMoments) -> None:
+    """Raise ValueError if sums or squares of finite rows overflowed."""
+    bad = ~torch.isfinite(moments.scatter.sum(dim=0) + moments.mean.square().sum(dim=0))
+    if bad.any():
+        raise ValueError(
+            "The control rows are too large: their squares overflow float64 in "
+            f"{int(bad.sum())} of {len(bad)} features (the first is feature "
+            f"{int(bad.int().argmax())}). Scale X down."
+        )
+
+
+def _merge(names, moments, new_names, new_moments):
+    """Batches and moments of two calls together."""
+    if names is None:
+        return None, merge_group_moments(moments, new_moments)
+    together, old_lines, new_lines = union(names, new_names)
+
+    def spread(part, lines):
+        def place(tensor):
+            out = tensor.new_zeros((len(together), *tensor.shape[1:]))
+            out[torch.from_numpy(lines)] = tensor
+            return out
+
+        return GroupMoments(
+            place(part.n_samples), place(part.mean), place(part.scatter)
+        )
+
+    return together, merge_group_moments(
+        spread(moments, old_lines), spread(new_moments, new_lines)
+    )
