@@ -8,11 +8,14 @@ from skdict.metrics import (
     feature_density,
     make_linear_probe,
     make_selectivity_scorer,
+    match_codes,
     match_dictionaries,
     mutual_coherence,
+    order_atoms,
     reconstruction_cosine,
     selectivity_report,
     selectivity_scores,
+    stability_report,
 )
 from skdict.persistence import load, save
 from skdict.preprocessing import ControlCenterScaler, ControlPCAWhitener
@@ -33,10 +36,13 @@ __all__ = [
     "load",
     "make_linear_probe",
     "make_selectivity_scorer",
+    "match_codes",
     "match_dictionaries",
     "mutual_coherence",
+    "order_atoms",
     "reconstruction_cosine",
     "save",
     "selectivity_report",
     "selectivity_scores",
+    "stability_report",
 ]

@@ -1,6 +1,7 @@
 """Figures for codes, reconstructions and dictionaries; numpy and scipy only."""
 
 from ._dictionary import match_dictionaries, mutual_coherence
+from ._ordering import order_atoms
 from ._probe import make_linear_probe
 from ._reconstruction import explained_variance, reconstruction_cosine
 from ._selectivity import (
@@ -8,6 +9,7 @@ from ._selectivity import (
     selectivity_report,
     selectivity_scores,
 )
+from ._stability import match_codes, stability_report
 from ._usage import dead_feature_fraction, feature_density
 
 __all__ = [
@@ -20,5 +22,8 @@ __all__ = [
     "dead_feature_fraction",
     "mutual_coherence",
     "match_dictionaries",
+    "match_codes",
+    "stability_report",
+    "order_atoms",
     "make_linear_probe",
 ]

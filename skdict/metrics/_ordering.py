@@ -1,0 +1,164 @@
+"""Atoms in an order that puts similar ones side by side."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.cluster.hierarchy import (
+    fcluster,
+    leaves_list,
+    linkage,
+    optimal_leaf_ordering,
+)
+from scipy.spatial.distance import squareform
+from sklearn.utils import Bunch
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from ._dictionary import _check_atoms
+
+# Its time grows with the third power and more: 1.6 s for 1000 atoms in groups of 8,
+# 75 s for 2000.
+_MAX_OPTIMAL = 1000
+
+# Rounding of the cosine of two equal atoms.
+_TOLERANCE = 1e-12
+
+
+@validate_params(
+    {
+        "components": ["array-like"],
+        "method": [StrOptions({"average", "complete", "single", "weighted"})],
+        "n_clusters": [Interval(Integral, 1, None, closed="left"), None],
+        "threshold": [Interval(Real, -1, 1, closed="both"), None],
+        "optimal_ordering": ["boolean", StrOptions({"auto"})],
+    },
+    prefer_skip_nested_validation=True,
+)
+def order_atoms(
+    components,
+    *,
+    method="average",
+    n_clusters=None,
+    threshold=None,
+    optimal_ordering="auto",
+):
+    """Order the atoms of a dictionary by hierarchical clustering.
+
+    Parameters
+    ----------
+    components : array-like of shape (n_components, n_features)
+        Atoms, one a row, of any length.
+
+    method : {"average", "complete", "single", "weighted"}, default="average"
+        Linkage, as in :func:`scipy.cluster.hierarchy.linkage`. The methods that
+        need Euclidean distances (Ward's and others) are left out.
+
+    n_clusters : int, default=None
+        Cut the tree into this many clusters; fewer where several joins happen at
+        the same distance.
+
+    threshold : float, default=None
+        Cut the tree where the linkage is no longer at least this cosine: with
+        ``method="average"``, clusters are joined while the mean cosine between
+        their atoms reaches it.
+
+    optimal_ordering : bool or "auto", default="auto"
+        Flip the branches of the tree so that neighbours are as similar as
+        possible. "auto" does so up to 1000 atoms, because the time grows with more
+        than the third power of their number.
+
+    Returns
+    -------
+    result : :class:`~sklearn.utils.Bunch`
+        order : ndarray of shape (n_components,)
+            Indices of the atoms, similar ones side by side.
+        similarity : ndarray of shape (n_components, n_components), float32
+            Cosines of the atoms in that order, ready to be drawn: clusters are
+            blocks on the diagonal. The cosine with a zero atom is 0.
+        labels : ndarray of shape (n_components,) or None
+            The cluster of each atom, in the order of `components`. Clusters are
+            numbered as they follow in `order`: ``labels[order]`` never falls. None
+            where neither `n_clusters` nor `threshold` is given.
+        linkage : ndarray of shape (n_components - 1, 4)
+            The tree, as scipy has it, with ``1 - cosine`` as the distance.
+
+    Raises
+    ------
+    ValueError
+        If `components` is empty or holds NaN or infinity, if both `n_clusters` and
+        `threshold` are given, or if there are fewer atoms than clusters.
+
+    See Also
+    --------
+    mutual_coherence : The largest cosine alone.
+    match_dictionaries : Pairs of atoms of two dictionaries.
+
+    Notes
+    -----
+    Cosines keep their sign: an atom and its opposite are as far apart as can be.
+
+    The table of cosines is held whole, at the most about 30 bytes for each pair of
+    atoms: 2 GB for 8192 atoms.
+
+    Examples
+    --------
+    >>> from skdict.metrics import order_atoms
+    >>> atoms = [[1.0, 0.1], [-0.1, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    >>> result = order_atoms(atoms, n_clusters=2)
+    >>> sorted(result.order[:2].tolist()), sorted(result.order[2:].tolist())
+    ([0, 2], [1, 3])
+    >>> result.labels
+    array([0, 1, 0, 1])
+    >>> result.similarity.shape
+    (4, 4)
+    """
+    atoms = _check_atoms(components, "components")
+    n_components = len(atoms)
+    if n_clusters is not None and threshold is not None:
+        raise ValueError(
+            "The tree is cut at a number of clusters or at a threshold, but both "
+            f"n_clusters={n_clusters} and threshold={threshold} were given."
+        )
+    if n_clusters is not None and n_clusters > n_components:
+        raise ValueError(
+            f"n_clusters={n_clusters} is more than the {n_components} atoms."
+        )
+    cosines = np.clip(atoms @ atoms.T, -1.0, 1.0)
+    if n_components == 1:
+        tree, order = np.empty((0, 4)), np.zeros(1, dtype=np.intp)
+    else:
+        tree, order = _cluster(cosines, method, optimal_ordering)
+    labels = None
+    if n_clusters is not None or threshold is not None:
+        labels = _cut(tree, order, n_clusters, threshold)
+    similarity = cosines.astype(np.float32)
+    del cosines
+    return Bunch(
+        order=order,
+        similarity=similarity[order][:, order],
+        labels=labels,
+        linkage=tree,
+    )
+
+
+def _cluster(cosines, method, optimal_ordering):
+    distances = squareform(1.0 - cosines, checks=False)
+    tree = linkage(distances, method)
+    if optimal_ordering == "auto":
+        optimal_ordering = len(cosines) <= _MAX_OPTIMAL
+    if optimal_ordering:
+        tree = optimal_leaf_ordering(tree, distances)
+    return tree, leaves_list(tree).astype(np.intp)
+
+
+def _cut(tree, order, n_clusters, threshold):
+    if len(order) == 1:
+        return np.zeros(1, dtype=np.intp)
+    if threshold is None:
+        clusters = fcluster(tree, n_clusters, "maxclust")
+    else:
+        clusters = fcluster(tree, 1.0 - threshold + _TOLERANCE, "distance")
+    # Clusters are runs of the order: number them as they come.
+    ordered = clusters[order]
+    labels = np.empty(len(order), dtype=np.intp)
+    labels[order] = np.cumsum(np.diff(ordered, prepend=ordered[0]) != 0)
+    return labels
