@@ -455,6 +455,43 @@ class TestReport:
         )
         assert named.attrs == expected.attrs
 
+    def test_control_labels_stay_among_the_controls(self, rng):
+        y = np.repeat(["control", "dose 1", "dose 2", "control"], 30)
+        control = y == "control"
+        batch = np.arange(120) % 2
+        marks = sparse.identity(120, format="csr")
+        for groups in (None, batch):
+            permutations = permuted_labels(marks, y, groups, 9, control)
+            assert len({tuple(permuted) for permuted in permutations}) == 9
+            for permuted in permutations:
+                assert_array_equal(permuted[control], "control")
+                if groups is not None:
+                    assert_array_equal(
+                        np.sort(permuted[batch == 0]), np.sort(y[batch == 0])
+                    )
+
+    def test_control_is_not_distinct_from_a_group(self, planted):
+        codes, y = planted
+        control = y == "a"
+        options = {"n_permutations": 9, "random_state": 0}
+        expected = selectivity_report(codes, y, groups=control, **options)
+        for same in (control, control.astype(int), control.tolist()):
+            report = selectivity_report(codes, y, control=same, **options)
+            pd.testing.assert_frame_equal(report, expected)
+
+    @pytest.mark.parametrize(
+        ("control", "message"),
+        [
+            (np.arange(120) % 3, "boolean or 0/1"),
+            (np.array(["yes", "no"])[np.arange(120) % 2], "boolean or 0/1"),
+            (np.ones(7, dtype=bool), "control has length 7"),
+            (np.where(np.arange(120) == 3, np.nan, 1.0), "control holds 1 missing"),
+        ],
+    )
+    def test_bad_control(self, planted, control, message):
+        with pytest.raises(ValueError, match=message):
+            selectivity_report(*planted, control=control)
+
     def test_groups_that_fix_every_label_warn(self, planted):
         codes, y = planted
         with pytest.warns(UserWarning, match="No group holds") as caught:
@@ -496,21 +533,26 @@ class TestReport:
         assert_array_equal(report["p_value"], 1.0)
 
 
-def permuted_labels(marks, y, groups, n_permutations):
+def permuted_labels(marks, y, groups, n_permutations, control=None):
     """The labels of every permutation, read out of the report's inner loop."""
     from skdict.metrics import _selectivity
 
     seen = []
-    original = _selectivity._score_features
+    original = _selectivity.score_features
 
     def spy(activity, labels, *args, **kwargs):
         seen.append(np.unique(y)[labels])
         return original(activity, labels, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_selectivity, "_score_features", spy)
+        patch.setattr(_selectivity, "score_features", spy)
         selectivity_report(
-            marks, y, groups=groups, n_permutations=n_permutations, random_state=0
+            marks,
+            y,
+            groups=groups,
+            control=control,
+            n_permutations=n_permutations,
+            random_state=0,
         )
     return seen[1:]
 

@@ -84,6 +84,29 @@ def _activity_matrix(indices, indptr, shape):
     return sparse.csr_array((ones, indices, indptr), shape=shape)
 
 
+def count_active(activity, labels, n_classes):
+    """Count, for every class and feature, the samples in which it is active."""
+    n_components = activity.shape[1]
+    # With the rows sorted by class, the entries of a class count into one short row
+    # of the table; in any other order each of them misses the cache.
+    by_class = indicator(labels, n_classes).tocsc()
+    ordered = activity[by_class.indices]
+    ones = np.ones(ordered.nnz, np.int32)
+    entries = (ones, ordered.indices, ordered.indptr[by_class.indptr])
+    # Entries of the same class and feature are duplicates now, and toarray() adds
+    # duplicates up.
+    return sparse.csr_array(entries, shape=(n_classes, n_components)).toarray()
+
+
+def indicator(labels, n_classes):
+    """A sparse (n_samples, n_classes) matrix with a one for the class of each row."""
+    n_samples = len(labels)
+    return sparse.csr_array(
+        (np.ones(n_samples, np.int32), labels, np.arange(n_samples + 1)),
+        shape=(n_samples, n_classes),
+    )
+
+
 def _exceeds(values, threshold):
     # Two comparisons and no abs(), which overflows for the smallest integer. A
     # float64 scalar makes numpy compare in float64 whatever the dtype of the codes.

@@ -2,30 +2,31 @@
 
 from dataclasses import dataclass
 from numbers import Integral, Real
-from warnings import warn
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import Bunch, check_random_state, column_or_1d, gen_batches
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from ._activity import find_active
+from ._activity import count_active, find_active
+from ._labels import encode_classes, encode_groups, permutations
+from ._table import as_table
 
 _KINDS = ("average", "maximum")
 
 # Cells of the table of scores that are worked on at a time.
 _BLOCK_CELLS = 2**17
 
-_KIND_CONSTRAINT = [StrOptions(set(_KINDS))]
-_THRESHOLD_CONSTRAINT = [Interval(Real, 0, None, closed="left")]
+KIND_CONSTRAINT = [StrOptions(set(_KINDS))]
+THRESHOLD_CONSTRAINT = [Interval(Real, 0, None, closed="left")]
 
 
 @validate_params(
     {
         "codes": ["array-like", "sparse matrix"],
         "y": ["array-like"],
-        "kind": _KIND_CONSTRAINT,
-        "threshold": _THRESHOLD_CONSTRAINT,
+        "kind": KIND_CONSTRAINT,
+        "threshold": THRESHOLD_CONSTRAINT,
     },
     prefer_skip_nested_validation=True,
 )
@@ -95,19 +96,20 @@ def selectivity_scores(codes, y, *, kind="average", threshold=0.0):
            [ 0.,  0.]])
     """
     activity = find_active(codes, threshold)
-    _, labels = _encode_classes(y, activity.shape[0])
+    _, labels = encode_classes(y, activity.shape[0])
     class_sizes = np.bincount(labels)
-    return _score_features(activity, labels, class_sizes, kind).T
+    return score_features(activity, labels, class_sizes, kind).T
 
 
 @validate_params(
     {
         "codes": ["array-like", "sparse matrix"],
         "y": ["array-like"],
-        "kind": _KIND_CONSTRAINT,
-        "threshold": _THRESHOLD_CONSTRAINT,
+        "kind": KIND_CONSTRAINT,
+        "threshold": THRESHOLD_CONSTRAINT,
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
         "groups": ["array-like", None],
+        "control": ["array-like", None],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -120,6 +122,7 @@ def selectivity_report(
     threshold=0.0,
     n_permutations=0,
     groups=None,
+    control=None,
     random_state=None,
 ):
     """The most selective feature of each class, beside a permutation null.
@@ -145,6 +148,12 @@ def selectivity_report(
         Labels are permuted among the samples of the same group only, for example
         inside each experiment batch, so that what the groups alone explain is part
         of the null.
+
+    control : array-like of shape (n_samples,), default=None
+        Boolean or 0/1 array that marks the control samples with which
+        `ControlPCAWhitener` was fitted, where these rows are scored, too. Their
+        labels are then not exchanged with those of the other samples; without it
+        the null is too lax (see Notes).
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -174,8 +183,8 @@ def selectivity_report(
     Raises
     ------
     ValueError
-        As `selectivity_scores`; also if `groups` has another length or missing
-        values.
+        As `selectivity_scores`; also if `groups` or `control` has another length or
+        missing values.
 
     Warns
     -----
@@ -192,6 +201,12 @@ def selectivity_report(
     The best feature is searched anew in every permutation, so the null includes
     the choice of the best among all features. The p-values are those of each
     class by itself: they are not adjusted for the number of classes.
+
+    A permutation is a fair draw only where the labels could have been exchanged.
+    After whitening with the very controls that are scored they could not: the
+    controls are exactly white, the others only nearly, and features fire on them
+    more often whatever the label. Score rows that the whitener has not seen, or
+    pass `control`.
 
     The active entries are found once. A permutation then costs one count of
     (class, feature) pairs, linear in their number, and a table of n_classes x
@@ -214,16 +229,16 @@ def selectivity_report(
     True
     """
     activity = find_active(codes, threshold)
-    classes, labels = _encode_classes(y, activity.shape[0])
+    classes, labels = encode_classes(y, activity.shape[0])
     class_sizes = np.bincount(labels)
-    scores = _score_features(activity, labels, class_sizes, kind)
+    scores = score_features(activity, labels, class_sizes, kind)
     best_features, best_scores = scores.argmax(axis=1), scores.max(axis=1)
-    group_ids = None if groups is None else _encode_groups(groups, labels)
+    group_ids = encode_groups(groups, labels, control)
     rng = check_random_state(random_state)
     null = np.empty((n_permutations, len(classes)))
-    for i, permuted in enumerate(_permutations(labels, group_ids, n_permutations, rng)):
+    for i, permuted in enumerate(permutations(labels, group_ids, n_permutations, rng)):
         # Into the same table: new memory for it costs as much as the arithmetic.
-        _score_features(activity, permuted, class_sizes, kind, out=scores)
+        score_features(activity, permuted, class_sizes, kind, out=scores)
         null[i] = scores.max(axis=1)
 
     # One sum for the observed scores and the null, so that equal ones stay equal.
@@ -234,8 +249,6 @@ def selectivity_report(
         "best_feature": best_features,
         "score": best_scores,
     }
-    # Plain numbers and lists: pandas compares `attrs` when tables are joined, which
-    # fails on arrays.
     attrs = {
         "kind": kind,
         "n_permutations": int(n_permutations),
@@ -243,15 +256,17 @@ def selectivity_report(
     }
     if n_permutations > 0:
         columns["null_q95"] = np.quantile(null, 0.95, axis=0)
-        columns["p_value"] = _p_value(null, best_scores)
+        columns["p_value"] = permutation_p_value(null, best_scores)
         attrs["null_mean_scores"] = null_means
         attrs["null_mean_q95"] = float(np.quantile(null_means, 0.95))
-        attrs["mean_p_value"] = float(_p_value(np.array(null_means), mean_score))
-    return _as_table(columns, attrs)
+        attrs["mean_p_value"] = float(
+            permutation_p_value(np.array(null_means), mean_score)
+        )
+    return as_table(columns, attrs)
 
 
 @validate_params(
-    {"kind": _KIND_CONSTRAINT, "threshold": _THRESHOLD_CONSTRAINT},
+    {"kind": KIND_CONSTRAINT, "threshold": THRESHOLD_CONSTRAINT},
     prefer_skip_nested_validation=True,
 )
 def make_selectivity_scorer(kind="average", *, threshold=0.0):
@@ -342,7 +357,7 @@ class _SelectivityScorer:
         return False
 
 
-def _score_features(
+def score_features(
     activity: sparse.csr_array,
     labels: np.ndarray,
     class_sizes: np.ndarray,
@@ -350,8 +365,13 @@ def _score_features(
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Score all features for all classes, as an array (n_classes, n_components)."""
-    n_samples, n_components = activity.shape
-    counts = _count_active(activity, labels, len(class_sizes))
+    counts = count_active(activity, labels, len(class_sizes))
+    return score_counts(counts, class_sizes, kind, out)
+
+
+def score_counts(counts, class_sizes, kind, out=None):
+    """Score a table of counts (n_classes, n_components)."""
+    n_samples, n_components = class_sizes.sum(), counts.shape[1]
     if out is None:
         out = np.empty(counts.shape)
     sizes = class_sizes[:, None]
@@ -368,23 +388,6 @@ def _score_features(
     return out
 
 
-def _count_active(activity, labels, n_classes):
-    """Count, for every class and feature, the samples in which it is active."""
-    n_samples, n_components = activity.shape
-    # With the rows sorted by class, the entries of a class count into one short row
-    # of the table; in any other order each of them misses the cache.
-    by_class = sparse.csr_array(
-        (np.ones(n_samples, np.int8), labels, np.arange(n_samples + 1)),
-        shape=(n_samples, n_classes),
-    ).tocsc()
-    ordered = activity[by_class.indices]
-    ones = np.ones(ordered.nnz, np.int32)
-    entries = (ones, ordered.indices, ordered.indptr[by_class.indptr])
-    # Entries of the same class and feature are duplicates now, and toarray() adds
-    # duplicates up.
-    return sparse.csr_array(entries, shape=(n_classes, n_components)).toarray()
-
-
 def _subtract_max_of_others(rate):
     """From every row of a table, subtract the largest of the other rows, in place."""
     top_class = rate.argmax(axis=0)
@@ -397,99 +400,6 @@ def _subtract_max_of_others(rate):
     return rate
 
 
-def _permutations(labels, group_ids, n_permutations, rng):
-    """Yield permutations of the labels, inside the groups where there are any."""
-    if group_ids is None:
-        for _ in range(n_permutations):
-            yield rng.permutation(labels)
-        return
-    # Sorting by (group, random key) shuffles all groups at once.
-    places = np.argsort(group_ids, kind="stable")
-    for _ in range(n_permutations):
-        shuffled = np.lexsort((rng.random_sample(len(labels)), group_ids))
-        permuted = np.empty_like(labels)
-        permuted[places] = labels[shuffled]
-        yield permuted
-
-
-def _p_value(null, observed):
+def permutation_p_value(null, observed):
     # Equal counts give equal scores to the bit, so >= needs no tolerance.
     return (1 + (null >= observed).sum(axis=0)) / (1 + len(null))
-
-
-def _encode_classes(y, n_samples):
-    classes, labels = _encode(y, "y", n_samples)
-    if len(classes) < 2:
-        raise ValueError(
-            "Selectivity compares a class with the others, so y needs at least two "
-            f"classes; it holds only {classes[0]}."
-        )
-    return classes, labels
-
-
-def _encode_groups(groups, labels):
-    values, group_ids = _encode(groups, "groups", len(labels))
-    n_pairs = len(np.unique(group_ids * (labels.max() + 1) + labels))
-    if n_pairs == len(values):
-        warn(
-            "No group holds samples of two classes: permuting y inside the groups "
-            "changes nothing, and every p-value is 1.",
-            stacklevel=4,  # past `selectivity_report` and its parameters' check
-        )
-    return group_ids
-
-
-def _encode(values, name, n_samples):
-    """Sort the distinct values and number each sample by its value."""
-    values = column_or_1d(values, input_name=name)
-    if len(values) != n_samples:
-        raise ValueError(
-            f"codes has {n_samples} rows, but {name} has length {len(values)}."
-        )
-    missing = np.flatnonzero(_is_missing(values))
-    if missing.size:
-        raise ValueError(
-            f"{name} holds {missing.size} missing or infinite values of {n_samples}, "
-            f"the first of them at row {missing[0]}."
-        )
-    if values.dtype.kind == "f" and (values != np.floor(values)).any():
-        raise ValueError(
-            f"{name} holds fractional numbers, but class labels are needed: cut a "
-            "continuous quantity into classes first."
-        )
-    try:
-        distinct, ids = np.unique(values, return_inverse=True)
-    except TypeError as error:
-        raise ValueError(
-            f"{name} mixes labels of types that cannot be sorted: {error}."
-        ) from error
-    return distinct, ids
-
-
-def _is_missing(values):
-    if values.dtype.kind == "f":
-        return ~np.isfinite(values)
-    if values.dtype.kind in "mM":
-        return np.isnat(values)
-    if values.dtype.kind == "O":
-        return np.fromiter(map(_is_missing_object, values), dtype=bool)
-    return np.zeros(len(values), dtype=bool)
-
-
-def _is_missing_object(value):
-    if value is None:
-        return True
-    try:
-        return bool(value != value)
-    except TypeError:  # pandas.NA has no truth value
-        return True
-
-
-def _as_table(columns, attrs):
-    try:
-        import pandas as pd
-    except ImportError:
-        return Bunch(**columns, attrs=attrs)
-    table = pd.DataFrame(columns)
-    table.attrs = attrs
-    return table

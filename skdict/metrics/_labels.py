@@ -1,0 +1,121 @@
+"""Labels and groups as numbers, and permutations of them."""
+
+from warnings import warn
+
+import numpy as np
+from sklearn.utils import column_or_1d
+
+
+def encode_classes(y, n_samples):
+    """Sort the classes and number each sample by its class."""
+    classes, labels = encode(y, "y", n_samples)
+    if len(classes) < 2:
+        raise ValueError(
+            "Selectivity compares a class with the others, so y needs at least two "
+            f"classes; it holds only {classes[0]}."
+        )
+    return classes, labels
+
+
+def encode_groups(groups, labels, control=None):
+    """Number the groups inside which labels may be permuted; None for all samples.
+
+    Control samples are groups of their own: their labels are exchanged among
+    themselves only. Called by public functions directly, for the warning's sake.
+    """
+    if groups is None and control is None:
+        return None
+    group_ids = np.zeros(len(labels), dtype=np.intp)
+    if groups is not None:
+        group_ids = encode(groups, "groups", len(labels))[1]
+    if control is not None:
+        group_ids = cross(group_ids, _check_control(control, len(labels)))
+    if not can_permute(labels, group_ids):
+        warn(
+            "No group holds samples of two classes: permuting y inside the groups "
+            "changes nothing, and every p-value is 1.",
+            stacklevel=4,  # past the public function and its parameters' check
+        )
+    return group_ids
+
+
+def can_permute(labels, group_ids) -> bool:
+    """Whether any group holds samples of two classes."""
+    return cross(group_ids, labels).max() > group_ids.max()
+
+
+def cross(first, second):
+    """Number the combinations of two numberings that occur."""
+    pairs = first * (second.max() + 1) + second
+    return np.unique(pairs, return_inverse=True)[1]
+
+
+def _check_control(control, n_samples):
+    values, ids = encode(control, "control", n_samples)
+    if values.dtype.kind not in "biuf" or not np.isin(values, [0, 1]).all():
+        raise ValueError(
+            "control must be a boolean or 0/1 array with one entry per sample, but "
+            f"it holds {values[-1]}."
+        )
+    return ids
+
+
+def encode(values, name, n_samples):
+    """Sort the distinct values and number each sample by its value."""
+    values = column_or_1d(values, input_name=name)
+    if len(values) != n_samples:
+        raise ValueError(
+            f"codes has {n_samples} rows, but {name} has length {len(values)}."
+        )
+    missing = np.flatnonzero(_is_missing(values))
+    if missing.size:
+        raise ValueError(
+            f"{name} holds {missing.size} missing or infinite values of {n_samples}, "
+            f"the first of them at row {missing[0]}."
+        )
+    if values.dtype.kind == "f" and (values != np.floor(values)).any():
+        raise ValueError(
+            f"{name} holds fractional numbers, but class labels are needed: cut a "
+            "continuous quantity into classes first."
+        )
+    try:
+        distinct, ids = np.unique(values, return_inverse=True)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} mixes labels of types that cannot be sorted: {error}."
+        ) from error
+    return distinct, ids
+
+
+def _is_missing(values):
+    if values.dtype.kind == "f":
+        return ~np.isfinite(values)
+    if values.dtype.kind in "mM":
+        return np.isnat(values)
+    if values.dtype.kind == "O":
+        return np.fromiter(map(_is_missing_object, values), dtype=bool)
+    return np.zeros(len(values), dtype=bool)
+
+
+def _is_missing_object(value):
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas.NA has no truth value
+        return True
+
+
+def permutations(values, group_ids, n_permutations, rng):
+    """Yield `values` with the rows permuted, inside the groups where there are any."""
+    if group_ids is None:
+        for _ in range(n_permutations):
+            yield rng.permutation(values)
+        return
+    # Sorting by (group, random key) shuffles all groups at once.
+    places = np.argsort(group_ids, kind="stable")
+    for _ in range(n_permutations):
+        shuffled = np.lexsort((rng.random_sample(len(values)), group_ids))
+        permuted = np.empty_like(values)
+        permuted[places] = values[shuffled]
+        yield permuted
