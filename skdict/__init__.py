@@ -13,8 +13,10 @@ from skdict.metrics import (
     mutual_coherence,
     order_atoms,
     reconstruction_cosine,
+    selectivity_counts,
     selectivity_report,
     selectivity_scores,
+    selectivity_tests,
     stability_report,
 )
 from skdict.persistence import load, save
@@ -42,7 +44,9 @@ __all__ = [
     "order_atoms",
     "reconstruction_cosine",
     "save",
+    "selectivity_counts",
     "selectivity_report",
     "selectivity_scores",
+    "selectivity_tests",
     "stability_report",
 ]

@@ -9,6 +9,7 @@ from ._selectivity import (
     selectivity_report,
     selectivity_scores,
 )
+from ._selectivity_tests import selectivity_counts, selectivity_tests
 from ._stability import match_codes, stability_report
 from ._usage import dead_feature_fraction, feature_density
 
@@ -16,6 +17,8 @@ __all__ = [
     "selectivity_scores",
     "selectivity_report",
     "make_selectivity_scorer",
+    "selectivity_counts",
+    "selectivity_tests",
     "reconstruction_cosine",
     "explained_variance",
     "feature_density",
