@@ -42,6 +42,7 @@ API_GROUPS = [
     ("Feature extraction", "skdict.feature_extraction", True),
     ("Dictionaries", "skdict.decomposition", True),
     ("Metrics", "skdict.metrics", False),
+    ("Evaluation", "skdict.evaluation", False),
     ("Inspection", "skdict.inspection", False),
     ("Datasets", "skdict.datasets", False),
     ("Persistence", "skdict.persistence", True),

@@ -1,6 +1,11 @@
 """Sparse dictionary learning for the embeddings of foundation models."""
 
 from skdict.decomposition import ICFL, Reconstructor, TopKSAE, Truncator
+from skdict.evaluation import (
+    baseline_dictionaries,
+    compare_dictionaries,
+    sweep_layers,
+)
 from skdict.feature_extraction import TokenExtractor
 from skdict.metrics import (
     dead_feature_fraction,
@@ -32,6 +37,8 @@ __all__ = [
     "TokenExtractor",
     "TopKSAE",
     "Truncator",
+    "baseline_dictionaries",
+    "compare_dictionaries",
     "dead_feature_fraction",
     "explained_variance",
     "feature_density",
@@ -49,4 +56,5 @@ __all__ = [
     "selectivity_scores",
     "selectivity_tests",
     "stability_report",
+    "sweep_layers",
 ]

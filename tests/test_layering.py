@@ -32,6 +32,7 @@ FLOORS = {
     "skdict.metrics": 3,
     "skdict.inspection": 4,
     "skdict.datasets": 4,
+    "skdict.evaluation": 4,
     "skdict.persistence": 4,
     "skdict": 5,  # public names only
 }

@@ -1,0 +1,185 @@
+"""Variants of one pipeline."""
+
+from __future__ import annotations
+
+import sys
+
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.model_selection import ParameterGrid
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import HasMethods, validate_params
+
+from skdict.decomposition import ICFL
+from skdict.preprocessing import ControlPCAWhitener
+
+
+@validate_params(
+    {"estimator": [HasMethods(["fit", "set_params"])], "param_grid": [dict, list]},
+    prefer_skip_nested_validation=True,
+)
+def vary(estimator, param_grid):
+    """Make a named variant of an estimator for each setting of a grid.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A pipeline or a dictionary. It is cloned.
+
+    param_grid : dict of str to list, or list of such
+        As in :class:`~sklearn.model_selection.GridSearchCV`: a dict gives every
+        combination of its values, a list of dicts one after the other.
+
+    Returns
+    -------
+    variants : dict of str to estimator
+        Named by what was set, for instance "k=4, refit=True", with the last part of
+        each parameter's name.
+
+    Raises
+    ------
+    ValueError
+        If the estimator lacks a parameter, or if two settings read the same.
+
+    See Also
+    --------
+    pursuit_ablations : The usual variants of an ICFL pipeline.
+    compare_dictionaries : Takes the variants.
+
+    Examples
+    --------
+    >>> from skdict import ICFL
+    >>> from skdict.evaluation import vary
+    >>> vary(ICFL(64), {"k": [4, 8]})
+    {'k=4': ICFL(k=4, n_components=64), 'k=8': ICFL(k=8, n_components=64)}
+    """
+    variants = {}
+    for setting in ParameterGrid(param_grid):
+        name = ", ".join(
+            f"{parameter.rpartition('__')[2]}={_written(value)}"
+            for parameter, value in setting.items()
+        )
+        if name in variants:
+            raise ValueError(f"Two settings of the grid read the same: {name!r}.")
+        values = {parameter: clone(v, safe=False) for parameter, v in setting.items()}
+        variants[name] = clone(estimator).set_params(**values)
+    return variants
+
+
+@validate_params(
+    {"pipeline": [HasMethods(["fit", "set_params"])]},
+    prefer_skip_nested_validation=True,
+)
+def pursuit_ablations(pipeline):
+    """Make the usual variants of a pipeline that ends in ICFL.
+
+    Parameters
+    ----------
+    pipeline : Pipeline or ICFL
+        Its ICFL has `n_components` and `k` set. It is cloned.
+
+    Returns
+    -------
+    ablations : dict of str to dict of str to estimator
+        Each is one question, to be passed to :func:`compare_dictionaries`:
+
+        - "steps": all J and L with J L = k; L = 1 is matching pursuit, J = 1 picks
+          all atoms at once;
+        - "resets": as set in the pipeline, and none;
+        - "whitening": as set, and centring on the controls in its place; only with a
+          :class:`~skdict.ControlPCAWhitener` in the pipeline;
+        - "k", "n_components": half, as set, twice;
+        - "learning_rate": a quarter, half, as set, twice.
+
+        Seeds need no variants: compare with several and summarise by seed,
+        ``summary_table(table.attrs["runs"], by="seed")``.
+
+    Raises
+    ------
+    ValueError
+        If the last step is no ICFL or lacks `n_components` or `k`, if there are two
+        whiteners, or if the one there is finds its controls by `control_label`.
+
+    See Also
+    --------
+    vary : Variants of any estimator.
+
+    Examples
+    --------
+    >>> from skdict import ICFL
+    >>> from skdict.evaluation import pursuit_ablations
+    >>> ablations = pursuit_ablations(ICFL(64, 4))
+    >>> list(ablations)
+    ['steps', 'resets', 'k', 'n_components', 'learning_rate']
+    >>> list(ablations["steps"])
+    ['J=4, L=1', 'J=2, L=2', 'J=1, L=4']
+    """
+    icfl, prefix = pipeline, ""
+    if isinstance(pipeline, Pipeline):
+        icfl, prefix = pipeline[-1], f"{pipeline.steps[-1][0]}__"
+    if not isinstance(icfl, ICFL) or icfl.k is None or icfl.n_components is None:
+        raise ValueError(
+            "The ablations need a pipeline whose last step is an ICFL with "
+            f"n_components and k set, but it is {icfl!r}."
+        )
+
+    def variants(parameter, values):
+        return vary(pipeline, {prefix + parameter: values})
+
+    def variant(**values):
+        values = {prefix + name: value for name, value in values.items()}
+        return clone(pipeline).set_params(**values)
+
+    k, m, rate = icfl.k, icfl.n_components, icfl.learning_rate
+    ablations = {
+        "steps": {
+            f"J={k // size}, L={size}": variant(atoms_per_step=size)
+            for size in range(1, k + 1)
+            if k % size == 0
+        },
+        # Not by reset_similarity=1, which rounding exceeds.
+        "resets": {
+            "resets on": clone(pipeline),
+            "resets off": variant(reset_every=sys.maxsize),
+        },
+        "whitening": _without_whitening(pipeline),
+        "k": variants("k", sorted({max(k // 2, 1), k, 2 * k})),
+        "n_components": variants("n_components", sorted({max(m // 2, 1), m, 2 * m})),
+        "learning_rate": variants(
+            "learning_rate", [rate / 4, rate / 2, rate, 2 * rate]
+        ),
+    }
+    return {name: group for name, group in ablations.items() if group}
+
+
+def _without_whitening(pipeline) -> dict:
+    """The pipeline, and the same with centring where it whitens."""
+    whiteners = [
+        (name, value)
+        for name, value in pipeline.get_params().items()
+        if isinstance(value, ControlPCAWhitener)
+    ]
+    if not whiteners:
+        return {}
+    if len(whiteners) > 1:
+        raise ValueError(
+            f"The pipeline whitens {len(whiteners)} times: {[n for n, _ in whiteners]}."
+        )
+    ((name, whitener),) = whiteners
+    if whitener.control_label is not None:
+        raise ValueError(
+            f"{name!r} finds its controls by control_label, which centring cannot: "
+            "leave it None and pass control=mask to compare_dictionaries."
+        )
+    with config_context(enable_metadata_routing=True):
+        centring = StandardScaler(with_std=False)
+        centring.set_fit_request(sample_weight="control")
+        return {
+            "whitened": clone(pipeline),
+            "centred": clone(pipeline).set_params(**{name: centring}),
+        }
+
+
+def _written(value) -> str:
+    return " ".join(str(value).split())

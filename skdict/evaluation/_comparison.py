@@ -1,0 +1,486 @@
+"""Dictionaries side by side on held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+from sklearn import config_context
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    check_cv,
+)
+from sklearn.utils import _safe_indexing
+from sklearn.utils._param_validation import HasMethods, Interval, validate_params
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _num_samples
+from tqdm import tqdm
+
+from skdict.metrics import make_linear_probe
+
+from ._measures import Part, measure_dictionary, measure_probe
+from ._routing import identity_of, prepare, requested, seeded, split_steps
+from ._summary import summary_table
+
+COMMON_CONSTRAINTS: dict = {
+    "groups": ["array-like", None],
+    "cv": ["cv_object"],
+    "control": ["array-like", None],
+    "batch": ["array-like", None],
+    "params": [dict, None],
+    "seeds": [Interval(Integral, 1, None, closed="left"), list, tuple, range, None],
+    "n_permutations": [Interval(Integral, 0, None, closed="left")],
+    "probe": [HasMethods(["fit", "predict"]), None],
+    "n_jobs": [Integral, None],
+    "verbose": ["verbose"],
+}
+
+
+@validate_params(
+    {"dictionaries": [dict], "y": ["array-like", None], **COMMON_CONSTRAINTS},
+    prefer_skip_nested_validation=True,
+)
+def compare_dictionaries(
+    dictionaries,
+    X,
+    y=None,
+    *,
+    groups=None,
+    cv=5,
+    control=None,
+    batch=None,
+    params=None,
+    seeds=5,
+    n_permutations=100,
+    probe=None,
+    n_jobs=None,
+    verbose=0,
+):
+    """Compare dictionaries on held-out rows, over folds and seeds.
+
+    Every dictionary is fitted on the training rows of a fold, with the steps before it,
+    and measured on the rows that were held out. Beside dictionaries of interest put
+    those of :func:`baseline_dictionaries`: a figure means little without them.
+
+    Parameters
+    ----------
+    dictionaries : dict of str to estimator
+        Pipelines whose last step is a dictionary, that is, has `transform` to codes
+        and `inverse_transform` back; or such estimators by themselves. They are
+        cloned. Below, x is what the last step gets.
+
+    X : array-like of shape (n_samples, n_features)
+        Rows.
+
+    y : array-like of shape (n_samples,), default=None
+        Classes, for selectivity and probes. None leaves these out.
+
+    groups : array-like of shape (n_samples,), default=None
+        Rows that belong together, for instance the tokens of an image. No group may
+        stand on both sides of a fold.
+
+    cv : int, splitter or iterable of (train, test), default=5
+        Folds. An int makes so many: stratified by `y` (without it, by `control`),
+        whole groups where there are `groups`, rows shuffled otherwise. A splitter is
+        called with `X`, `y` and `groups`.
+
+    control : array-like of bool of shape (n_samples,), default=None
+        Control rows, for the steps that ask for `control` through metadata routing,
+        as :class:`~skdict.ControlPCAWhitener` does by itself. Cut to the fold.
+
+    batch : array-like of shape (n_samples,), default=None
+        Experimental batches, for the steps that ask for `batch`; and labels are
+        permuted inside batches for the null of the selectivity.
+
+    params : dict, default=None
+        Further metadata with one entry for each row, for the steps that ask for them.
+
+    seeds : int, list of int or None, default=5
+        Every `random_state` of a pipeline is set to each seed in turn; an int means
+        ``range(seeds)``. A pipeline without one runs once in every fold. None leaves
+        each `random_state` as it is.
+
+    n_permutations : int, default=100
+        Permutations of the null of the selectivity; 0 leaves it out.
+
+    probe : classifier, default=None
+        Probe of x, codes and reconstruction. None means
+        :func:`~skdict.metrics.make_linear_probe`.
+
+    n_jobs : int, default=None
+        Processes, each with one thread; dictionaries and seeds of a fold are spread
+        over them. None means 1, with the threads of the session. Seconds are then
+        those of a busy machine.
+
+    verbose : int, default=0
+        Above zero, a progress bar.
+
+    Returns
+    -------
+    table : DataFrame or :class:`~sklearn.utils.Bunch`
+        Tidy: one row for each dictionary and measure, with the columns `dictionary`,
+        `measure`, `mean`, `std`, `low`, `high` and `n_runs`, as :func:`summary_table`
+        makes them. ``table.attrs["runs"]`` is a list of dicts, one for each
+        dictionary, seed and fold, with every measure. A DataFrame where pandas is
+        installed. The measures:
+
+        - `cosine`, `explained_variance`: x against its reconstruction.
+        - `l0`: mean number of non-zeros of a code.
+        - `dead_share`: features that are active on fewer than 1e-5 of the *training*
+          rows. All else is from held-out rows.
+        - `coherence`: largest absolute cosine of two atoms, where an atom is what
+          `inverse_transform` makes of one feature.
+        - `average_selectivity`, `maximum_selectivity`: mean over classes of the best
+          feature's score; with the suffix `_null` the 95 % quantile of the same under
+          permuted labels, with `_p` the p-value.
+        - `probe_x`, `probe_codes`, `probe_reconstruction`: balanced accuracy on
+          held-out rows of probes fitted on the training rows.
+        - `fit_seconds`, `encode_seconds`: of the last step, for the training rows and
+          for the held-out rows.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, if a fold has a group or a row on both sides, or a single
+        class on one, if the last step is no dictionary, or if no step asks for
+        metadata that were passed.
+
+    See Also
+    --------
+    baseline_dictionaries : What to compare with.
+    pursuit_ablations : Variants of one pipeline.
+    sweep_layers : The same for the embeddings of several layers.
+
+    Notes
+    -----
+    Pipelines with equal steps before the dictionary share them: they are fitted once
+    in every fold, and once for each seed only where they have a `random_state`.
+    Cosine and explained variance are measured behind these steps, so they compare
+    dictionaries behind the same steps, not whitened with centred ones; `probe_x` and
+    the figures of the codes compare either.
+
+    The null permutes labels between rows of a batch. Where all rows of a group have
+    the same label (and batch), as tokens have the label of their image, it permutes
+    whole groups, because their rows are no independent draws.
+
+    Folds overlap in their training rows. `low` to `high` is thus a spread over seeds
+    and folds, not a confidence interval for new data; see :func:`summary_table`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdict import ICFL
+    >>> from skdict.evaluation import baseline_dictionaries, compare_dictionaries
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X, y = X[:500], y[:500]
+    >>> baselines = baseline_dictionaries(64, 4)
+    >>> table = compare_dictionaries(
+    ...     {"ICFL": ICFL(64, 4), "random atoms": baselines["random atoms"]},
+    ...     X, y, cv=2, seeds=2, n_permutations=20,
+    ... )
+    >>> means = table.pivot(index="measure", columns="dictionary", values="mean")
+    >>> bool(means.loc["cosine", "ICFL"] > means.loc["cosine", "random atoms"] + 0.05)
+    True
+    """
+    table = Table.check({"X": X}, y, groups, control, batch, params)
+    runs = compare(
+        {name: ("X", estimator) for name, estimator in dictionaries.items()},
+        table,
+        folds=table.folds(cv),
+        seeds=seeds,
+        n_permutations=n_permutations,
+        probe=probe,
+        n_jobs=n_jobs,
+        verbose=verbose,
+    )
+    return summary_table(runs)
+
+
+class Table(NamedTuple):
+    """All rows: one or several arrays of them by name, and what belongs to each row."""
+
+    arrays: dict
+    y: np.ndarray | None
+    groups: np.ndarray | None
+    params: dict
+
+    @classmethod
+    def check(cls, arrays, y, groups, control, batch, params):
+        if not arrays:
+            raise ValueError("There is nothing to compare: the dict is empty.")
+        given = {"control": control, "batch": batch}
+        twice = {name for name in given if given[name] is not None} & set(params or {})
+        if twice:
+            raise ValueError(f"{sorted(twice)} are passed both by name and in params.")
+        given = {k: v for k, v in (given | (params or {})).items() if v is not None}
+        n_samples = _num_samples(next(iter(arrays.values())))
+        for name, value in [
+            *arrays.items(),
+            *([("y", y)] if y is not None else []),
+            *([("groups", groups)] if groups is not None else []),
+            *given.items(),
+        ]:
+            if _num_samples(value) != n_samples:
+                raise ValueError(
+                    f"{name} has {_num_samples(value)} rows, but there are {n_samples}."
+                )
+        return cls(
+            arrays,
+            None if y is None else _column(y, "y"),
+            None if groups is None else _column(groups, "groups"),
+            given,
+        )
+
+    def folds(self, cv) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The folds as indices, checked."""
+        X = next(iter(self.arrays.values()))
+        target = self.y
+        if isinstance(cv, Integral):
+            if target is None:
+                target = self.params.get("control")
+            splitter = _splitter(cv, target is not None, self.groups is not None)
+        else:
+            splitter = check_cv(cv)
+        folds = [
+            (_indices(train), _indices(test))
+            for train, test in splitter.split(X, target, self.groups)
+        ]
+        for i, fold in enumerate(folds):
+            self._check_fold(i, *fold)
+        return folds
+
+    def _check_fold(self, i, train, test):
+        both = np.intersect1d(train, test)
+        if both.size:
+            raise ValueError(
+                f"{both.size} rows stand on both sides of fold {i} (the first is row "
+                f"{both[0]}): they would not be held out."
+            )
+        if self.groups is not None:
+            both = np.intersect1d(self.groups[train], self.groups[test])
+            if both.size:
+                raise ValueError(
+                    f"{both.size} groups stand on both sides of fold {i} (the first is "
+                    f"{both[0]}): pass a splitter that keeps groups whole, such as "
+                    "GroupKFold."
+                )
+        if self.y is not None:
+            for side, rows in (("trained on", train), ("held out", test)):
+                classes = np.unique(self.y[rows])
+                if len(classes) < 2:
+                    raise ValueError(
+                        f"The {len(rows)} rows {side} in fold {i} hold "
+                        f"{len(classes)} classes, but at least 2 are needed: split "
+                        "with StratifiedGroupKFold(...).split(X, y, groups), or with "
+                        "StratifiedKFold(...).split(X, y) where there are no groups."
+                    )
+
+    def part(self, array: str, rows) -> Part:
+        def cut(values):
+            return None if values is None else _safe_indexing(values, rows)
+
+        return Part(
+            cut(self.arrays[array]),
+            cut(self.y),
+            cut(self.groups),
+            {name: cut(value) for name, value in self.params.items()},
+        )
+
+    def subset(self, rows):
+        """The table of some rows."""
+        parts = {name: self.part(name, rows) for name in self.arrays}
+        part = next(iter(parts.values()))
+        arrays = {name: part.X for name, part in parts.items()}
+        return Table(arrays, part.y, part.groups, part.params)
+
+
+def compare(
+    dictionaries: dict,
+    table: Table,
+    *,
+    folds,
+    seeds,
+    n_permutations,
+    probe,
+    n_jobs,
+    verbose,
+    key="dictionary",
+) -> list[dict]:
+    """The runs of dictionaries, each given by its name as (array, estimator)."""
+    if not dictionaries:
+        raise ValueError("There is nothing to compare: the dict is empty.")
+    probe = _check_probe(probe, table.y)
+    with config_context(enable_metadata_routing=True, transform_output="default"):
+        _check_dictionaries(dictionaries, table.params)
+        entries = list(_entries(dictionaries, seeds))
+        with _progress(len(folds) * len(entries), verbose) as progress:
+            runs = [
+                {key: name, "seed": seed, "fold": i} | figures
+                for i, fold in enumerate(folds)
+                for (name, seed), figures in _run_fold(
+                    entries, table, fold, progress, n_permutations, probe, n_jobs
+                )
+            ]
+    order = {name: place for place, name in enumerate(dictionaries)}
+    return sorted(runs, key=lambda run: order[run[key]])
+
+
+class _Entry(NamedTuple):
+    name: str
+    seed: object
+    array: str
+    steps: list
+    dictionary: object
+    shared: tuple  # equal for entries with the same rows before the dictionary
+
+
+def _entries(dictionaries, seeds) -> Iterator[_Entry]:
+    if seeds is None:
+        values = [None]
+    else:
+        values = list(range(seeds)) if isinstance(seeds, Integral) else list(seeds)
+    if not values:
+        raise ValueError("seeds is empty.")
+    for name, (array, estimator) in dictionaries.items():
+        for seed in values:
+            random = False
+            if seed is not None:
+                estimator, random = seeded(estimator, seed)
+            steps, dictionary = split_steps(estimator)
+            shared = (array, identity_of(steps))
+            yield _Entry(name, seed, array, steps, dictionary, shared)
+            if not random:
+                break
+
+
+def _run_fold(entries, table, fold, progress, n_permutations, probe, n_jobs):
+    prepared, probed = {}, {}
+    for entry in entries:
+        if entry.shared not in prepared:
+            with _noted(f"in the steps before dictionary {entry.name!r}"):
+                prepared[entry.shared] = prepare(
+                    entry.steps, *(table.part(entry.array, rows) for rows in fold)
+                )
+    # joblib's own default would give each process several threads.
+    threads = {"backend": "loky", "inner_max_num_threads": 1}
+    parallel = Parallel(
+        n_jobs=n_jobs,
+        return_as="generator",
+        **(threads if n_jobs not in (None, 1) else {}),
+    )
+    if probe is not None:
+        scores = parallel(
+            delayed(measure_probe)(probe, *parts) for parts in prepared.values()
+        )
+        probed = dict(zip(prepared, scores, strict=True))
+    measured = parallel(
+        delayed(_measure)(entry, *prepared[entry.shared], probe, n_permutations)
+        for entry in entries
+    )
+    for entry, figures in zip(entries, measured, strict=True):
+        if probe is not None:
+            figures["probe_x"] = probed[entry.shared]
+        progress.update()
+        yield (
+            (entry.name, entry.seed),
+            {name: figures[name] for name in MEASURES if name in figures},
+        )
+
+
+def _measure(entry, train, test, probe, n_permutations):
+    with _noted(f"in dictionary {entry.name!r}, seed {entry.seed}"):
+        return measure_dictionary(
+            entry.dictionary,
+            train,
+            test,
+            probe=probe,
+            n_permutations=n_permutations,
+            seed=entry.seed,
+        )
+
+
+MEASURES = (
+    "cosine",
+    "explained_variance",
+    "l0",
+    "dead_share",
+    "coherence",
+    "average_selectivity",
+    "average_selectivity_null",
+    "average_selectivity_p",
+    "maximum_selectivity",
+    "maximum_selectivity_null",
+    "maximum_selectivity_p",
+    "probe_x",
+    "probe_codes",
+    "probe_reconstruction",
+    "fit_seconds",
+    "encode_seconds",
+)
+
+
+@contextmanager
+def _noted(where: str):
+    """Say of an error which of many fits raised it."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"Raised {where}.")
+        raise
+
+
+def _progress(total, verbose):
+    return tqdm(total=total, disable=not verbose, desc="comparison", unit="run")
+
+
+def _check_probe(probe, y):
+    if y is None:
+        return None
+    return make_linear_probe() if probe is None else probe
+
+
+def _check_dictionaries(dictionaries, params):
+    asked_for: set[str] = set()
+    for name, (_, estimator) in dictionaries.items():
+        _, last = split_steps(estimator)
+        for method in ("fit", "transform", "inverse_transform"):
+            if not hasattr(last, method):
+                raise ValueError(
+                    f"The last step of {name!r} is {last!r}, which has no {method}: "
+                    "a dictionary is needed, for instance ICFL, TopKSAE or PCA."
+                )
+        asked_for |= requested(estimator, params)
+    # The batch serves the null as well.
+    idle = set(params) - asked_for - {"batch"}
+    if idle:
+        raise ValueError(
+            f"No step of any dictionary asks for {sorted(idle)}. A step asks through "
+            "metadata routing, for instance StandardScaler(with_std=False)"
+            ".set_fit_request(sample_weight='control'); ControlPCAWhitener asks for "
+            "control by itself."
+        )
+
+
+def _splitter(n_splits, stratified, grouped):
+    if grouped:
+        return StratifiedGroupKFold(n_splits) if stratified else GroupKFold(n_splits)
+    kind = StratifiedKFold if stratified else KFold
+    return kind(n_splits, shuffle=True, random_state=0)
+
+
+def _indices(rows) -> np.ndarray:
+    rows = np.asarray(rows)
+    return np.flatnonzero(rows) if rows.dtype == bool else rows
+
+
+def _column(values, name) -> np.ndarray:
+    values = np.asarray(values)
+    if values.ndim != 1:
+        raise ValueError(f"{name} must be 1-dimensional, its shape is {values.shape}.")
+    return values

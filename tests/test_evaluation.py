@@ -1,0 +1,845 @@
+"""skdict.evaluation: comparisons, baselines, ablations and layer sweeps."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn import config_context, get_config
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.decomposition import PCA, FastICA, MiniBatchDictionaryLearning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    StratifiedGroupKFold,
+)
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
+
+from skdict import (
+    ICFL,
+    ControlPCAWhitener,
+    TopKSAE,
+    Truncator,
+    dead_feature_fraction,
+    explained_variance,
+    make_linear_probe,
+    mutual_coherence,
+    reconstruction_cosine,
+    selectivity_scores,
+)
+from skdict.datasets import make_planted_dictionary
+from skdict.evaluation import (
+    baseline_dictionaries,
+    compare_dictionaries,
+    pursuit_ablations,
+    summary_table,
+    sweep_layers,
+    vary,
+)
+from skdict.evaluation._measures import (
+    Part,
+    decoded_atoms,
+    measure_probe,
+    permuted_labels,
+)
+
+DATA = make_planted_dictionary(240, 8, n_components=12, n_active=2, random_state=0)
+X = DATA.X
+RNG = np.random.default_rng(0)
+# Classes that the planted codes explain in part.
+Y = np.array(["a", "b", "c"])[np.abs(X[:, :3]).argmax(axis=1)]
+CONTROL = Y == "a"
+GROUPS = np.arange(240) // 6
+EVEN = np.arange(0, 240, 2)
+# Rows whose independent components can be found: 12 planted atoms are too many.
+MIXED = RNG.laplace(size=(240, 8)) @ RNG.normal(size=(8, 8))
+QUICK = {"cv": 2, "seeds": 1, "n_permutations": 0}
+SECONDS = ("fit_seconds", "encode_seconds")
+
+
+def icfl(**params):
+    return ICFL(**({"n_components": 12, "k": 2, "max_iter": 2} | params))
+
+
+def whitened(dictionary):
+    return make_pipeline(ControlPCAWhitener(), Normalizer(), dictionary)
+
+
+def means(table, row="dictionary"):
+    return table.pivot(index="measure", columns=row, values="mean")
+
+
+def timeless(runs):
+    return [{k: v for k, v in run.items() if k not in SECONDS} for run in runs]
+
+
+class Spy(TransformerMixin, BaseEstimator):
+    """Notes which rows and which metadata it gets; column 0 numbers the rows."""
+
+    __metadata_request__fit = {"control": True, "batch": True, "plate": True}
+    __metadata_request__transform = {"batch": True}
+    seen = []  # kept by the class, as steps are cloned
+
+    def __init__(self, random_state=None):
+        self.random_state = random_state
+
+    def fit(self, X, y=None, *, control=None, batch=None, plate=None):
+        self.fitted_ = True
+        self._note("fit", X, control=control, batch=batch, plate=plate)
+        return self
+
+    def transform(self, X, *, batch=None):
+        self._note("transform", X, batch=batch)
+        return X
+
+    def _note(self, method, X, **metadata):
+        Spy.seen.append((method, self.random_state, np.asarray(X)[:, 0], metadata))
+
+    @classmethod
+    def calls(cls, method):
+        return [call[1:] for call in cls.seen if call[0] == method]
+
+
+class DeterministicSpy(Spy):
+    def __init__(self):
+        pass
+
+    random_state = None
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    Spy.seen.clear()
+
+
+# The comparison
+
+
+def test_figures_are_those_of_a_plain_loop():
+    folds = list(StratifiedGroupKFold(2).split(X, Y, GROUPS))
+    table = compare_dictionaries(
+        {"ICFL": whitened(icfl())},
+        X,
+        Y,
+        groups=GROUPS,
+        cv=folds,
+        control=CONTROL,
+        seeds=[3, 4],
+        n_permutations=0,
+    )
+    runs = table.attrs["runs"]
+    assert [(run["seed"], run["fold"]) for run in runs] == [
+        (3, 0),
+        (4, 0),
+        (3, 1),
+        (4, 1),
+    ]
+    for run in runs:
+        train, test = folds[run["fold"]]
+        whitener = ControlPCAWhitener().fit(X[train], control=CONTROL[train])
+        Z = Normalizer().transform(whitener.transform(X))
+        dictionary = icfl(random_state=run["seed"]).fit(Z[train])
+        codes = dictionary.transform(Z)
+        Z_hat = dictionary.inverse_transform(codes)
+
+        def probe(features, train=train, test=test):
+            fitted = make_linear_probe().fit(features[train], Y[train])
+            return balanced_accuracy_score(Y[test], fitted.predict(features[test]))
+
+        expected = {
+            "cosine": reconstruction_cosine(Z[test], Z_hat[test]),
+            "explained_variance": explained_variance(Z[test], Z_hat[test]),
+            "l0": codes[test].nnz / len(test),
+            "dead_share": dead_feature_fraction(codes[train]),
+            "coherence": mutual_coherence(dictionary.components_),
+            "probe_x": probe(Z),
+            "probe_codes": probe(codes),
+            "probe_reconstruction": probe(Z_hat),
+        }
+        for kind in ("average", "maximum"):
+            scores = selectivity_scores(codes[test], Y[test], kind=kind)
+            expected[f"{kind}_selectivity"] = scores.max(axis=0).mean()
+        assert set(run) == {*expected, *SECONDS, "dictionary", "seed", "fold"}
+        for measure, value in expected.items():
+            assert_allclose(run[measure], value, rtol=1e-5, atol=1e-6, err_msg=measure)
+
+
+def test_table_is_tidy():
+    table = compare_dictionaries(
+        {"one": icfl(), "two": TopKSAE(12, 2, max_iter=2)}, X, Y, cv=2, seeds=2
+    )
+    assert list(table.columns) == [
+        "dictionary",
+        "measure",
+        "mean",
+        "std",
+        "low",
+        "high",
+        "n_runs",
+    ]
+    assert not table.duplicated(["dictionary", "measure"]).any()
+    assert not table.isna().any(axis=None)
+    assert (table["n_runs"] == 4).all()
+    assert ((table["low"] <= table["mean"]) & (table["mean"] <= table["high"])).all()
+    figures = means(table)
+    assert list(figures.columns) == ["one", "two"]
+    assert figures.loc["average_selectivity_p"].between(1 / 101, 1).all()
+    # Joining tables makes pandas compare their attrs.
+    assert len(pd.concat([table, table])) == 2 * len(table)
+
+
+def test_only_training_rows_are_fitted_and_metadata_are_cut():
+    number = np.arange(240.0)
+    rows = np.column_stack((number, X))
+    batch, plate = number.astype(int) % 3, number + 1000
+    folds = list(KFold(2).split(rows))
+    compare_dictionaries(
+        {"spied": make_pipeline(DeterministicSpy(), PCA(2))},
+        rows,
+        Y,
+        cv=folds,
+        control=CONTROL,
+        batch=batch,
+        params={"plate": plate},
+        seeds=1,
+        n_permutations=0,
+    )
+    fits = Spy.calls("fit")
+    assert len(fits) == 2
+    for (train, _), (_, seen, metadata) in zip(folds, fits, strict=True):
+        assert_array_equal(seen, train)
+        assert_array_equal(metadata["control"], CONTROL[train])
+        assert_array_equal(metadata["batch"], batch[train])
+        assert_array_equal(metadata["plate"], plate[train])
+    transforms = Spy.calls("transform")
+    assert len(transforms) == 4
+    for _, seen, metadata in transforms:
+        assert_array_equal(metadata["batch"], batch[seen.astype(int)])
+
+
+def test_metadata_go_to_the_last_step_and_to_nested_pipelines():
+    class SpyDictionary(DeterministicSpy):
+        def inverse_transform(self, codes):
+            return codes
+
+    inner = Pipeline([("spy", DeterministicSpy()), ("last", SpyDictionary())])
+    compare_dictionaries(
+        {"nested": Pipeline([("off", "passthrough"), ("inner", inner)])},
+        X,
+        Y,
+        control=CONTROL,
+        **QUICK,
+    )
+    fits = Spy.calls("fit")
+    assert len(fits) == 4
+    assert all(metadata["control"] is not None for _, _, metadata in fits)
+
+
+@pytest.mark.parametrize(
+    ("spy", "fits"), [(DeterministicSpy(), 2), (Spy(), 2 * 3)], ids=["plain", "random"]
+)
+def test_equal_steps_are_fitted_once_and_for_each_seed_if_random(spy, fits):
+    compare_dictionaries(
+        {"one": make_pipeline(spy, icfl()), "two": make_pipeline(clone(spy), PCA(2))},
+        X,
+        cv=2,
+        seeds=[7, 8, 9],
+    )
+    assert len(Spy.calls("fit")) == fits
+    if fits == 6:
+        assert [seed for seed, *_ in Spy.calls("fit")] == 2 * [7, 8, 9]
+
+
+def test_different_steps_are_not_shared():
+    table = compare_dictionaries(
+        {
+            "one": make_pipeline(StandardScaler(), icfl()),
+            "two": make_pipeline(StandardScaler(with_std=False), icfl()),
+        },
+        X * np.arange(1, 9),
+        **QUICK,
+    )
+    figures = means(table)
+    assert figures.loc["cosine", "one"] != figures.loc["cosine", "two"]
+
+
+def test_every_random_state_is_set_and_the_pipeline_is_left_alone():
+    pipeline = make_pipeline(Spy(random_state=5), Truncator(icfl(), 1))
+    runs = compare_dictionaries({"a": pipeline}, X, cv=2, seeds=2).attrs["runs"]
+    assert {seed for seed, *_ in Spy.calls("fit")} == {0, 1}
+    assert runs[0]["cosine"] != runs[1]["cosine"]
+    assert pipeline[0].random_state == 5
+    assert pipeline[1].estimator.random_state is None
+    again = compare_dictionaries({"a": pipeline}, X, cv=2, seeds=2).attrs["runs"]
+    assert timeless(again) == timeless(runs)
+
+
+def test_without_random_state_one_run_a_fold():
+    neurons = baseline_dictionaries(12, 2)["neurons"]
+    table = compare_dictionaries({"neurons": neurons}, X, cv=3, seeds=4)
+    assert len(table.attrs["runs"]) == 3
+
+
+def test_seeds_none_leaves_the_random_states():
+    runs = compare_dictionaries(
+        {str(s): icfl(random_state=s) for s in (1, 2)}, X, cv=2, seeds=None
+    ).attrs["runs"]
+    seeded = compare_dictionaries({"a": icfl()}, X, cv=2, seeds=[1, 2]).attrs["runs"]
+    assert sorted(r["cosine"] for r in runs) == sorted(r["cosine"] for r in seeded)
+
+
+def test_without_y_no_probe_and_no_selectivity():
+    measures = set(compare_dictionaries({"a": icfl()}, X, **QUICK)["measure"])
+    assert measures == {
+        "cosine",
+        "explained_variance",
+        "l0",
+        "dead_share",
+        "coherence",
+        *SECONDS,
+    }
+
+
+def test_probe_is_the_users():
+    class Constant(LogisticRegression):
+        def predict(self, X):
+            return np.full(X.shape[0], "a")
+
+    table = compare_dictionaries({"a": icfl()}, X, Y, probe=Constant(), **QUICK)
+    probes = table[table["measure"].str.startswith("probe")]
+    assert_allclose(probes["mean"], 1 / 3)
+
+
+def test_frames_objects_and_global_output_settings():
+    frame = pd.DataFrame(X, columns=[f"f{i}" for i in range(8)])
+    plain = compare_dictionaries(
+        {"a": whitened(icfl())}, X, Y, control=CONTROL, **QUICK
+    )
+    with config_context(transform_output="pandas"):
+        before = get_config()
+        table = compare_dictionaries(
+            {"a": whitened(icfl())},
+            frame,
+            pd.Series(Y, dtype=object),
+            control=pd.Series(CONTROL),
+            groups=pd.Series(np.arange(240)),
+            n_permutations=0,
+            seeds=1,
+            cv=[(np.arange(240) < 120, np.arange(240) >= 120)],
+        )
+        assert get_config() == before
+    assert set(table["measure"]) == set(plain["measure"])
+
+
+def test_folds_by_default_are_stratified_and_keep_groups_whole():
+    folds = 3
+    runs = compare_dictionaries(
+        {"a": make_pipeline(DeterministicSpy(), PCA(2))},
+        np.column_stack((np.arange(240), X)),
+        Y,
+        groups=GROUPS,
+        cv=folds,
+        seeds=1,
+        n_permutations=0,
+    ).attrs["runs"]
+    assert len(runs) == folds
+    for _, train, _ in Spy.calls("fit"):
+        held_out = np.setdiff1d(np.arange(240), train)
+        assert not set(GROUPS[train.astype(int)]) & set(GROUPS[held_out])
+        assert len(np.unique(Y[held_out])) == 3
+
+
+def test_selectivity_null_tells_structure_from_noise():
+    planted = compare_dictionaries({"a": icfl()}, X, Y, cv=2, seeds=1)
+    shuffled = compare_dictionaries(
+        {"a": icfl()}, X, np.random.default_rng(3).permutation(Y), cv=2, seeds=1
+    )
+    p = [
+        means(table).loc["average_selectivity_p", "a"] for table in (planted, shuffled)
+    ]
+    assert p[0] < 0.05 < p[1]
+
+
+def test_two_classes_need_one_kind():
+    y = np.where(CONTROL, "a", "b")
+    figures = means(compare_dictionaries({"a": icfl()}, X, y, cv=2, seeds=1))["a"]
+    for suffix in ("", "_null", "_p"):
+        average = figures[f"average_selectivity{suffix}"]
+        assert average == figures[f"maximum_selectivity{suffix}"]
+
+
+@pytest.mark.slow
+def test_processes_give_the_figures_of_one():
+    dictionaries = {"one": whitened(icfl()), "two": whitened(PCA(2))}
+    options = {"control": CONTROL, "cv": 2, "seeds": 2, "n_permutations": 5}
+    one = compare_dictionaries(dictionaries, X, Y, **options)
+    two = compare_dictionaries(dictionaries, X, Y, n_jobs=2, **options)
+    for a, b in zip(
+        timeless(one.attrs["runs"]), timeless(two.attrs["runs"]), strict=True
+    ):
+        assert a.keys() == b.keys()
+        for key in a.keys() - {"dictionary"}:
+            assert_allclose(a[key], b[key], rtol=1e-5, err_msg=key)
+
+
+def test_progress_bar_is_off_unless_asked_for(capsys):
+    compare_dictionaries({"a": icfl()}, X, **QUICK)
+    assert capsys.readouterr().err == ""
+    compare_dictionaries({"a": icfl()}, X, verbose=1, **QUICK)
+    assert "2/2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"y": Y[:-1]}, "y has 239 rows, but there are 240"),
+        ({"control": CONTROL[:5]}, "control has 5 rows"),
+        ({"groups": GROUPS[:7]}, "groups has 7 rows"),
+        ({"params": {"plate": [1]}}, "plate has 1 rows"),
+        ({"params": {"plate": GROUPS}}, r"asks for \['plate'\]"),
+        ({"control": CONTROL, "params": {"control": CONTROL}}, "both by name and in"),
+        ({"groups": GROUPS, "cv": [(EVEN, EVEN + 1)]}, "40 groups stand on both"),
+        ({"cv": [(np.arange(150), np.arange(140, 240))]}, "10 rows stand on both"),
+        (
+            {"y": np.sort(Y), "cv": [(np.arange(120), np.arange(235, 240))]},
+            "5 rows held out in fold 0 hold 1 classes",
+        ),
+        ({"seeds": []}, "seeds is empty"),
+        ({"seeds": 0}, "'seeds' parameter"),
+        ({"n_permutations": -1}, "'n_permutations' parameter"),
+        ({"y": np.column_stack((Y, Y))}, "y must be 1-dimensional"),
+    ],
+)
+def test_bad_input_is_named(options, complaint):
+    y = options.pop("y", Y)
+    with pytest.raises(ValueError, match=complaint):
+        compare_dictionaries({"a": whitened(icfl())}, X, y, **(QUICK | options))
+
+
+def test_bad_dictionaries_are_named():
+    with pytest.raises(ValueError, match="is empty"):
+        compare_dictionaries({}, X)
+    with pytest.raises(ValueError, match=r"last step of 'b'.* no inverse_transform"):
+        compare_dictionaries({"a": icfl(), "b": make_pipeline(Normalizer())}, X)
+    with pytest.raises(ValueError, match=r"No step of any dictionary asks for \['con"):
+        compare_dictionaries({"a": icfl()}, X, control=CONTROL)
+
+
+def test_an_error_says_which_dictionary_it_is_from():
+    bad = X.copy()
+    bad[3, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN") as caught:
+        compare_dictionaries({"culprit": icfl()}, bad, **QUICK)
+    assert caught.value.__notes__ == ["Raised in dictionary 'culprit', seed 0."]
+    with pytest.raises(ValueError, match="NaN") as caught:
+        compare_dictionaries(
+            {"culprit": make_pipeline(ControlPCAWhitener(), icfl())},
+            bad,
+            Y,
+            control=CONTROL,
+            **QUICK,
+        )
+    assert "steps before dictionary 'culprit'" in caught.value.__notes__[0]
+
+
+# The measures
+
+
+@st.composite
+def tables_of_labels(draw):
+    n_groups = draw(st.integers(2, 8))
+    sizes = draw(st.lists(st.integers(1, 4), min_size=n_groups, max_size=n_groups))
+    groups = np.repeat(np.arange(n_groups), sizes)
+    own = draw(st.lists(st.integers(0, 2), min_size=n_groups, max_size=n_groups))
+    batch = draw(st.lists(st.integers(0, 1), min_size=n_groups, max_size=n_groups))
+    return groups, np.array(list("xyz"))[own][groups], np.array(batch)[groups]
+
+
+@given(tables_of_labels(), st.integers(0, 2**16))
+@settings(max_examples=50)
+def test_whole_groups_are_permuted_where_the_label_is_theirs(table, seed):
+    groups, y, batch = table
+    first = np.unique(groups, return_index=True)[1]
+    part = Part(None, y, groups, {"batch": batch})
+    for permuted in permuted_labels(part, 3, np.random.RandomState(seed)):
+        for group in np.unique(groups):
+            assert len(set(permuted[groups == group])) == 1
+        for b in np.unique(batch[first]):
+            inside = first[batch[first] == b]
+            assert sorted(permuted[inside]) == sorted(y[inside])
+
+
+@given(tables_of_labels(), st.integers(0, 2**16))
+@settings(max_examples=50)
+def test_rows_are_permuted_inside_batches_where_groups_are_mixed(table, seed):
+    batch, y, _ = table
+    y = np.random.default_rng(seed).permutation(y)
+    part = Part(None, y, None, {"batch": batch})
+    for permuted in permuted_labels(part, 3, np.random.RandomState(seed)):
+        for b in np.unique(batch):
+            assert sorted(permuted[batch == b]) == sorted(y[batch == b])
+
+
+def test_permutations_reach_every_order():
+    groups = np.repeat([0, 1, 2], 2)
+    part = Part(None, np.array(list("aabbcc")), groups, {})
+    permuted = permuted_labels(part, 100, np.random.RandomState(0))
+    assert len({"".join(labels) for labels in permuted}) == 6
+    mixed = Part(None, np.array(list("ab")), np.array([0, 0]), {})
+    permuted = permuted_labels(mixed, 20, np.random.RandomState(0))
+    assert {"".join(labels) for labels in permuted} == {"ab", "ba"}
+
+
+def test_labels_of_groups_do_not_count_as_many():
+    """Rows alike inside groups: permuting rows alone would find anything."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 25)
+    rows = rng.normal(size=(40, 6))[groups] + 0.1 * rng.normal(size=(1000, 6))
+    y = rng.permutation(40)[groups] % 2  # of no consequence
+    options = {"cv": GroupShuffleSplit(3, random_state=0, test_size=0.5), "seeds": 1}
+    table = compare_dictionaries({"a": icfl()}, rows, y, groups=groups, **options)
+    assert means(table).loc["average_selectivity_p", "a"] > 0.05
+
+
+def test_atoms_are_what_the_decoder_makes_of_them():
+    rows = X + 5
+    dictionary = icfl().fit(rows)
+    codes = dictionary.transform(rows)
+    assert_allclose(decoded_atoms(dictionary, codes), dictionary.components_, atol=1e-5)
+    ica = FastICA(random_state=0).fit(MIXED + 5)
+    atoms = decoded_atoms(ica, ica.transform(MIXED + 5))
+    assert_allclose(atoms, ica.mixing_.T, atol=1e-8)
+    many = TopKSAE(1500, 2, max_iter=1, random_state=0).fit(rows)
+    atoms = decoded_atoms(many, many.transform(rows))
+    assert_allclose(atoms, many.components_, atol=1e-5)
+
+
+def test_probe_score_is_balanced_accuracy_without_its_warning():
+    train, test = np.arange(0, 240, 2), np.flatnonzero((Y != "c") & (GROUPS % 2 == 1))
+    score = measure_probe(
+        make_linear_probe(),
+        Part(X[train], Y[train], None, {}),
+        Part(X[test], Y[test], None, {}),
+    )
+    predicted = make_linear_probe().fit(X[train], Y[train]).predict(X[test])
+    assert "c" in predicted
+    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
+        assert score == balanced_accuracy_score(Y[test], predicted)
+
+
+# The summary
+
+
+def test_summary_is_that_of_numpy():
+    values = RNG.normal(size=30)
+    runs = [
+        {"dictionary": "ab"[i % 2], "seed": i % 3, "fold": i % 5, "cosine": v}
+        for i, v in enumerate(values)
+    ]
+    table = summary_table(runs)
+    assert list(table["dictionary"]) == ["a", "b"]
+    assert_allclose(table["mean"], [values[::2].mean(), values[1::2].mean()])
+    assert_allclose(table["std"], [values[::2].std(ddof=1), values[1::2].std(ddof=1)])
+    # Near the interval of the normal distribution, and narrower at a lower level.
+    half = 1.96 * table["std"] / np.sqrt(15)
+    assert_allclose(table["high"] - table["mean"], half, rtol=0.25)
+    assert_allclose(table["mean"] - table["low"], half, rtol=0.25)
+    narrow = summary_table(runs, confidence_level=0.5)
+    assert (narrow["high"] - narrow["low"] < table["high"] - table["low"]).all()
+    by_seed = summary_table(runs, by="seed")
+    assert list(by_seed["seed"]) == [0, 1, 2]
+    assert list(by_seed["n_runs"]) == [10, 10, 10]
+    assert_allclose(by_seed["mean"][0], values[::3].mean())
+
+
+def test_summary_of_one_run_and_of_equal_ones():
+    one = {"dictionary": "a", "seed": 0, "fold": 0, "l0": 4.0}
+    for runs in ([one], [one, one | {"fold": 1}]):
+        (row,) = summary_table(runs).itertuples(index=False)
+        assert row[2:6] == (4.0, 0.0, 4.0, 4.0)
+
+
+def test_summary_without_pandas_is_a_bunch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    runs = [{"dictionary": "a", "seed": 0, "fold": 0, "l0": 4.0}]
+    table = summary_table(runs)
+    assert table.measure.tolist() == ["l0"]
+    assert table["mean"].tolist() == [4.0]
+    assert table.attrs["runs"] == runs
+
+
+def test_summary_of_bad_runs():
+    with pytest.raises(ValueError, match="no runs"):
+        summary_table([])
+    with pytest.raises(ValueError, match="1 of 2 runs lack the key 'layer'"):
+        summary_table([{"layer": "a"}, {"dictionary": "a"}], by="layer")
+
+
+# Baselines
+
+
+def test_baselines_are_as_sparse_as_asked():
+    baselines = baseline_dictionaries(12, 3, preprocessing=Normalizer(), random_state=0)
+    assert len(baselines) == 6
+    for name, pipeline in baselines.items():
+        pipeline.fit(MIXED)
+        codes = pipeline.transform(MIXED)
+        dense = codes.toarray() if sparse.issparse(codes) else codes
+        assert 1 <= np.count_nonzero(dense, axis=1).max() <= 3, name
+        assert pipeline[-1].inverse_transform(codes).shape == MIXED.shape, name
+        assert dense.shape[1] == (8 if name in ("PCA", "ICA", "neurons") else 12)
+    random = baselines["random atoms"][-1].components_
+    data = baselines["data atoms"][-1].components_
+    unit = Normalizer().transform(MIXED)
+    directions = Normalizer().transform(unit - unit.mean(axis=0))
+    assert_allclose((data @ directions.T).max(axis=1), 1, atol=1e-5)
+    assert (random @ directions.T).max(axis=1).min() < 0.99
+
+
+def test_scikit_learns_dictionary_is_alive_on_unit_rows():
+    mini_batch = baseline_dictionaries(12, 2, preprocessing=Normalizer())[
+        "MiniBatchDictionaryLearning"
+    ]
+    assert isinstance(mini_batch[-1], MiniBatchDictionaryLearning)
+    mini_batch.set_params(minibatchdictionarylearning__random_state=0).fit(X)
+    unit = Normalizer().transform(X)
+    X_hat = mini_batch[-1].inverse_transform(mini_batch.transform(X))
+    assert explained_variance(unit, X_hat) > 0.5
+
+
+def test_ica_drops_what_does_not_vary():
+    rows = np.column_stack((MIXED, np.ones(240), MIXED[:, 0]))
+    codes = baseline_dictionaries(12, 3, random_state=0)["ICA"].fit_transform(rows)
+    assert codes.shape == (240, 8)
+    assert np.isfinite(codes).all()
+
+
+def test_preprocessing_of_the_baselines_is_cloned():
+    scaler = StandardScaler()
+    one, two = list(baseline_dictionaries(12, 2, preprocessing=scaler).values())[:2]
+    assert one[0] is not scaler
+    assert one[0] is not two[0]
+
+
+def test_learning_beats_the_untrained_baselines():
+    baselines = baseline_dictionaries(12, 2)
+    table = compare_dictionaries(
+        {
+            "ICFL": icfl(max_iter=30),
+            **{name: baselines[name] for name in ("random atoms", "data atoms")},
+        },
+        X,
+        cv=2,
+        seeds=2,
+    )
+    cosine = means(table).loc["cosine"]
+    assert cosine["ICFL"] > cosine["random atoms"] + 0.1
+    assert cosine["ICFL"] > cosine["data atoms"]
+
+
+# Ablations
+
+
+def test_vary_names_and_sets():
+    pipeline = whitened(icfl())
+    variants = vary(pipeline, {"icfl__k": [1, 2], "icfl__refit": [True]})
+    assert list(variants) == ["k=1, refit=True", "k=2, refit=True"]
+    assert variants["k=1, refit=True"][-1].k == 1
+    assert pipeline[-1].k == 2
+    assert not pipeline[-1].refit
+    one_by_one = vary(pipeline, [{"icfl__k": [1]}, {"normalizer": ["passthrough"]}])
+    assert list(one_by_one) == ["k=1", "normalizer=passthrough"]
+
+
+def test_vary_refuses():
+    with pytest.raises(ValueError, match="Invalid parameter 'size'"):
+        vary(icfl(), {"size": [1]})
+    with pytest.raises(ValueError, match="read the same: 'k=1'"):
+        vary(icfl(), {"k": [1, 1]})
+
+
+def test_values_that_are_estimators_are_cloned():
+    scaler = StandardScaler()
+    (variant,) = vary(whitened(icfl()), {"normalizer": [scaler]}).values()
+    assert isinstance(variant[1], StandardScaler)
+    assert variant[1] is not scaler
+
+
+def test_ablations_of_a_pipeline():
+    ablations = pursuit_ablations(whitened(icfl(k=6, learning_rate=0.4)))
+    assert list(ablations) == [
+        "steps",
+        "resets",
+        "whitening",
+        "k",
+        "n_components",
+        "learning_rate",
+    ]
+    steps = ablations["steps"]
+    assert list(steps) == ["J=6, L=1", "J=3, L=2", "J=2, L=3", "J=1, L=6"]
+    assert [p[-1].atoms_per_step for p in steps.values()] == [1, 2, 3, 6]
+    assert [p[-1].k for p in ablations["k"].values()] == [3, 6, 12]
+    assert [p[-1].n_components for p in ablations["n_components"].values()] == [
+        6,
+        12,
+        24,
+    ]
+    rates = [p[-1].learning_rate for p in ablations["learning_rate"].values()]
+    assert_allclose(rates, [0.1, 0.2, 0.4, 0.8])
+
+
+def test_resets_are_off_where_it_says_so():
+    similar = icfl(
+        n_components=40, reset_similarity=0.1, reset_every=1, batch_size=60, max_iter=4
+    )
+    resets = {
+        name: sum(epoch["resets"] for epoch in variant.fit(X).history_)
+        for name, variant in pursuit_ablations(similar)["resets"].items()
+    }
+    assert resets["resets on"] > 0
+    assert resets["resets off"] == 0
+
+
+def test_centring_in_place_of_whitening_is_on_the_controls():
+    variants = pursuit_ablations(whitened(icfl()))["whitening"]
+    assert list(variants) == ["whitened", "centred"]
+    with config_context(enable_metadata_routing=True):
+        centred = variants["centred"].fit(X, Y, control=CONTROL)
+    assert_allclose(centred[0].mean_, X[CONTROL].mean(axis=0), atol=1e-5)
+    table = compare_dictionaries(variants, X, Y, control=CONTROL, **QUICK)
+    assert set(table["dictionary"]) == {"whitened", "centred"}
+
+
+def test_whitening_is_found_in_a_pipeline_inside():
+    steps = make_pipeline(ControlPCAWhitener(), Normalizer())
+    variants = pursuit_ablations(make_pipeline(steps, icfl()))["whitening"]
+    assert isinstance(variants["centred"][0][0], StandardScaler)
+
+
+def test_ablations_refuse():
+    for pipeline in (PCA(2), ICFL(12), ICFL(k=2), make_pipeline(icfl(), PCA())):
+        with pytest.raises(ValueError, match="last step is an ICFL with n_components"):
+            pursuit_ablations(pipeline)
+    twice = make_pipeline(ControlPCAWhitener(), whitened(icfl()))
+    with pytest.raises(ValueError, match="last step is an ICFL"):
+        pursuit_ablations(twice)
+    twice = make_pipeline(ControlPCAWhitener(), ControlPCAWhitener(), icfl())
+    with pytest.raises(ValueError, match="whitens 2 times"):
+        pursuit_ablations(twice)
+    labelled = make_pipeline(ControlPCAWhitener(control_label="a"), icfl())
+    with pytest.raises(ValueError, match="by control_label, which centring cannot"):
+        pursuit_ablations(labelled)
+
+
+# Layers
+
+
+def test_choice_of_the_layer_does_not_see_the_held_out_rows():
+    rng = np.random.default_rng(0)
+    y = np.arange(240) % 2
+    noise = rng.normal(size=(240, 4)).astype(np.float32)
+    honest, leaky = noise.copy(), noise.copy()
+    honest[:, 0] += y
+    train, test = np.arange(160), np.arange(160, 240)
+    # Of no use where it is trained, and the very label where it is judged.
+    leaky[test] += 10 * y[test][:, None]
+    table = sweep_layers(
+        {"leaky": leaky, "honest": honest},
+        PCA(2),
+        y,
+        cv=[(train, test)],
+        seeds=1,
+        n_permutations=0,
+    )
+    (choice,) = table.attrs["choices"]
+    assert choice["layer"] == "honest"
+    assert choice["scores"]["honest"] > choice["scores"]["leaky"]
+    figures = means(table, "layer")
+    assert_allclose(figures.loc["probe_x", "chosen"], figures.loc["probe_x", "honest"])
+
+
+def test_chosen_layer_carries_the_figures_of_each_folds_choice():
+    layers = {"thin": X[:, :2], "full": X}
+    table = sweep_layers(
+        layers,
+        whitened(icfl()),
+        Y,
+        groups=GROUPS,
+        control=CONTROL,
+        cv=GroupKFold(3),
+        inner_cv=2,
+        seeds=2,
+        n_permutations=5,
+    )
+    assert list(table["layer"].unique()) == ["thin", "full", "chosen"]
+    runs = table.attrs["runs"]
+    chosen = [run for run in runs if run["layer"] == "chosen"]
+    assert len(chosen) == 3 * 2
+    choices = {choice["fold"]: choice["layer"] for choice in table.attrs["choices"]}
+    for run in chosen:
+        assert run["chosen"] == choices[run["fold"]]
+        (own,) = (
+            r
+            for r in runs
+            if (r["layer"], r["seed"], r["fold"])
+            == (run["chosen"], run["seed"], run["fold"])
+        )
+        assert run["cosine"] == own["cosine"]
+    # The same rows, the same folds: the layer's figures are those of a comparison.
+    alone = compare_dictionaries(
+        {"full": whitened(icfl())},
+        X,
+        Y,
+        groups=GROUPS,
+        control=CONTROL,
+        cv=GroupKFold(3),
+        seeds=2,
+        n_permutations=5,
+    )
+    full = [
+        {k: v for k, v in run.items() if k != "layer"}
+        for run in timeless(runs)
+        if run["layer"] == "full"
+    ]
+    assert full == [
+        {k: v for k, v in run.items() if k != "dictionary"}
+        for run in timeless(alone.attrs["runs"])
+    ]
+
+
+def test_inner_folds_get_the_rows_of_the_outer_training_fold_only():
+    rows = np.column_stack((np.arange(240), X))
+    train, test = np.arange(0, 240, 2), np.arange(1, 240, 2)
+    sweep_layers(
+        {"one": rows},
+        make_pipeline(DeterministicSpy(), PCA(2)),
+        Y,
+        cv=[(train, test)],
+        inner_cv=3,
+        control=CONTROL,
+        seeds=1,
+        n_permutations=0,
+    )
+    *inner, outer = Spy.calls("fit")
+    assert len(inner) == 3
+    assert_array_equal(outer[1], train)
+    for _, seen, metadata in inner:
+        assert set(seen) < set(train)
+        assert_array_equal(metadata["control"], CONTROL[seen.astype(int)])
+
+
+def test_bad_layers():
+    with pytest.raises(ValueError, match="two has 100 rows, but there are 240"):
+        sweep_layers({"one": X, "two": X[:100]}, icfl(), Y)
+    with pytest.raises(ValueError, match="may be called"):
+        sweep_layers({"chosen": X}, icfl(), Y)
+    with pytest.raises(ValueError, match="is empty"):
+        sweep_layers({}, icfl(), Y)
