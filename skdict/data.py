@@ -115,6 +115,9 @@ def to_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
     tensor = as_tensor(array)
     # MPS has no float64.
     dtype = torch.float32 if device.type == "mps" else tensor.dtype
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        # From memory that may be paged out, the copy would wait for all work before.
+        return tensor.pin_memory().to(device=device, dtype=dtype, non_blocking=True)
     return tensor.to(device=device, dtype=dtype)
 
 

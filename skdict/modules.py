@@ -37,9 +37,12 @@ class DictionaryModule(nn.Module):
     def encode(self, x: Tensor) -> SparseCode:
         raise NotImplementedError
 
+    def decode(self, code: SparseCode) -> Tensor:
+        return code.decode(self.atoms) + self.pre_bias
+
     def forward(self, x: Tensor) -> tuple[Tensor, SparseCode]:
         code = self.encode(x)
-        return code.decode(self.atoms) + self.pre_bias, code
+        return self.decode(code), code
 
     def prepare_(self, n_rows: int) -> None:
         """Get ready to encode so many rows with parameters that stay as they are."""

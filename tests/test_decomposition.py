@@ -23,6 +23,8 @@ from skdict.metrics import (
     match_dictionaries,
     mutual_coherence,
 )
+from skdict.modules import TopKAutoencoder
+from skdict.training import TopKNet
 
 PLANTED = make_planted_dictionary(1500, 16, n_components=24, n_active=2, random_state=0)
 X = PLANTED.X
@@ -954,7 +956,7 @@ def test_not_fitted(cls):
         {"k": -1},
         {"k": 1.5},
         {"n_components": 0},
-        {"max_iter": 0},
+        {"max_iter": -1},
         {"batch_size": 0},
         {"batch_size": "all"},
         {"learning_rate": 0.0},
@@ -1263,3 +1265,30 @@ def test_icfl_against_plain_loops(
     assert_allclose(errors[::2], errors[1::2], atol=1e-8)
     X_hat = model.inverse_transform(codes)
     assert model.score(rows) == pytest.approx(explained_variance(rows, X_hat))
+
+
+def test_an_accelerator_is_asked_for_dead_latents_every_few_steps_only():
+    looked = []
+
+    class Watched(TopKNet):
+        def get_loss(self, *args, **kwargs):
+            before = self.dead
+            loss = super().get_loss(*args, **kwargs)
+            if self.dead is not before:
+                looked.append(self.n_steps)
+            return loss
+
+    module = TopKAutoencoder(torch.eye(8), torch.zeros(8), 2)
+    net = Watched(
+        module,
+        auxiliary_weight=1.0,
+        dead_after=1,
+        lr=1e-3,
+        batch_size=4,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert net.look_for_dead_every == 1  # on the CPU there is nothing to wait for
+    net.look_for_dead_every = 3
+    net.start().fit_loop(torch.rand(32, 8), epochs=1)
+    assert looked == [0, 3, 6]
+    assert len(net.dead) > 0

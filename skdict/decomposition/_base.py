@@ -205,9 +205,9 @@ class _SparseDictionary(
         X = self._validate_new(X)
         n_components = self.components_.shape[0]
         if self.sparse_output:
-            parts = [code.to_csr(n_components) for _, _, code in self._encode(X)]
+            parts = [code.to_csr(n_components) for _, code, _ in self._encode(X)]
             return sp.vstack(parts, format="csr")
-        dense = [code.to_dense(n_components) for _, _, code in self._encode(X)]
+        dense = [code.to_dense(n_components) for _, code, _ in self._encode(X)]
         return like(torch.cat(dense), X)
 
     def inverse_transform(self, X):
@@ -271,8 +271,13 @@ class _SparseDictionary(
         X = self._validate_new(X)
         _, spread = centre_and_spread(as_rows(X))
         squares = 0.0
-        for rows, x_hat, _ in self._encode(X):
+        for rows, code, module in self._encode(X):
+            with torch.no_grad():
+                x_hat = module.decode(code)
             error = (rows - x_hat).cpu().double() / (spread or 1.0)
+            check_finite(
+                error.numpy(), f"The reconstruction overflows {_name(rows.dtype)}"
+            )
             squares += float(error.square().sum())
         if spread == 0.0:
             return float(squares == 0.0)
@@ -287,26 +292,25 @@ class _SparseDictionary(
         check_same_namespace(X, self, attribute="components_", method="transform")
         return X
 
-    def _encode(self, X) -> Iterator[tuple[Tensor, Tensor, SparseCode]]:
-        """Rows, their reconstruction and their code, one batch after the other."""
+    def _encode(self, X) -> Iterator[tuple[Tensor, SparseCode, DictionaryModule]]:
+        """Rows and their code, one batch after the other, and what encoded them."""
         rows = as_rows(X)
         device = resolve_device(self.device)
         batches = RowBatches(rows, _INFERENCE_ROWS, device)
         module = self._fitted_module()
-        with torch.no_grad():
-            for i, batch in enumerate(batches):
+        for i, batch in enumerate(batches):
+            with torch.no_grad():
                 if i == 0:
                     module.to(batch).prepare_(len(rows))
-                x_hat, code = module(batch)
-                # A code that overflowed shows in what it decodes to.
-                bad = ~torch.isfinite(x_hat).all(1)
-                if bad.any():
-                    raise ValueError(
-                        f"The encoding overflows {_name(batch.dtype)} in {bad.sum()} "
-                        f"of {len(rows)} rows (the first is row "
-                        f"{i * _INFERENCE_ROWS + int(bad.int().argmax())})."
-                    )
-                yield batch, x_hat, code
+                code = module.encode(batch)
+                bad = ~torch.isfinite(code.values).all(1)
+            if bad.any():
+                raise ValueError(
+                    f"The encoding overflows {_name(batch.dtype)} in {bad.sum()} "
+                    f"of {len(rows)} rows (the first is row "
+                    f"{i * _INFERENCE_ROWS + int(bad.int().argmax())})."
+                )
+            yield batch, code, module
 
     # Training
 

@@ -118,12 +118,15 @@ def batched_omp(
     else:
         gram = gram.contiguous()
     indices, values = [], []
-    for rows in x.split(rows_per_chunk(x, len(dictionary))):
+    chunk = rows_per_chunk(x, len(dictionary))
+    # One for all chunks: pages of memory that is new have to be mapped first.
+    c = x.new_empty(min(chunk, len(x)), len(dictionary))
+    for rows in x.split(chunk):
         scale = rows.abs().amax(1, keepdim=True).clamp(torch.finfo(x.dtype).tiny)
         residual = (
-            _ResidualForm(rows / scale, dictionary)
+            _ResidualForm(rows / scale, dictionary, c[: len(rows)])
             if gram is None
-            else _GramForm(rows / scale, dictionary, gram)
+            else _GramForm(rows / scale, dictionary, c[: len(rows)], gram)
         )
         code = _pursue(residual, k, atoms_per_step, selection, refit, tol)
         indices.append(code.indices)
@@ -195,9 +198,9 @@ def _refit(
 class _GramForm:
     """Correlations with the residual, updated with rows of the Gram matrix."""
 
-    def __init__(self, x: Tensor, dictionary: Tensor, gram: Tensor):
+    def __init__(self, x: Tensor, dictionary: Tensor, c: Tensor, gram: Tensor):
         self.x, self.gram = x, gram
-        self.c = x @ dictionary.T
+        self.c = torch.mm(x, dictionary.T, out=c)
 
     def correlations(self) -> Tensor:
         return self.c
@@ -217,12 +220,12 @@ class _GramForm:
 class _ResidualForm:
     """The residual itself, correlated with every atom at each step."""
 
-    def __init__(self, x: Tensor, dictionary: Tensor):
-        self.x, self.dictionary = x, dictionary
+    def __init__(self, x: Tensor, dictionary: Tensor, c: Tensor):
+        self.x, self.dictionary, self.c = x, dictionary, c
         self.r = x
 
     def correlations(self) -> Tensor:
-        return self.r @ self.dictionary.T
+        return torch.mm(self.r, self.dictionary.T, out=self.c)
 
     def correlations_with(self, support: Tensor) -> Tensor:
         return active_products(self.r, self.dictionary, support)

@@ -8,6 +8,10 @@ from torch import Tensor
 from skdict.ops.topk import decode_strongest
 from skdict.training.net import DictionaryNet
 
+# Steps between looks for dead latents on an accelerator; one that is revived in
+# between stays in the auxiliary loss until the next.
+_LOOK_FOR_DEAD_EVERY = 8
+
 
 class TopKNet(DictionaryNet):
     """Adam on all parameters, with the auxiliary loss that revives dead latents.
@@ -23,13 +27,22 @@ class TopKNet(DictionaryNet):
     _carried = ("rows_since_fired",)
 
     def __init__(self, module, *, auxiliary_weight, dead_after, **kwargs):
-        super().__init__(module, optimizer=torch.optim.Adam, **kwargs)
+        device = module.atoms.device.type
+        super().__init__(
+            module,
+            optimizer=torch.optim.Adam,
+            optimizer__fused=device in ("cpu", "cuda"),  # a sixth of the time
+            **kwargs,
+        )
         self.auxiliary_weight = auxiliary_weight
         self.dead_after = dead_after
+        # An accelerator would have to be waited for.
+        self.look_for_dead_every = 1 if device == "cpu" else _LOOK_FOR_DEAD_EVERY
 
     def start(self):
         super().start()
         self.rows_since_fired = torch.zeros_like(self.fired)
+        self.dead = self.rows_since_fired[:0]
         return self
 
     def get_loss(self, y_pred, y_true, fired=None, **kwargs):
@@ -38,14 +51,14 @@ class TopKNet(DictionaryNet):
         self.rows_since_fired.masked_fill_(fired > 0, 0)
         if self.auxiliary_weight == 0:
             return loss
-        dead = (self.rows_since_fired >= self.dead_after).nonzero()[:, 0]
-        if len(dead) == 0:
+        if self.n_steps % self.look_for_dead_every == 0:
+            is_dead = self.rows_since_fired >= self.dead_after
+            self.dead = is_dead.nonzero()[:, 0]
+        if len(self.dead) == 0:
             return loss
-        return loss + self.auxiliary_weight * self._auxiliary_loss(
-            y_true, y_pred[0], dead
-        )
+        return loss + self.auxiliary_weight * self._auxiliary_loss(y_true, y_pred[0])
 
-    def _auxiliary_loss(self, x: Tensor, x_hat: Tensor, dead: Tensor) -> Tensor:
+    def _auxiliary_loss(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Squared error of the dead latents' rebuilding of the residual.
 
         Relative to the residual's own energy, as in Gao et al. (2024). Neither
@@ -55,10 +68,10 @@ class TopKNet(DictionaryNet):
         residual = (x - x_hat).detach()
         rebuilt = decode_strongest(
             x - module.pre_bias.detach(),
-            module.encoder[dead],
-            module.encoder_bias[dead],
-            module.atoms[dead],
-            k=min(len(dead), module.k),
+            module.encoder[self.dead],
+            module.encoder_bias[self.dead],
+            module.atoms[self.dead],
+            k=min(len(self.dead), module.k),
         )
         energy = residual.square().sum()
         error = (residual - rebuilt).square().sum()
