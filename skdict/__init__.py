@@ -8,6 +8,8 @@ from skdict.evaluation import (
 )
 from skdict.feature_extraction import TokenExtractor
 from skdict.metrics import (
+    auroc_scores,
+    binarize_at_quantiles,
     dead_feature_fraction,
     explained_variance,
     feature_density,
@@ -37,7 +39,9 @@ __all__ = [
     "TokenExtractor",
     "TopKSAE",
     "Truncator",
+    "auroc_scores",
     "baseline_dictionaries",
+    "binarize_at_quantiles",
     "compare_dictionaries",
     "dead_feature_fraction",
     "explained_variance",

@@ -1,8 +1,10 @@
 """Figures for codes, reconstructions and dictionaries; numpy and scipy only."""
 
+from ._binarize import binarize_at_quantiles
 from ._dictionary import match_dictionaries, mutual_coherence
 from ._ordering import order_atoms
 from ._probe import make_linear_probe
+from ._ranks import auroc_scores
 from ._reconstruction import explained_variance, reconstruction_cosine
 from ._selectivity import (
     make_selectivity_scorer,
@@ -19,6 +21,8 @@ __all__ = [
     "make_selectivity_scorer",
     "selectivity_counts",
     "selectivity_tests",
+    "auroc_scores",
+    "binarize_at_quantiles",
     "reconstruction_cosine",
     "explained_variance",
     "feature_density",
