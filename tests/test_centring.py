@@ -405,6 +405,15 @@ def test_partial_fit_without_controls_waits():
     )
 
 
+def test_partial_fit_remembers_the_coarsest_input():
+    X, control, batch = sample()
+    X[:, 0] = np.where(np.arange(240) % 2, 100, np.nextafter(np.float32(100), 200))
+    scaler = ControlCenterScaler()
+    scaler.partial_fit(X.astype(np.float32), control=control, batch=batch)
+    scaler.partial_fit(X, control=control, batch=batch)
+    np.testing.assert_array_equal(scaler.scale_[:, 0], 1)
+
+
 def test_partial_fit_warns_of_few_controls_in_transform_only():
     X, control, batch = sample()
     scaler = ControlCenterScaler(min_controls=1000)

@@ -144,7 +144,8 @@ class ControlCenterScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     of the batch alike: with few controls the centring itself marks the batch. Where
     batches differ by less than that, it does more harm than good, and pooling is
     right; where they differ by much more, a smaller `min_controls` is. For s_b the
-    relative error is about 1 / sqrt(2 n_b), 22 % for 10 controls.
+    relative error is about 1 / sqrt(2 n_b), 22 % for 10 controls. Controls that are
+    alike, such as the tokens of one image, count for fewer than they are.
 
     **Constant features.** A feature that does not vary on the controls of a batch,
     beyond the rounding of the dtype in which it is passed, is divided by s; by 1 if it
@@ -169,7 +170,8 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
     ``controlcenterscaler__batch`` to `fit` but nothing to `transform`, so that
     training rows are centred by batch and test rows are not. And with
     routing, too, a scorer such as ``scoring="balanced_accuracy"`` calls ``predict(X)``
-    without metadata. Both end in the pooled statistics, with a warning, or in an
+    without metadata (and ``GridSearchCV.predict`` takes none: use its
+    `best_estimator_`). Both end in the pooled statistics, with a warning, or in an
     error with ``unseen="raise"``. `batch_column` has neither gap, since the batch then
     goes where X goes.
 
