@@ -178,7 +178,7 @@ def compare_dictionaries(
     >>> from skdict import ICFL
     >>> from skdict.evaluation import baseline_dictionaries, compare_dictionaries
     >>> X, y = load_digits(return_X_y=True)
-    >>> X, y = X[:500], y[:500]
+    >>> X, y = X[:300], y[:300]
     >>> baselines = baseline_dictionaries(64, 4)
     >>> table = compare_dictionaries(
     ...     {"ICFL": ICFL(64, 4), "random atoms": baselines["random atoms"]},
@@ -341,9 +341,8 @@ class _Entry(NamedTuple):
 
 
 def _entries(dictionaries, seeds) -> Iterator[_Entry]:
-    if seeds is None:
-        values = [None]
-    else:
+    values: list = [None]
+    if seeds is not None:
         values = list(range(seeds)) if isinstance(seeds, Integral) else list(seeds)
     if not values:
         raise ValueError("seeds is empty.")
@@ -446,7 +445,7 @@ def _check_probe(probe, y):
 
 
 def _check_dictionaries(dictionaries, params):
-    asked_for: set[str] = set()
+    asked_for = set()
     for name, (_, estimator) in dictionaries.items():
         _, last = split_steps(estimator)
         for method in ("fit", "transform", "inverse_transform"):

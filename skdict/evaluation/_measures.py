@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,9 +30,9 @@ _BLOCK_ATOMS = 1024
 class Part(NamedTuple):
     """Rows of one side of a fold with all that belongs to them."""
 
-    X: np.ndarray
-    y: np.ndarray | None
-    groups: np.ndarray | None
+    X: Any
+    y: Any  # None, where there are no classes
+    groups: Any
     params: dict
 
 
