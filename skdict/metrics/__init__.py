@@ -2,6 +2,7 @@
 
 from ._binarize import binarize_at_quantiles
 from ._dictionary import match_dictionaries, mutual_coherence
+from ._error_decomposition import decompose_error
 from ._ordering import order_atoms
 from ._probe import make_linear_probe
 from ._ranks import auroc_scores
@@ -25,6 +26,7 @@ __all__ = [
     "binarize_at_quantiles",
     "reconstruction_cosine",
     "explained_variance",
+    "decompose_error",
     "feature_density",
     "dead_feature_fraction",
     "mutual_coherence",
