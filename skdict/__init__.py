@@ -25,7 +25,9 @@ from skdict.metrics import (
     selectivity_report,
     selectivity_scores,
     selectivity_tests,
+    split_by_projection,
     stability_report,
+    subspace_probes,
 )
 from skdict.persistence import load, save
 from skdict.preprocessing import ControlCenterScaler, ControlPCAWhitener
@@ -61,6 +63,8 @@ __all__ = [
     "selectivity_report",
     "selectivity_scores",
     "selectivity_tests",
+    "split_by_projection",
     "stability_report",
+    "subspace_probes",
     "sweep_layers",
 ]

@@ -14,6 +14,7 @@ from ._selectivity import (
 )
 from ._selectivity_tests import selectivity_counts, selectivity_tests
 from ._stability import match_codes, stability_report
+from ._subspaces import split_by_projection, subspace_probes
 from ._usage import dead_feature_fraction, feature_density
 
 __all__ = [
@@ -35,4 +36,6 @@ __all__ = [
     "stability_report",
     "order_atoms",
     "make_linear_probe",
+    "split_by_projection",
+    "subspace_probes",
 ]
