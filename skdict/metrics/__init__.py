@@ -1,6 +1,7 @@
 """Figures for codes, reconstructions and dictionaries; numpy and scipy only."""
 
 from ._binarize import binarize_at_quantiles
+from ._describe import describe_features
 from ._dictionary import match_dictionaries, mutual_coherence
 from ._error_decomposition import decompose_error
 from ._ordering import order_atoms
@@ -25,6 +26,7 @@ __all__ = [
     "selectivity_tests",
     "auroc_scores",
     "binarize_at_quantiles",
+    "describe_features",
     "reconstruction_cosine",
     "explained_variance",
     "decompose_error",

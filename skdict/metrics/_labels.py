@@ -87,6 +87,18 @@ def encode(values, name, n_samples):
     return distinct, ids
 
 
+def named_columns(table, name):
+    """A dict or DataFrame of columns as a dict, whose keys are strings."""
+    if table is None:
+        return {}
+    if not hasattr(table, "items"):
+        raise ValueError(
+            f"{name} must be a dict or a DataFrame, so that its columns have names, "
+            f"got {type(table).__name__}."
+        )
+    return {str(key): column for key, column in table.items()}
+
+
 def _is_missing(values):
     if values.dtype.kind == "f":
         return ~np.isfinite(values)

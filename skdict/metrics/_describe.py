@@ -1,0 +1,228 @@
+"""One table with what is known of every feature."""
+
+import numpy as np
+from sklearn.utils._param_validation import validate_params
+
+from ._activity import check_codes, find_active
+from ._labels import (
+    cross,
+    encode,
+    encode_classes,
+    encode_groups,
+    named_columns,
+)
+from ._ranks import auroc_scores
+from ._selectivity import THRESHOLD_CONSTRAINT, score_counts
+from ._selectivity_tests import (
+    ALPHA_CONSTRAINT,
+    METHOD_CONSTRAINT,
+    adjust,
+    count_and_test,
+)
+from ._table import as_table
+
+
+@validate_params(
+    {
+        "codes": ["array-like", "sparse matrix"],
+        "y": ["array-like"],
+        "confounds": [dict, "array-like", None],
+        "threshold": THRESHOLD_CONSTRAINT,
+        "groups": ["array-like", None],
+        "control": ["array-like", None],
+        "alpha": ALPHA_CONSTRAINT,
+        "method": METHOD_CONSTRAINT,
+    },
+    prefer_skip_nested_validation=True,
+)
+def describe_features(
+    codes,
+    y,
+    *,
+    confounds=None,
+    threshold=0.0,
+    groups=None,
+    control=None,
+    alpha=0.05,
+    method="bh",
+):
+    """One row per feature: its best class, and whether it follows a confound.
+
+    Parameters
+    ----------
+    codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
+        Codes of the samples. A sparse input is never densified.
+
+    y : array-like of shape (n_samples,)
+        Labels, of at least two classes.
+
+    confounds : dict of array-like of shape (n_samples,) or DataFrame, default=None
+        What else might explain a feature, by name: the batch, the plate, the
+        position. Each has at least two values.
+
+    threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > threshold``.
+
+    groups : array-like of shape (n_samples,), default=None
+        Labels, and values of a confound, are exchanged among the samples of the same
+        group only under the null hypothesis.
+
+    control : array-like of shape (n_samples,), default=None
+        Boolean or 0/1 array of the control samples that fitted the whitening, as in
+        `selectivity_report`: nothing is exchanged between them and the others.
+
+    alpha : float, default=0.05
+        False discovery rate up to which a feature counts as selective.
+
+    method : {"bh", "by"}, default="bh"
+        How it is controlled, as in `selectivity_tests`: over all features and
+        classes, and for each confound over all features and values.
+
+    Returns
+    -------
+    features : DataFrame or :class:`~sklearn.utils.Bunch`
+        One row per feature, in their order. A DataFrame where pandas is installed,
+        otherwise a Bunch of arrays with the same keys, and `attrs` among them.
+        Columns:
+
+        - `feature`: index of the feature.
+        - `density`: share of the samples in which it is active.
+        - `best_class`: the class with the highest score among those with a q-value
+          up to `alpha`; where there is none, among all.
+        - `score`, `q_value`, `auroc`: average selectivity for that class, as in
+          `selectivity_scores`; its q-value, as in `selectivity_tests`; its area
+          under the ROC curve, as in `auroc_scores`.
+        - `n_classes`: number of classes with a q-value up to `alpha`.
+
+        and for each confound, called `batch` here:
+
+        - `best_batch`, `batch_score`, `batch_q_value`: as the first three above, with
+          the batches in place of the classes.
+        - `q_value_within_batch`: the smallest q-value over the classes when labels
+          are exchanged inside the batches only.
+        - `follows_batch`: whether the feature is selective for a batch, and for no
+          class inside the batches.
+
+        ``features.attrs`` is a dict with `alpha`, `method`, `confounds` (a list of
+        the names), `n_selective` (features with a q-value up to `alpha`) and
+        `n_follow` (a dict: features that follow each confound).
+
+    Raises
+    ------
+    ValueError
+        As `selectivity_report`; also if a confound has another length, missing
+        values or a single value.
+
+    Warns
+    -----
+    UserWarning
+        If no group holds samples of two classes, so that no feature can be called
+        selective.
+
+    See Also
+    --------
+    selectivity_tests : The tests of single pairs.
+    variance_explained : Shares of the variance of the codes themselves.
+
+    Notes
+    -----
+    A confound explains a feature where two things hold: the feature is selective for
+    one of its values, and what it tells of the classes is gone when samples with the
+    same value are compared. The second is the stratified test: labels exchanged
+    inside the values of the confound, as a sum of independent hypergeometric
+    numbers. A feature that responds to both class and batch is therefore not
+    flagged. One that marks a class of a single batch is: data in which class and
+    batch coincide cannot tell them apart. A test that finds nothing is no proof, so
+    with few samples of a class in each batch a feature may be flagged for lack of
+    power.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict.metrics import describe_features
+    >>> rng = np.random.default_rng(0)
+    >>> batch = rng.integers(0, 2, 200)
+    >>> y = np.where(rng.random(200) < 0.3 + 0.4 * batch, "treated", "control")
+    >>> codes = rng.random((200, 3)) < 0.2
+    >>> codes[:, 1] |= y == "treated"
+    >>> codes[:, 2] |= batch == 1
+    >>> features = describe_features(codes, y, confounds={"batch": batch})
+    >>> features["best_class"][1]
+    'treated'
+    >>> features["follows_batch"].tolist()
+    [False, False, True]
+    """
+    codes = check_codes(codes)
+    activity = find_active(codes, threshold)
+    n_samples, n_components = activity.shape
+    classes, labels = encode_classes(y, n_samples)
+    group_ids = encode_groups(groups, labels, control)
+    strata = np.zeros(n_samples, np.intp) if group_ids is None else group_ids
+    named = named_columns(confounds, "confounds")
+
+    test = _Tester(activity, alpha, method)
+    which, scores, q_values, all_q_values = test.best(labels, group_ids)
+    features = np.arange(n_components)
+    columns = {
+        "feature": features,
+        "density": np.bincount(activity.indices, minlength=n_components) / n_samples,
+        "best_class": classes[which],
+        "score": scores,
+        "q_value": q_values,
+        "auroc": auroc_scores(codes, labels)[features, which],
+        "n_classes": (all_q_values <= alpha).sum(axis=0),
+    }
+    for name, values in named.items():
+        levels, ids = encode(values, name, n_samples)
+        if len(levels) < 2:
+            raise ValueError(
+                f"The confound {name} has the value {levels[0]} for all samples."
+            )
+        which, scores, q_values, _ = test.best(ids, group_ids)
+        within = test.q_values(labels, cross(strata, ids))[1].min(axis=0)
+        own = {
+            f"best_{name}": levels[which],
+            f"{name}_score": scores,
+            f"{name}_q_value": q_values,
+            f"q_value_within_{name}": within,
+            f"follows_{name}": (q_values <= alpha) & (within > alpha),
+        }
+        if taken := columns.keys() & own:
+            raise ValueError(
+                f"The confound {name} needs another name: the table has a column "
+                f"{min(taken)} already."
+            )
+        columns |= own
+
+    attrs = {
+        "alpha": float(alpha),
+        "method": method,
+        "confounds": [*named],
+        "n_selective": int((columns["q_value"] <= alpha).sum()),
+        "n_follow": {name: int(columns[f"follows_{name}"].sum()) for name in named},
+    }
+    return as_table(columns, attrs)
+
+
+class _Tester:
+    """The tests of one set of codes for several sets of labels."""
+
+    def __init__(self, activity, alpha, method):
+        self.activity = activity
+        self.alpha = alpha
+        self.method = method
+
+    def q_values(self, labels, group_ids):
+        """Counts and q-values, as arrays (n_classes, n_components)."""
+        sizes = np.bincount(labels)
+        counts, p_values = count_and_test(self.activity, labels, sizes, group_ids)
+        return counts, adjust(p_values, self.method)
+
+    def best(self, labels, group_ids):
+        """For every feature its best class, the score and q-value; all q-values."""
+        counts, q_values = self.q_values(labels, group_ids)
+        scores = score_counts(counts, np.bincount(labels), "average")
+        # Scores are at least -1: any that is significant stands above the others.
+        which = np.where(q_values <= self.alpha, scores, scores - 4).argmax(axis=0)
+        features = np.arange(len(which))
+        return which, scores[which, features], q_values[which, features], q_values
