@@ -308,6 +308,12 @@ def test_without_y_no_probe_and_no_selectivity():
     }
 
 
+def test_dead_features_are_those_of_the_training_rows():
+    folds = [(np.arange(5, 240), np.arange(5))]  # 5 rows use at most 10 of 12 features
+    table = compare_dictionaries({"a": icfl(max_iter=20)}, X, cv=folds, seeds=1)
+    assert means(table).loc["dead_share", "a"] == 0
+
+
 def test_probe_is_the_users():
     class Constant(LogisticRegression):
         def predict(self, X):
@@ -697,8 +703,14 @@ def test_ablations_of_a_pipeline():
 
 
 def test_resets_are_off_where_it_says_so():
+    # Twins, whose cosine rounding takes above 1.
+    atoms = np.random.default_rng(0).normal(size=(20, 8))
     similar = icfl(
-        n_components=40, reset_similarity=0.1, reset_every=1, batch_size=60, max_iter=4
+        n_components=40,
+        init=np.repeat(atoms, 2, axis=0),
+        reset_every=1,
+        batch_size=60,
+        max_iter=4,
     )
     resets = {
         name: sum(epoch["resets"] for epoch in variant.fit(X).history_)
