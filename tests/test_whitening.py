@@ -806,3 +806,83 @@ def test_torch_in_torch_out_with_a_mask_and_streaming(dtype):
         torch.testing.assert_close(by_label.transform(X), Z, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(Z.numpy(), expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(back.numpy(), X.double().numpy(), atol=1e-3)
+
+
+# Products in float32
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """Dtypes of the products of the blocks that `fit` reads, blocks being small."""
+    seen = []
+
+    def batch_moments(X, **how):
+        if len(X):
+            seen.append((len(X), how.get("products", torch.float64)))
+        return _whitening_batch_moments(X, **how)
+
+    monkeypatch.setattr(_whitening, "batch_moments", batch_moments)
+    monkeypatch.setattr(_whitening, "_READ_ENTRIES", 500 * 8)
+    return seen
+
+
+_whitening_batch_moments = _whitening.batch_moments
+
+
+def conditioned(spread, n=6000, d=8, offset=3.0):
+    """Float32 rows whose standard deviations fall from 1 to 1 / spread."""
+    rng = np.random.default_rng(0)
+    axes, _ = np.linalg.qr(rng.normal(size=(d, d)))
+    X = rng.normal(size=(n, d)) * np.geomspace(1, 1 / spread, d) @ axes
+    return (X + offset).astype(np.float32)
+
+
+@pytest.mark.filterwarnings("ignore:Neither a control:UserWarning")
+@pytest.mark.parametrize("rows", ["all", "some"])
+def test_float32_products_where_they_are_enough(products, rows):
+    X = conditioned(spread=30)
+    control = np.ones(len(X), dtype=bool)
+    control[: 0 if rows == "all" else 1000] = False
+    whitener = ControlPCAWhitener().fit(X, control=control)
+    assert {dtype for n, dtype in products if n == 500} == {torch.float32}
+    white = whitener.transform(X[control]).astype(np.float64)
+    np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(np.cov(white.T), np.eye(8), atol=1e-4)
+    exact = ControlPCAWhitener().fit(X[control].astype(np.float64))
+    np.testing.assert_allclose(
+        whitener.explained_variance_, exact.explained_variance_, rtol=1e-4
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Neither a control:UserWarning")
+@pytest.mark.parametrize(
+    "X",
+    [
+        conditioned(spread=1000),
+        conditioned(spread=10).astype(np.float64),
+        np.hstack([conditioned(spread=10)[:, :7], np.ones((6000, 1), np.float32)]),
+        conditioned(spread=10)[:1500],
+    ],
+    ids=["badly conditioned", "float64", "a constant feature", "few rows"],
+)
+def test_float64_products_everywhere_else(products, X):
+    whitener = ControlPCAWhitener().fit(X)
+    assert {dtype for _, dtype in products} == {torch.float64}
+    white = whitener.transform(X).astype(np.float64)
+    np.testing.assert_allclose(np.cov(white.T), np.eye(white.shape[1]), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Neither a control:UserWarning")
+def test_what_the_sample_missed_is_seen_at_the_end(products):
+    X = conditioned(spread=10)
+    stride = len(X) // (8 * 8)
+    X[1::stride, 0] *= 1e4  # rows between those of the sample
+    ControlPCAWhitener().fit(X)
+    blocks = [dtype for n, dtype in products if n == 500]
+    assert blocks == [torch.float32] * 12 + [torch.float64] * 12
+
+
+@pytest.mark.filterwarnings("ignore:Neither a control:UserWarning")
+def test_the_sample_spares_products_in_vain(products):
+    ControlPCAWhitener().fit(conditioned(spread=1e5))
+    assert [dtype for n, dtype in products if n == 500] == [torch.float64] * 12

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from functools import partial
+from functools import partial, reduce
 from numbers import Integral, Real
 
 import numpy as np
@@ -27,6 +27,7 @@ from skdict._validation import as_numpy, check_finite, validate_rows
 from skdict.data import as_tensor
 from skdict.ops.moments import (
     Moments,
+    allows_float32_products,
     batch_moments,
     covariance,
     ledoit_wolf_intensity,
@@ -44,6 +45,8 @@ __all__ = ["ControlPCAWhitener"]
 
 # Entries of the blocks of rows that are gathered.
 _READ_ENTRIES = 2**24
+# Blocks from which on it pays to look whether products in float32 are enough.
+_MANY_BLOCKS = 4
 
 # Beyond this ratio of the largest to the smallest standard deviation, a product in
 # float32 moves the covariance of the output by more than about 1e-5.
@@ -150,7 +153,9 @@ class ControlPCAWhitener(
     scale first.
 
     **Streaming.** `partial_fit` accumulates moments in float64; any split into batches
-    gives the result of one `fit` to rounding. A batch may be without controls. Each
+    gives the result of one `fit` to rounding. Many float32 rows whose covariance is
+    conditioned well are multiplied in float32, chunk by chunk, and summed in float64,
+    at half the time; the whitened controls keep their covariance to 1e-4. A batch may be without controls. Each
     call ends with an eigenvalue problem of n_features^3 operations, so pass batches of
     many rows. With ``shrinkage="auto"`` two more matrix products a batch gather the
     fourth moments.
@@ -561,11 +566,30 @@ def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments:
         rows = None  # slices instead of a gather
     n_rows = X.shape[0] if rows is None else len(rows)
     step = max(_READ_ENTRIES // X.shape[1], 1)
-    total = batch_moments(as_tensor(X[:0]), fourth_order=fourth_order)
+
+    def read(part: slice) -> torch.Tensor:
+        return as_tensor(X[part] if rows is None else X[rows[part]])
+
+    def total(**how) -> Moments:
+        parts = (
+            batch_moments(read(slice(start, min(start + step, n_rows))), **how)
+            for start in range(0, n_rows, step)
+        )
+        return reduce(merge_moments, parts, batch_moments(read(slice(0, 0)), **how))
+
     with np.errstate(over="ignore", invalid="ignore"):  # see _check_overflow
-        for start in range(0, n_rows, step):
-            stop = min(start + step, n_rows)
-            block = X[start:stop] if rows is None else X[rows[start:stop]]
-            moments = batch_moments(as_tensor(block), fourth_order=fourth_order)
-            total = merge_moments(total, moments)
-    return total.cpu()  # where the state lives, see _remember
+        moments = None
+        if (
+            n_rows > _MANY_BLOCKS * step
+            and read(slice(0, 0)).dtype == torch.float32
+            and not fourth_order
+        ):
+            # A sample of 8 rows for each feature spares the products where they would
+            # be in vain; among so few, the variances lie up to 5 times further apart.
+            stride = max(n_rows // (8 * X.shape[1]), 1)
+            sample = batch_moments(read(slice(0, None, stride)))
+            if allows_float32_products(sample, slack=5.0):
+                moments = total(products=torch.float32)
+        if moments is None or not allows_float32_products(moments):
+            moments = total(fourth_order=fourth_order)
+    return moments.cpu()  # where the state lives, see _remember
