@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skdict.ops import chunks
-from skdict.ops.chunks import rows_per_chunk
+from skdict.ops.chunks import fits_in_memory, rows_per_chunk
 
 
 @given(st.integers(0, 10**9), st.sampled_from([torch.float32, torch.float64]))
@@ -42,5 +42,18 @@ def test_a_share_of_the_memory_of_an_accelerator(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
     assert chunks._chunk_bytes(torch.device("cuda")) == 1 << 20
-    unknown = chunks._chunk_bytes(torch.device("mps"))
-    assert unknown == chunks._UNKNOWN_ACCELERATOR_BYTES // 64
+    assert chunks._chunk_bytes(torch.device("mps")) == chunks._USUAL_MEMORY_BYTES // 64
+    assert fits_in_memory(8 << 20, torch.device("cuda"))
+    assert not fits_in_memory((8 << 20) + 1, torch.device("cuda"))
+
+
+def test_a_table_may_take_an_eighth_of_the_memory(monkeypatch):
+    sizes = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(os, "sysconf_names", sizes, raising=False)
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__, raising=False)
+    cpu = torch.device("cpu")
+    assert fits_in_memory(512_000, cpu)
+    assert not fits_in_memory(512_001, cpu)
+    monkeypatch.setattr(os, "sysconf_names", {}, raising=False)
+    assert fits_in_memory(chunks._USUAL_MEMORY_BYTES // 8, cpu)
+    assert not fits_in_memory(chunks._USUAL_MEMORY_BYTES, cpu)

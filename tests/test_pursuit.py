@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import orthogonal_mp_gram
 
-from skdict.ops import pursuit, sparse_code
+from skdict.ops import chunks, pursuit, sparse_code
 from skdict.ops.pursuit import batched_omp, choose_form, step_sizes
 
 forms = pytest.mark.parametrize("form", ["gram", "residual"])
@@ -462,7 +462,7 @@ def test_gram_matrix_that_is_known_is_used(monkeypatch):
     built = []
     form = pursuit._GramForm
     monkeypatch.setattr(
-        pursuit, "_GramForm", lambda x, W, gram: built.append(gram) or form(x, W, gram)
+        pursuit, "_GramForm", lambda *a: built.append(a[-1]) or form(*a)
     )
     gram = W @ W.T
     for name in ("auto", "gram"):
@@ -478,8 +478,17 @@ def test_form_is_the_cheaper_one(monkeypatch):
     assert choose_form(10_000, W, 20, atoms_per_step=1) == "gram"
     assert choose_form(20, W, 20, atoms_per_step=1) == "residual"
     assert choose_form(10_000, W, 20, atoms_per_step=20) == "residual"
-    monkeypatch.setattr(pursuit, "_LARGEST_GRAM_BYTES", 512**2 * 4 - 1)
+    asked = []
+    monkeypatch.setattr(pursuit, "fits_in_memory", lambda *a: asked.append(a))
     assert choose_form(10_000, W, 20, atoms_per_step=1) == "residual"
+    assert asked == [(512**2 * 4, W.device)]
+
+
+def test_a_gram_matrix_of_64_gib_is_never_made(monkeypatch):
+    monkeypatch.setattr(chunks, "_memory_bytes", lambda device: 100 << 30)
+    many = torch.zeros(1, 1).expand(131_072, 1024)
+    assert choose_form(10**9, many, 100, atoms_per_step=5) == "residual"
+    assert choose_form(10**9, many[:32_768], 100, atoms_per_step=5) == "gram"
 
 
 def test_form_follows_from_the_steps(monkeypatch):

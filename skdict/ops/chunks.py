@@ -1,4 +1,4 @@
-"""How many rows are worked on at a time."""
+"""How much is worked on at a time, from the sizes of caches and memory."""
 
 from __future__ import annotations
 
@@ -32,12 +32,23 @@ def rows_per_chunk(x: Tensor, n_components: int) -> int:
     return max(1, _chunk_bytes(x.device) // bytes_per_row)
 
 
+def fits_in_memory(n_bytes: int, device: torch.device) -> bool:
+    """Whether a table may be kept beside the data: an eighth of the memory at most."""
+    return n_bytes <= _memory_bytes(device) // 8
+
+
 def _chunk_bytes(device: torch.device) -> int:
     if device.type == "cpu":
         return _last_level_cache_bytes() // 2
+    return _memory_bytes(device) // 64
+
+
+def _memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory // 64
-    return _UNKNOWN_ACCELERATOR_BYTES // 64
+        return torch.cuda.get_device_properties(device).total_memory
+    if device.type == "cpu" and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return _USUAL_MEMORY_BYTES
 
 
 @functools.cache
@@ -50,4 +61,4 @@ def _last_level_cache_bytes() -> int:
 
 
 _USUAL_CACHE_BYTES = 32 << 20
-_UNKNOWN_ACCELERATOR_BYTES = 16 << 30
+_USUAL_MEMORY_BYTES = 16 << 30

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skdict.ops.chunks import rows_per_chunk
+from skdict.ops.chunks import fits_in_memory, rows_per_chunk
 from skdict.ops.largest import largest
 from skdict.ops.least_squares import solve_normal_equations
 from skdict.ops.sparse_code import SparseCode, active_products
@@ -273,7 +273,9 @@ def choose_form(
     one product per step. A Gram matrix that is too large to keep settles it.
     """
     n_components, n_features = dictionary.shape
-    if n_components**2 * dictionary.element_size() > _LARGEST_GRAM_BYTES:
+    if not fits_in_memory(
+        n_components**2 * dictionary.element_size(), dictionary.device
+    ):
         return "residual"
     gram = (n_components + n_rows) * n_features + _READ_COST * n_rows * k
     n_steps = -(-k // atoms_per_step)
@@ -281,5 +283,4 @@ def choose_form(
     return "gram" if gram < residual else "residual"
 
 
-_LARGEST_GRAM_BYTES = 4 << 30
 _READ_COST = 16  # multiply-adds in the time of reading one number of the Gram matrix

@@ -155,10 +155,10 @@ class ControlPCAWhitener(
     **Streaming.** `partial_fit` accumulates moments in float64; any split into batches
     gives the result of one `fit` to rounding. Many float32 rows whose covariance is
     conditioned well are multiplied in float32, chunk by chunk, and summed in float64,
-    at half the time; the whitened controls keep their covariance to 1e-4. A batch may be without controls. Each
-    call ends with an eigenvalue problem of n_features^3 operations, so pass batches of
-    many rows. With ``shrinkage="auto"`` two more matrix products a batch gather the
-    fourth moments.
+    at half the time; the whitened controls keep their covariance to 1e-4. A batch
+    may be without controls. Each call ends with an eigenvalue problem of n_features^3
+    operations, so pass batches of many rows. With ``shrinkage="auto"`` two more
+    matrix products a batch gather the fourth moments.
 
     **Cross-validation.** `control` is requested by default through metadata routing:
     with ``set_config(enable_metadata_routing=True)``, ``params={"control": mask}``
