@@ -102,6 +102,8 @@ def dictionaries_of(n_components: int, k: int, passes: int | None) -> dict:
     """ICFL, TopKSAE and the baselines; None leaves the defaults of `max_iter`."""
     dictionaries = {
         "ICFL": ICFL(n_components, k),
+        # Matching pursuit with a joint refit: what the peers' encoder does.
+        "ICFL, refit": ICFL(n_components, k, atoms_per_step=1, refit=True),
         "TopKSAE": TopKSAE(n_components, k),
         **baseline_dictionaries(n_components, k),
     }
@@ -109,6 +111,7 @@ def dictionaries_of(n_components: int, k: int, passes: int | None) -> dict:
     dictionaries["MiniBatchDL"] = mini_batch.set_params(max_iter=2)
     if passes is not None:
         dictionaries["ICFL"].set_params(max_iter=passes)
+        dictionaries["ICFL, refit"].set_params(max_iter=passes)
         dictionaries["TopKSAE"].set_params(max_iter=3 * passes)
         mini_batch.set_params(max_iter=1)
     return dictionaries
