@@ -176,6 +176,11 @@ def stability_report(dictionaries, *, threshold=0.7, n_random=3, random_state=No
       atoms of `a` and of `b`, respectively, scaled to unit length. Agreement above
       this null is not explained by which directions the data occupy.
 
+    Neither null knows that dictionaries may have started alike: with
+    ``init="samples"`` two seeds draw partly the same rows of the data as their first
+    atoms. Set untrained dictionaries (``max_iter=0``) beside them, or start from
+    ``init="random"``.
+
     An assignment of 8192 atoms takes 10 to 20 s on one core; with the nulls there
     are :math:`1 + n_\mathrm{random}` of them for each pair and
     :math:`n_\mathrm{random}` more. The figures are means over all atoms, so that
@@ -270,17 +275,14 @@ def _standardise(codes):
     `n` times the variance.
     """
     n_samples = codes.shape[0]
-    low, high = _column_range(codes)
-    constant = low == high
     # First by the largest entry: squares of very large or small ones would leave
-    # the range of float64.
-    largest = np.maximum(np.abs(low), np.abs(high))
-    largest[largest == 0] = 1.0
+    # the range of float64, and a constant column, now of ones, has exactly no norm.
+    largest = _largest_by_column(codes)
     if not sparse.issparse(codes):
         Z = codes / largest
         Z -= Z.mean(axis=0)
         norms = np.sqrt(np.einsum("ij,ij->j", Z, Z))
-        Z *= _reciprocal(norms, constant)
+        Z *= _reciprocal(norms)
         return Z, np.zeros(codes.shape[1])
 
     columns = codes.indices
@@ -294,22 +296,23 @@ def _standardise(codes):
     stored = np.square(data - means[columns])
     squares = np.bincount(columns, weights=stored, minlength=n_columns)
     squares = squares + (n_samples - n_stored) * np.square(means)
-    scale = _reciprocal(np.sqrt(squares), constant)
+    scale = _reciprocal(np.sqrt(squares))
     Z = sparse.csr_array((data * scale[columns], columns, codes.indptr), codes.shape)
     return Z, means * scale
 
 
-def _column_range(codes):
-    low, high = codes.min(axis=0), codes.max(axis=0)
+def _largest_by_column(codes):
+    """Largest absolute value of each column, 1 where all are zero."""
+    extremes = codes.min(axis=0), codes.max(axis=0)
     if sparse.issparse(codes):
-        low, high = low.toarray().ravel(), high.toarray().ravel()
-    return low.astype(np.float64), high.astype(np.float64)
+        extremes = tuple(extreme.toarray().ravel() for extreme in extremes)
+    # float64 first: the smallest integer has no absolute value of its own type.
+    largest = np.abs(np.asarray(extremes, dtype=np.float64)).max(axis=0)
+    return np.where(largest > 0, largest, 1.0)
 
 
-def _reciprocal(norms, constant):
-    # Constancy is decided on the codes: after centring, rounding is left of them.
-    zero = constant | (norms == 0)
-    return np.where(zero, 0.0, 1.0 / np.where(zero, 1.0, norms))
+def _reciprocal(norms):
+    return np.where(norms > 0, 1.0 / np.where(norms > 0, norms, 1.0), 0.0)
 
 
 def _column(values):
