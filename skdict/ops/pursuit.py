@@ -163,6 +163,9 @@ def _pursue(
         code = SparseCode(
             torch.cat([code.indices, support], 1), torch.cat([code.values, z], 1)
         )
+        is_last = code.indices.shape[1] == k
+        if is_last and not refit:
+            break  # no one asks for the residual any more
         residual.subtract(SparseCode(support, z))
         energy = energy - (z * c).sum(1)
         if refit == "every_step":
