@@ -8,6 +8,8 @@ from skdict.evaluation import (
 )
 from skdict.feature_extraction import TokenExtractor
 from skdict.metrics import (
+    association_report,
+    association_scores,
     auroc_scores,
     binarize_at_quantiles,
     dead_feature_fraction,
@@ -22,6 +24,7 @@ from skdict.metrics import (
     mutual_coherence,
     order_atoms,
     reconstruction_cosine,
+    rescore_associations,
     selectivity_counts,
     selectivity_report,
     selectivity_scores,
@@ -29,6 +32,7 @@ from skdict.metrics import (
     split_by_projection,
     stability_report,
     subspace_probes,
+    variance_explained,
 )
 from skdict.persistence import load, save
 from skdict.preprocessing import ControlCenterScaler, ControlPCAWhitener
@@ -43,6 +47,8 @@ __all__ = [
     "TokenExtractor",
     "TopKSAE",
     "Truncator",
+    "association_report",
+    "association_scores",
     "auroc_scores",
     "baseline_dictionaries",
     "binarize_at_quantiles",
@@ -60,6 +66,7 @@ __all__ = [
     "mutual_coherence",
     "order_atoms",
     "reconstruction_cosine",
+    "rescore_associations",
     "save",
     "selectivity_counts",
     "selectivity_report",
@@ -69,4 +76,5 @@ __all__ = [
     "stability_report",
     "subspace_probes",
     "sweep_layers",
+    "variance_explained",
 ]

@@ -1,5 +1,11 @@
 """Figures for codes, reconstructions and dictionaries; numpy and scipy only."""
 
+from ._association import (
+    association_report,
+    association_scores,
+    rescore_associations,
+    variance_explained,
+)
 from ._binarize import binarize_at_quantiles
 from ._describe import describe_features
 from ._dictionary import match_dictionaries, mutual_coherence
@@ -27,6 +33,10 @@ __all__ = [
     "auroc_scores",
     "binarize_at_quantiles",
     "describe_features",
+    "association_report",
+    "association_scores",
+    "rescore_associations",
+    "variance_explained",
     "reconstruction_cosine",
     "explained_variance",
     "decompose_error",

@@ -1,0 +1,585 @@
+"""Features and continuous targets: correlations, their null, other data, factors."""
+
+from itertools import islice
+from numbers import Integral
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import check_array, check_random_state, gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.sparsefuncs import min_max_axis
+
+from ._activity import check_codes, check_rows_finite, indicator
+from ._labels import encode, named_columns, permutations
+from ._ranks import centred_ranks
+from ._table import as_table
+
+# Columns of permuted targets that are correlated at once.
+_BLOCK_TARGETS = 64
+_BLOCK_CELLS = 2**22
+
+_METHOD_CONSTRAINT = [StrOptions({"pearson", "spearman"})]
+_PERMUTATION_CONSTRAINTS = {
+    "n_permutations": [Interval(Integral, 0, None, closed="left")],
+    "groups": ["array-like", None],
+    "random_state": ["random_state"],
+}
+
+
+@validate_params(
+    {
+        "codes": ["array-like", "sparse matrix"],
+        "targets": ["array-like"],
+        "method": _METHOD_CONSTRAINT,
+    },
+    prefer_skip_nested_validation=True,
+)
+def association_scores(codes, targets, *, method="pearson"):
+    """Correlation of every feature with every target.
+
+    Parameters
+    ----------
+    codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
+        Codes of the samples. A sparse input is never densified.
+
+    targets : array-like of shape (n_samples,) or (n_samples, n_targets)
+        Continuous targets, for example the number of cells of each type in a tile.
+
+    method : {"pearson", "spearman"}, default="pearson"
+        The correlation, of the values or of their ranks.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_components, n_targets)
+        Correlations in [-1, 1]; 0 where the feature or the target is constant.
+
+    Raises
+    ------
+    ValueError
+        If `codes` or `targets` is empty or holds NaN or infinity, if they have
+        different lengths, or if there are fewer than two samples.
+
+    See Also
+    --------
+    association_report : The best feature of each target beside a permutation null.
+    selectivity_scores : The figure for classes.
+    scipy.stats.pearsonr, scipy.stats.spearmanr : The same for one pair.
+
+    Examples
+    --------
+    >>> from skdict.metrics import association_scores
+    >>> codes = [[0.0, 1.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]
+    >>> association_scores(codes, [1.0, 3.0, 5.0, 7.0]).round(3)
+    array([[ 1.   ],
+           [-0.775]])
+    """
+    Z, T, _ = _standardised(codes, targets, method)
+    return _correlate(Z, T)
+
+
+@validate_params(
+    {
+        "codes": ["array-like", "sparse matrix"],
+        "targets": ["array-like"],
+        "method": _METHOD_CONSTRAINT,
+        **_PERMUTATION_CONSTRAINTS,
+    },
+    prefer_skip_nested_validation=True,
+)
+def association_report(
+    codes,
+    targets,
+    *,
+    method="pearson",
+    n_permutations=0,
+    groups=None,
+    random_state=None,
+):
+    """The feature that goes with each target best, beside a permutation null.
+
+    Parameters
+    ----------
+    codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
+        Codes of the samples. A sparse input is never densified.
+
+    targets : array-like of shape (n_samples,) or (n_samples, n_targets)
+        Continuous targets. The columns of a DataFrame give their names, otherwise
+        they are numbered.
+
+    method : {"pearson", "spearman"}, default="pearson"
+        The correlation, as in `association_scores`.
+
+    n_permutations : int, default=0
+        Number of permutations of the rows of `targets`. With 0 there is no null.
+
+    groups : array-like of shape (n_samples,), default=None
+        Rows are permuted inside the groups only, for example the slides or patients
+        from which tiles were cut, so that what the groups alone explain is part of
+        the null.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the permutations.
+
+    Returns
+    -------
+    report : DataFrame or :class:`~sklearn.utils.Bunch`
+        One row per target. A DataFrame where pandas is installed, otherwise a Bunch
+        of arrays with the same keys, and `attrs` among them. Columns:
+
+        - `target`: name of the target.
+        - `feature`: index of the feature with the largest absolute correlation; the
+          first one where several tie.
+        - `score`: its correlation, with the sign.
+        - `null_q95`: 95 % quantile, over the permutations, of the largest absolute
+          correlation of any feature. Only with ``n_permutations > 0``.
+        - `p_value`: ``(1 + #{null >= |score|}) / (1 + n_permutations)``. Only with
+          ``n_permutations > 0``.
+
+        ``report.attrs`` is a dict with `method` and `n_permutations`.
+
+    Raises
+    ------
+    ValueError
+        As `association_scores`; also if `groups` has another length or missing
+        values.
+
+    See Also
+    --------
+    rescore_associations : The pairs found here, on other data.
+    variance_explained : How much of a feature a nuisance factor explains.
+
+    Notes
+    -----
+    The best feature is searched anew in every permutation, so the null includes the
+    choice among all features. The p-values are not adjusted for the number of
+    targets. Rows that are not exchangeable, such as neighbouring tiles, need
+    `groups`, or the p-values are too small.
+
+    Correlating features of a dictionary with counts of cell types, the best feature
+    of each type, follows [1]_.
+
+    References
+    ----------
+    .. [1] N. M. Le et al. arXiv:2407.10785, 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict.metrics import association_report
+    >>> rng = np.random.default_rng(0)
+    >>> codes = rng.random((200, 30)) * (rng.random((200, 30)) < 0.2)
+    >>> n_cells = 5 * codes[:, 3] + rng.random(200)
+    >>> report = association_report(codes, n_cells, n_permutations=99, random_state=0)
+    >>> int(report["feature"][0]), float(report["p_value"][0])
+    (3, 0.01)
+    """
+    Z, T, names = _standardised(codes, targets, method)
+    scores = _correlate(Z, T)
+    best = np.abs(scores).argmax(axis=0)
+    score = scores[best, np.arange(len(best))]
+    columns = {"target": names, "feature": best, "score": score}
+    if n_permutations > 0:
+        null = np.empty((n_permutations, T.shape[1]))
+        orders = _row_orders(len(T), n_permutations, groups, random_state)
+        for some in gen_batches(n_permutations, max(1, _BLOCK_TARGETS // T.shape[1])):
+            permuted = np.hstack([T[order] for order in islice(orders, _length(some))])
+            largest = np.abs(_correlate(Z, permuted)).max(axis=0)
+            null[some] = largest.reshape(-1, T.shape[1])
+        columns["null_q95"] = np.quantile(null, 0.95, axis=0)
+        columns["p_value"] = _p_value(null, np.abs(score))
+    return as_table(columns, {"method": method, "n_permutations": int(n_permutations)})
+
+
+@validate_params(
+    {
+        "report": "no_validation",
+        "codes": ["array-like", "sparse matrix"],
+        "targets": ["array-like"],
+        **_PERMUTATION_CONSTRAINTS,
+    },
+    prefer_skip_nested_validation=True,
+)
+def rescore_associations(
+    report, codes, targets, *, n_permutations=0, groups=None, random_state=None
+):
+    """Score pairs of feature and target that were found on other data.
+
+    Parameters
+    ----------
+    report : DataFrame or :class:`~sklearn.utils.Bunch`
+        From `association_report`, on the data set on which the pairs were chosen.
+
+    codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
+        Codes of other samples from the same dictionary, for example of another
+        hospital or scanner.
+
+    targets : array-like of shape (n_samples,) or (n_samples, n_targets)
+        Their targets: a DataFrame with the columns that `report` names, in any
+        order, or an array with the targets in the order of `report`.
+
+    n_permutations : int, default=0
+        Number of permutations of the rows of `targets`. With 0 there is no null.
+
+    groups : array-like of shape (n_samples,), default=None
+        Rows are permuted inside the groups only.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the permutations.
+
+    Returns
+    -------
+    table : DataFrame or :class:`~sklearn.utils.Bunch`
+        One row per row of `report`, with its `target` and `feature`, and:
+
+        - `score_before`: the score in `report`.
+        - `score`: the correlation of the same pair here, by the same method.
+        - `p_value`: ``(1 + #{null >= score}) / (1 + n_permutations)`` with the sign
+          taken from `report`. Only with ``n_permutations > 0``.
+
+        ``table.attrs`` is a dict with `method` and `n_permutations`.
+
+    Raises
+    ------
+    ValueError
+        As `association_report`; also if `targets` lacks a target of `report`, or
+        `codes` a feature.
+
+    See Also
+    --------
+    association_report : Where the pairs come from.
+
+    Notes
+    -----
+    The pairs are fixed, so there is no choice among features to account for: the
+    null is that of each pair by itself, one-sided in the direction seen before.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict.metrics import association_report, rescore_associations
+    >>> rng = np.random.default_rng(0)
+    >>> codes = rng.random((400, 30)) * (rng.random((400, 30)) < 0.2)
+    >>> n_cells = 5 * codes[:, 3] + rng.random(400)
+    >>> report = association_report(codes[:200], n_cells[:200])
+    >>> table = rescore_associations(
+    ...     report, codes[200:], n_cells[200:], n_permutations=99, random_state=0
+    ... )
+    >>> int(table["feature"][0]), float(table["p_value"][0])
+    (3, 0.01)
+    """
+    features, method = np.asarray(report["feature"]), report.attrs["method"]
+    codes = check_codes(codes)
+    if features.max() >= codes.shape[1]:
+        raise ValueError(
+            f"report names the feature {features.max()}, but codes has only "
+            f"{codes.shape[1]} features."
+        )
+    targets = _targets_of(report, targets)
+    # Only the features of the pairs; one may serve several targets.
+    Z, T, _ = _standardised(codes[:, features], targets, method)
+    score = _correlate_pairs(Z, T)
+    before = np.asarray(report["score"])
+    columns = {
+        "target": np.asarray(report["target"]),
+        "feature": features,
+        "score_before": before,
+        "score": score,
+    }
+    if n_permutations > 0:
+        sign = np.where(before < 0, -1.0, 1.0)
+        orders = _row_orders(len(T), n_permutations, groups, random_state)
+        null = np.array([_correlate_pairs(Z, T[order]) for order in orders])
+        columns["p_value"] = _p_value(sign * null, sign * score)
+    return as_table(columns, {"method": method, "n_permutations": int(n_permutations)})
+
+
+@validate_params(
+    {
+        "codes": ["array-like", "sparse matrix"],
+        "factors": [dict, "array-like"],
+        **_PERMUTATION_CONSTRAINTS,
+    },
+    prefer_skip_nested_validation=True,
+)
+def variance_explained(
+    codes, factors, *, n_permutations=0, groups=None, random_state=None
+):
+    r"""Share of each feature's variance that each factor explains.
+
+    Sets nuisance factors such as the scanner, the stain or the batch beside the
+    biology: a robust feature varies with the second and not with the first.
+
+    Parameters
+    ----------
+    codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
+        Codes of the samples. A sparse input is never densified.
+
+    factors : dict of array-like of shape (n_samples,) or DataFrame
+        Labels of the samples by the name of the factor, each with at least two
+        values.
+
+    n_permutations : int, default=0
+        Number of permutations of each factor's labels. With 0 there are no p-values.
+
+    groups : array-like of shape (n_samples,), default=None
+        Labels are permuted inside the groups only.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the permutations.
+
+    Returns
+    -------
+    table : DataFrame or :class:`~sklearn.utils.Bunch`
+        One row per feature, in their order. A DataFrame where pandas is installed,
+        otherwise a Bunch of arrays with the same keys, and `attrs` among them.
+        Columns: `feature`, and for each factor, called `scanner` here,
+
+        - `scanner_eta_squared`: share of the variance in the sample, in [0, 1].
+        - `scanner_omega_squared`: the same without the part that as many labels
+          explain by chance; around 0, also below, where there is no effect.
+        - `scanner_p_value`: ``(1 + #{null >= eta_squared}) / (1 + n_permutations)``.
+          Only with ``n_permutations > 0``.
+
+        and `strongest`, the factor with the largest omega squared. Features without
+        variance have 0 throughout, and p-values of 1.
+
+        ``table.attrs`` is a dict with `factors` (a list of names), `n_permutations`
+        and `mean_omega_squared` (a dict: the mean over the features that vary).
+
+    Raises
+    ------
+    ValueError
+        If `codes` is empty or holds NaN or infinity; if a factor has another length,
+        missing values, a single value, or another value for every sample.
+
+    See Also
+    --------
+    describe_features : Flags of features that follow a confound, by their activity.
+
+    Notes
+    -----
+    With the sums of squares between the :math:`g` levels, inside them and in total
+    [1]_,
+
+    .. math::
+
+        \eta^2 = \frac{SS_b}{SS_t}, \qquad
+        \omega^2 = \frac{SS_b - (g - 1) MS_w}{SS_t + MS_w}, \quad
+        MS_w = \frac{SS_w}{n - g}.
+
+    Under no effect the mean of :math:`\eta^2` is :math:`(g - 1) / (n - 1)`, so a
+    factor with hundreds of levels seems to explain much; :math:`\omega^2` takes
+    that off. Each factor is taken by itself: where factors go together, they share
+    what they explain.
+
+    References
+    ----------
+    .. [1] W. L. Hays. "Statistics for psychologists." Holt, Rinehart and Winston,
+       1963.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict.metrics import variance_explained
+    >>> rng = np.random.default_rng(0)
+    >>> tissue, scanner = rng.integers(0, 3, 300), rng.integers(0, 2, 300)
+    >>> codes = np.column_stack((tissue == 1, scanner == 1)) * rng.random((300, 1))
+    >>> table = variance_explained(codes, {"tissue": tissue, "scanner": scanner})
+    >>> table["strongest"].tolist()
+    ['tissue', 'scanner']
+    """
+    codes = check_codes(codes)
+    n_samples, n_components = codes.shape
+    named = named_columns(factors, "factors")
+    if not named:
+        raise ValueError("factors is empty: name at least one factor.")
+    Z, squares = _scaled(codes)
+    varies = squares > 0
+    squares = np.where(varies, squares, 1.0)
+    group_ids = None
+    if groups is not None:
+        group_ids = encode(groups, "groups", n_samples)[1]
+    rng = check_random_state(random_state)
+
+    columns = {"feature": np.arange(n_components)}
+    omegas = {}
+    for name, values in named.items():
+        ids = _encode_factor(values, name, n_samples)
+        n_levels = ids.max() + 1
+        eta = np.where(varies, np.minimum(_between(Z, ids) / squares, 1.0), 0.0)
+        inside = (1 - eta) / (n_samples - n_levels)
+        omega = np.where(varies, (eta - (n_levels - 1) * inside) / (1 + inside), 0.0)
+        columns[f"{name}_eta_squared"] = eta
+        columns[f"{name}_omega_squared"] = omegas[name] = omega
+        if n_permutations > 0:
+            n_as_large = np.zeros(n_components)
+            # Sums in another order differ in the last bits.
+            observed = eta * (1 - 1e-10)
+            for permuted in permutations(ids, group_ids, n_permutations, rng):
+                n_as_large += _between(Z, permuted) / squares >= observed
+            p_values = (1 + n_as_large) / (1 + n_permutations)
+            columns[f"{name}_p_value"] = np.where(varies, p_values, 1.0)
+    strongest = np.argmax([*omegas.values()], axis=0)
+    columns["strongest"] = np.array([*named], dtype=object)[strongest]
+    attrs = {
+        "factors": [*named],
+        "n_permutations": int(n_permutations),
+        "mean_omega_squared": {
+            name: float(omega[varies].mean()) if varies.any() else 0.0
+            for name, omega in omegas.items()
+        },
+    }
+    return as_table(columns, attrs)
+
+
+# Correlations
+
+
+def _standardised(codes, targets, method):
+    """Codes and targets, so that their product is the correlation."""
+    codes = check_codes(codes)
+    T = check_array(
+        targets,
+        dtype=np.float64,
+        ensure_2d=False,
+        ensure_all_finite=False,
+        input_name="targets",
+    )
+    T = T.reshape(-1, 1) if T.ndim == 1 else T
+    check_rows_finite(T, "targets")
+    n_samples = codes.shape[0]
+    if len(T) != n_samples:
+        raise ValueError(f"codes has {n_samples} rows, but targets has {len(T)}.")
+    if n_samples < 2:
+        raise ValueError("A correlation needs at least two samples, got 1.")
+    names = getattr(targets, "columns", None)
+    if names is None:
+        name = getattr(targets, "name", None)  # of a Series
+        names = np.arange(T.shape[1]) if name is None else [name]
+
+    if method == "spearman":
+        codes, T = _ranked(codes), _ranked(T).toarray()
+    Z, squares = _scaled(codes)
+    Z = Z.multiply(_inverse_root(squares)[None, :]).tocsr()
+    # Centred targets need no centred codes: the codes' means drop out.
+    T = T / _nonzero(np.abs(T).max(axis=0))
+    constant = np.ptp(T, axis=0) == 0
+    T -= T.mean(axis=0)
+    T *= _inverse_root(np.where(constant, 0.0, (T**2).sum(axis=0)))
+    # Once more, or what rounding left of a large mean would meet the codes' means.
+    T -= T.mean(axis=0)
+    return Z, T, np.asarray(names)
+
+
+def _ranked(values):
+    """Ranks in each column, zero for zeros, as a sparse matrix."""
+    blocks = [ranks for _, ranks, _ in centred_ranks(values)]
+    return sparse.hstack(blocks, format="csr")
+
+
+def _scaled(codes):
+    """Codes with a largest value of one, and their centred sums of squares.
+
+    Returns
+    -------
+    scaled : csr_array of shape (n_samples, n_components), float64
+    squares : ndarray of shape (n_components,)
+        0 for constant columns.
+    """
+    scaled = sparse.csr_array(codes, dtype=np.float64, copy=True)
+    n_samples, n_components = scaled.shape
+    low, high = (np.asarray(side).ravel() for side in min_max_axis(scaled, axis=0))
+    # Squares of very large or small numbers would be infinite or zero.
+    scaled.data /= _nonzero(np.maximum(-low, high))[scaled.indices]
+    means = scaled.sum(axis=0) / n_samples
+    n_stored = np.bincount(scaled.indices, minlength=n_components)
+    squares = np.bincount(
+        scaled.indices,
+        weights=(scaled.data - means[scaled.indices]) ** 2,
+        minlength=n_components,
+    )
+    squares = squares + (n_samples - n_stored) * means**2
+    return scaled, np.where(low == high, 0.0, squares)
+
+
+def _nonzero(values):
+    return np.where(values == 0, 1.0, values)
+
+
+def _inverse_root(squares):
+    return np.where(squares > 0, 1 / np.sqrt(np.where(squares > 0, squares, 1.0)), 0.0)
+
+
+def _correlate(Z, T):
+    return np.clip(Z.T @ T, -1.0, 1.0)
+
+
+def _correlate_pairs(Z, T):
+    """Correlation of column `j` of the codes with column `j` of the targets."""
+    return np.clip(np.asarray(Z.multiply(T).sum(axis=0)).ravel(), -1.0, 1.0)
+
+
+def _row_orders(n_samples, n_permutations, groups, random_state):
+    group_ids = None
+    if groups is not None:
+        group_ids = encode(groups, "groups", n_samples)[1]
+    rng = check_random_state(random_state)
+    return permutations(np.arange(n_samples), group_ids, n_permutations, rng)
+
+
+def _length(some):
+    return some.stop - some.start
+
+
+def _p_value(null, observed):
+    # The same correlation from rows in another order differs in the last bits.
+    return (1 + (null >= observed - 1e-12).sum(axis=0)) / (1 + len(null))
+
+
+def _targets_of(report, targets):
+    if not hasattr(targets, "columns"):
+        n_targets = 1 if np.ndim(targets) == 1 else np.shape(targets)[1]
+        if n_targets != len(report["target"]):
+            raise ValueError(
+                f"report has {len(report['target'])} targets, but targets has "
+                f"{n_targets} columns."
+            )
+        return targets
+    missing = [name for name in report["target"] if name not in targets.columns]
+    if missing:
+        raise ValueError(
+            f"targets lacks {len(missing)} of the {len(report['target'])} targets of "
+            f"report, the first of them {missing[0]!r}."
+        )
+    return targets[[*report["target"]]]
+
+
+# Variance
+
+
+def _encode_factor(values, name, n_samples):
+    levels, ids = encode(values, name, n_samples)
+    if len(levels) < 2:
+        raise ValueError(
+            f"The factor {name} has the value {levels[0]} for all samples."
+        )
+    if len(levels) == n_samples:
+        raise ValueError(
+            f"The factor {name} has another value for every sample, so it explains "
+            "everything."
+        )
+    return ids
+
+
+def _between(Z, ids):
+    """Sum of squares between the levels of a factor, for every feature."""
+    n_components = Z.shape[1]
+    sizes = np.bincount(ids)
+    means = Z.sum(axis=0) / len(ids)
+    members = indicator(ids, len(sizes)).T.tocsr()
+    between = np.zeros(n_components)
+    sums = (members @ Z).tocsr()
+    for some in gen_batches(len(sizes), max(1, _BLOCK_CELLS // n_components)):
+        deviations = sums[some].toarray() / sizes[some, None] - means
+        between += sizes[some] @ deviations**2
+    return between
