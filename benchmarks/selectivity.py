@@ -12,7 +12,12 @@ import numpy as np
 import scipy.sparse as sp
 from _timing import Report, arguments, by_turns, ratio, seconds_of
 
-from skdict import selectivity_report, selectivity_scores
+from skdict import (
+    auroc_scores,
+    selectivity_report,
+    selectivity_scores,
+    selectivity_tests,
+)
 
 
 def make_codes(n: int, m: int, per_row: int, rng: np.random.Generator) -> sp.csr_matrix:
@@ -64,6 +69,16 @@ def main() -> None:
     report.target(
         f"report with {n_permutations} permutations", elapsed, at_most=60, unit=" s"
     )
+    batch = rng.integers(min(272, n_labels), size=n)
+    others = {
+        "selectivity_tests": lambda: selectivity_tests(codes, y),
+        f"selectivity_tests in {batch.max() + 1} groups": lambda: selectivity_tests(
+            codes, y, groups=batch
+        ),
+        "auroc_scores": lambda: auroc_scores(codes, y),
+    }
+    for name, function in others.items():
+        report.target(name, seconds_of(function), unit=" s")
 
 
 if __name__ == "__main__":

@@ -116,6 +116,13 @@ class TestPValues:
         found = module.hypergeometric_tail(k, N, K, n)
         assert_allclose(found, expected, rtol=1e-7, atol=1e-290)
 
+    def test_many_samples_do_not_overflow(self):
+        # Counts are int32, and their product with the number of samples is not.
+        n_samples = 200_000
+        y = np.repeat([0, 1], n_samples // 2)
+        codes = sparse.csr_array((y == 1)[:, None].astype(np.float32))
+        assert_array_equal(all_pairs(codes, y), [[1.0], [0.0]])
+
     def test_counts_of_no_class_are_certain(self):
         # A feature without activity, and one that is active everywhere.
         codes = np.tile([0.0, 1.0], (12, 1))
@@ -163,6 +170,22 @@ class TestPValues:
             likely = exact > 0.05
             assert_allclose(approximate[likely], exact[likely], atol=0.06)
 
+    def test_cumulants_equal_scipy(self, rng):
+        sizes = rng.integers(1, 40, 5)
+        members = np.array([[rng.integers(0, N + 1) for N in sizes] for _ in range(3)])
+        active = rng.binomial(sizes[:, None], 0.3, (5, 4))
+        expected = np.zeros((3, 3, 4))
+        for c, f, g in np.ndindex(3, 4, 5):
+            draws = np.arange(members[c, g] + 1)
+            pmf = stats.hypergeom.pmf(draws, sizes[g], active[g, f], members[c, g])
+            mean = pmf @ draws
+            moments = [mean, pmf @ (draws - mean) ** 2, pmf @ (draws - mean) ** 3]
+            expected[:, c, f] += moments
+        found = module._cumulants(
+            sparse.csr_array(members), sparse.csr_array(active), sizes
+        )
+        assert_allclose(found, expected, atol=1e-9)
+
 
 class TestPairs:
     def test_table(self, planted):
@@ -177,7 +200,9 @@ class TestPairs:
             "q_value",
         ]
         assert len(pairs) == 36
-        assert pairs["p_value"].is_monotonic_increasing
+        keys = [*zip(pairs["p_value"], -pairs["score"], pairs["feature"], strict=True)]
+        assert keys == sorted(keys)
+        assert pairs["p_value"].duplicated().any()
         assert_allclose(
             pairs["q_value"], stats.false_discovery_control(pairs["p_value"])
         )

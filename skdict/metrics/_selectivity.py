@@ -63,6 +63,9 @@ def selectivity_scores(codes, y, *, kind="average", threshold=0.0):
     See Also
     --------
     selectivity_report : The best feature of each class beside a permutation null.
+    selectivity_tests : The pairs that exceed chance.
+    selectivity_counts : How many features exceed a score.
+    auroc_scores : A figure that needs no threshold.
     make_selectivity_scorer : The same figure as a scorer for model selection.
 
     Notes
@@ -195,6 +198,8 @@ def selectivity_report(
     See Also
     --------
     selectivity_scores : The scores of all features for all classes.
+    selectivity_tests : All pairs of feature and class, tested exactly.
+    describe_features : One row per feature, with flags for confounds.
 
     Notes
     -----
