@@ -121,7 +121,7 @@ class TestPValues:
         n_samples = 200_000
         y = np.repeat([0, 1], n_samples // 2)
         codes = sparse.csr_array((y == 1)[:, None].astype(np.float32))
-        assert_array_equal(all_pairs(codes, y), [[1.0], [0.0]])
+        assert_array_equal(all_pairs(codes, y), [[1.0, 0.0]])
 
     def test_counts_of_no_class_are_certain(self):
         # A feature without activity, and one that is active everywhere.

@@ -459,9 +459,11 @@ def hypergeometric_tail(k, N, K, n):
     """
     # The sum starts beyond the mean, where the terms fall; below it, the other tail
     # is summed: n - X is hypergeometric, too.
-    below = k * N <= n * K.astype(np.float64)
-    j = np.where(below, n - k + 1, k).astype(np.float64)
-    K = np.where(below, N - K, K).astype(np.float64)
+    # In float64 from here on: counts are int32, and k N exceeds them early.
+    k, K = k.astype(np.float64), K.astype(np.float64)
+    below = k * N <= n * K
+    j = np.where(below, n - k + 1, k)
+    K = np.where(below, N - K, K)
     term = np.exp(_log_pmf(j, N, K, n))
     total = term.copy()
     while (term > 1e-17 * total).any():
