@@ -92,6 +92,51 @@ def test_keeps_the_largest_magnitudes(codes, k):
             np.testing.assert_array_equal(after, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, bool])
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_array])
+def test_zeros_of_integer_codes_are_the_smallest(dtype, make):
+    """Negated, an unsigned zero is smaller than any other negated value."""
+    codes = np.array([[0, 5, 3, 0], [0, 0, 0, 1]]).astype(dtype)
+    kept = Truncator(FunctionTransformer(), 1).fit_transform(make(codes))
+    kept = kept.toarray() if sp.issparse(kept) else kept
+    assert kept.dtype == dtype
+    np.testing.assert_array_equal(kept, codes * np.array([[0, 1, 0, 0], [0, 0, 0, 1]]))
+
+
+def test_repeated_entries_are_one_code():
+    codes = sp.csr_array(([1.0, 1.0, 1.5], [2, 2, 0], [0, 3]), shape=(1, 4))
+    kept = Truncator(FunctionTransformer(), 1).fit_transform(codes)
+    np.testing.assert_array_equal(kept.toarray(), [[0, 0, 2, 0]])
+    assert codes.nnz == 3  # what was given is left as it was
+
+
+@pytest.mark.parametrize("container", ["default", "pandas", "polars"])
+def test_estimators_that_give_frames(container):
+    expected = Truncator(PCA(4), 2).fit_transform(X)
+    frames = PCA(4).set_output(transform=container)
+    np.testing.assert_array_equal(Truncator(frames, 2).fit_transform(X), expected)
+    with config_context(transform_output=container):
+        truncator = Truncator(PCA(4), 2).fit(X)
+        found = truncator.transform(X)
+        assert np.isfinite(truncator.score(X))
+    assert type(found).__module__.split(".")[0] == {"default": "numpy"}.get(
+        container, container
+    )
+    np.testing.assert_array_equal(np.asarray(found), expected)
+
+
+def test_codes_that_are_not_finite_are_refused():
+    """They would be dropped in silence, being sorted last."""
+    truncator = Truncator(FunctionTransformer(), 1).fit([[1.0, 2.0]])
+    with pytest.raises(ValueError, match="codes contains NaN"):
+        truncator.transform([[1.0, np.nan]])
+
+
+def test_one_row_has_no_explained_variance():
+    with pytest.raises(ValueError, match="at least two rows"):
+        Truncator(PCA(4), 2).fit(X).score(X[:1])
+
+
 def test_other_transformers_are_scored_by_explained_variance():
     fitted = Truncator(PCA(5, random_state=0), k=2).fit(X)
     codes = fitted.transform(X)

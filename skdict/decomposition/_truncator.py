@@ -9,8 +9,9 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.metrics import r2_score
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.validation import check_is_fitted, check_memory
+from sklearn.utils.validation import _num_samples, check_is_fitted, check_memory
 
 from skdict.decomposition._base import _SparseDictionary, default_k
 from skdict.decomposition._meta import _MetaTransformer
@@ -120,8 +121,8 @@ class Truncator(_MetaTransformer):
         Raises
         ------
         ValueError
-            If ``k`` is larger than the ``k`` that the estimator was fitted for, or
-            where the estimator refuses ``X``.
+            If ``k`` is larger than the ``k`` that the estimator was fitted for,
+            where the estimator refuses ``X``, or if it gives NaN or infinity.
         """
         check_is_fitted(self)
         shorter = self._shorter()
@@ -161,11 +162,20 @@ class Truncator(_MetaTransformer):
         -------
         float
             ``1 - ||X - X_hat||^2 / ||X - mean||^2``, at most 1.
+
+        Raises
+        ------
+        ValueError
+            If there is a single row, whose variance is not defined.
         """
         check_is_fitted(self)
         shorter = self._shorter()
         if shorter is not None:
             return shorter.score(X)
+        if _num_samples(X) < 2:
+            raise ValueError(
+                "The explained variance needs at least two rows, but n_samples = 1."
+            )
         X_hat = self.inverse_transform(self.transform(X))
         return float(r2_score(X, X_hat, multioutput="variance_weighted"))
 
@@ -210,24 +220,36 @@ def _fit(estimator, X, y, params):
 
 def _keep_largest(codes, k):
     """Set all but the ``k`` entries of largest magnitude of each row to zero."""
+    # Frames become arrays; the Truncator's own set_output makes them frames again.
+    codes = check_array(codes, accept_sparse="csr", input_name="codes")
     if sp.issparse(codes):
-        return _keep_largest_sparse(codes.tocsr(), k)
+        return _keep_largest_sparse(codes, k)
     if k >= codes.shape[1]:
         return codes
-    kept = np.argsort(-np.abs(codes), axis=1, kind="stable")[:, :k]
+    kept = np.argsort(-_magnitudes(codes), axis=1, kind="stable")[:, :k]
     shorter = np.zeros_like(codes)
     np.put_along_axis(shorter, kept, np.take_along_axis(codes, kept, axis=1), axis=1)
     return shorter
 
 
 def _keep_largest_sparse(codes, k):
+    if not codes.has_canonical_format:
+        codes = codes.copy()
+        codes.sum_duplicates()
     n_active = np.diff(codes.indptr)
     row = np.repeat(np.arange(codes.shape[0]), n_active)
     # Entries by row and, within it, by falling magnitude; sorting is stable.
-    order = np.lexsort((-np.abs(codes.data), row))
+    order = np.lexsort((-_magnitudes(codes.data), row))
     rank = np.arange(codes.nnz) - np.repeat(codes.indptr[:-1], n_active)
     kept = np.sort(order[rank < k])
     indptr = np.concatenate(([0], np.cumsum(np.minimum(n_active, k))))
     return sp.csr_matrix(
         (codes.data[kept], codes.indices[kept], indptr), shape=codes.shape
     )
+
+
+def _magnitudes(values):
+    """Absolute values that can be negated: unsigned integers would wrap around."""
+    if values.dtype.kind != "f":
+        values = values.astype(np.float64)
+    return np.abs(values)
