@@ -10,6 +10,12 @@ from ._binarize import binarize_at_quantiles
 from ._describe import describe_features
 from ._dictionary import match_dictionaries, mutual_coherence
 from ._error_decomposition import decompose_error
+from ._heatmaps import (
+    direction_cosines,
+    heatmap_by_region,
+    heatmap_channel_correlations,
+    token_heatmaps,
+)
 from ._ordering import order_atoms
 from ._probe import make_linear_probe
 from ._ranks import auroc_scores
@@ -20,7 +26,9 @@ from ._selectivity import (
     selectivity_scores,
 )
 from ._selectivity_tests import selectivity_counts, selectivity_tests
+from ._spatial import morans_i
 from ._stability import match_codes, stability_report
+from ._strongest import rank_images, strongest_patches
 from ._subspaces import split_by_projection, subspace_probes
 from ._usage import dead_feature_fraction, feature_density
 
@@ -50,4 +58,11 @@ __all__ = [
     "make_linear_probe",
     "split_by_projection",
     "subspace_probes",
+    "direction_cosines",
+    "token_heatmaps",
+    "heatmap_channel_correlations",
+    "heatmap_by_region",
+    "morans_i",
+    "rank_images",
+    "strongest_patches",
 ]

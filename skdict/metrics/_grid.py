@@ -1,0 +1,158 @@
+"""Grids of tokens over images: checks, and images brought down to the grid."""
+
+import numpy as np
+
+
+def check_heatmaps(heatmaps):
+    """Check heatmaps; a single one becomes a stack of one, in float64."""
+    try:
+        heatmaps = np.asarray(heatmaps, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"heatmaps must be an array of numbers, all of one shape: {error}."
+        ) from error
+    if heatmaps.ndim not in (2, 3):
+        raise ValueError(
+            "heatmaps must have shape (height, width) or (n_images, height, width), "
+            f"got {heatmaps.shape}."
+        )
+    if heatmaps.size == 0:
+        raise ValueError(f"heatmaps is empty: its shape is {heatmaps.shape}.")
+    heatmaps = heatmaps.reshape(-1, *heatmaps.shape[-2:])
+    bad = np.flatnonzero(~np.isfinite(heatmaps).all(axis=(1, 2)))
+    if bad.size:
+        raise ValueError(
+            f"{bad.size} of {len(heatmaps)} heatmaps hold NaN or infinity, the first "
+            f"of them heatmap {bad[0]}."
+        )
+    return heatmaps
+
+
+def check_grid_shape(grid_shape):
+    """Height and width of the grid, as ints."""
+    try:
+        height, width = map(int, grid_shape)
+        given = tuple(grid_shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"grid_shape must be (height, width), got {grid_shape!r}."
+        ) from error
+    if (height, width) != given or min(height, width) < 1:
+        raise ValueError(
+            f"grid_shape must hold two positive whole numbers, got {given}."
+        )
+    return height, width
+
+
+def check_images(images, n_images, grid_shape):
+    """A list of images of shape (height, width, n_channels), one for each heatmap.
+
+    With one heatmap the image may come by itself or in a stack of one.
+    """
+    images = _as_list(images, n_images, "images", max_ndim=3)
+    checked = []
+    for i, image in enumerate(images):
+        image = np.asarray(image)
+        if image.dtype.kind not in "biuf":
+            raise ValueError(f"Image {i} holds no numbers: its dtype is {image.dtype}.")
+        if image.ndim == 2:
+            image = image[..., None]
+        _check_size(image, i, grid_shape, "Image", "(height, width, n_channels)", 3)
+        if not np.isfinite(image).all():
+            raise ValueError(f"Image {i} of {n_images} holds NaN or infinity.")
+        checked.append(image)
+    n_channels = [image.shape[2] for image in checked]
+    if len(set(n_channels)) > 1:
+        raise ValueError(
+            f"The images must have as many channels each, got {sorted(set(n_channels))}"
+            " channels."
+        )
+    return checked
+
+
+def check_masks(masks, n_images, grid_shape):
+    """A list of masks of shape (height, width), one for each heatmap."""
+    masks = [np.asarray(mask) for mask in _as_list(masks, n_images, "mask", max_ndim=2)]
+    for i, mask in enumerate(masks):
+        _check_size(mask, i, grid_shape, "Mask", "(height, width)", 2)
+        if mask.dtype.kind == "f" and not np.isfinite(mask).all():
+            raise ValueError(f"Mask {i} of {n_images} holds NaN or infinity.")
+    return masks
+
+
+def _as_list(images, n_images, name, max_ndim):
+    if not hasattr(images, "__len__"):
+        raise ValueError(
+            f"{name} must be an array or a list of arrays, got {type(images).__name__}."
+        )
+    # (512, 512, 3) beside one heatmap is one image, and not 512 of them.
+    if n_images == 1 and not isinstance(images, list | tuple) and len(images) != 1:
+        images = np.asarray(images)
+        images = [images] if images.ndim <= max_ndim else images
+    if len(images) != n_images:
+        raise ValueError(
+            f"There must be one entry of {name} for each heatmap: {len(images)} of "
+            f"them came with {n_images} heatmaps."
+        )
+    return list(images)
+
+
+def _check_size(image, i, grid_shape, name, wanted, ndim):
+    if image.ndim != ndim:
+        raise ValueError(f"{name} {i} must have shape {wanted}, got {image.shape}.")
+    if image.shape[0] < grid_shape[0] or image.shape[1] < grid_shape[1]:
+        raise ValueError(
+            f"{name} {i} has {image.shape[0]} x {image.shape[1]} pixels, fewer than "
+            f"the grid of {grid_shape[0]} x {grid_shape[1]} tokens."
+        )
+    if 0 in image.shape:
+        raise ValueError(f"{name} {i} is empty: its shape is {image.shape}.")
+
+
+def block_means(image, grid_shape):
+    """Mean of each token's block of pixels: shape (*grid_shape, n_channels).
+
+    Blocks have equal sizes, also where they do not end between two pixels: a pixel
+    on a border counts for each block by the part of it that lies inside.
+    """
+    across_rows = _block_weights(image.shape[0], grid_shape[0])
+    across_columns = _block_weights(image.shape[1], grid_shape[1])
+    image = image.astype(np.float64)
+    return np.einsum(
+        "ih,hwc,jw->ijc", across_rows, image, across_columns, optimize=True
+    )
+
+
+def majority_labels(ids, n_labels, grid_shape):
+    """The label with the largest share of each token's block, the first of equals."""
+    best_share = np.full(grid_shape, -1.0)
+    best_label = np.zeros(grid_shape, dtype=np.intp)
+    for label in range(n_labels):
+        share = block_means((ids == label)[..., None], grid_shape)[..., 0]
+        # The shares of equal areas differ by rounding.
+        better = share > best_share + 1e-9
+        best_share[better] = share[better]
+        best_label[better] = label
+    return best_label
+
+
+def _block_weights(n_pixels, n_blocks):
+    """Share of each pixel (columns) in the mean of each block (rows)."""
+    edges = np.arange(n_blocks + 1) * (n_pixels / n_blocks)
+    pixels = np.arange(n_pixels)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(
+        edges[:-1, None], pixels
+    )
+    overlap = np.clip(overlap, 0.0, None)
+    return overlap / overlap.sum(axis=1, keepdims=True)
+
+
+def token_box(row, column, grid_shape, image_shape, context=0):
+    """Whole pixels (top, bottom, left, right) of a token, and of tokens around it."""
+    box = []
+    for place, n_blocks, n_pixels in zip(
+        (row, column), grid_shape, image_shape[:2], strict=True
+    ):
+        edges = np.array([place - context, place + 1 + context]) * n_pixels / n_blocks
+        box += np.clip(np.round(edges).astype(int), 0, n_pixels).tolist()
+    return tuple(box)

@@ -1,0 +1,505 @@
+"""Heatmaps of a direction over the grids of tokens, and what they go along with."""
+
+from numbers import Integral
+
+import numpy as np
+from scipy import fft, sparse, stats
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from ._activity import check_rows_finite, gen_row_batches
+from ._grid import (
+    block_means,
+    check_grid_shape,
+    check_heatmaps,
+    check_images,
+    check_masks,
+    majority_labels,
+)
+from ._reconstruction import unit_rows
+from ._table import as_table
+
+# Relative to the largest value: differences of this size are rounding.
+_ROUNDING = 1e-12
+
+
+@validate_params(
+    {"X": ["array-like"], "direction": ["array-like"]},
+    prefer_skip_nested_validation=True,
+)
+def direction_cosines(X, direction):
+    r"""Cosine of every row with one or several directions.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Rows, as the dictionary receives them: centred or whitened and normalised,
+        where that came before it.
+
+    direction : array-like of shape (n_features,) or (n_directions, n_features)
+        Directions, for example rows of `components_`. Their length does not count.
+
+    Returns
+    -------
+    cosines : ndarray of shape (n_samples,) or (n_samples, n_directions)
+        Cosines in [-1, 1], float64. 0 where the row or the direction is zero.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of features differ, or if either input is empty or holds NaN
+        or infinity.
+
+    See Also
+    --------
+    token_heatmaps : The cosines of an image's tokens, laid out on their grid.
+
+    Notes
+    -----
+    A cosine sees every row, also those in whose sparse code the direction does not
+    occur. It depends on where the origin lies: on embeddings that are not centred
+    all cosines can be near to that of the mean [1]_.
+
+    References
+    ----------
+    .. [1] K. Donhauser et al. "Towards scientific discovery with dictionary
+       learning: extracting biological concepts from microscopy foundation models."
+       ICML 2025. arXiv:2412.16247.
+
+    Examples
+    --------
+    >>> from skdict.metrics import direction_cosines
+    >>> direction_cosines([[3.0, 0.0], [0.0, -2.0], [0.0, 0.0]], [0.0, 1.0])
+    array([ 0., -1.,  0.])
+    """
+    X = check_array(X, ensure_all_finite=False, input_name="X")
+    check_rows_finite(X, "X")
+    is_one = np.ndim(direction) == 1
+    directions = check_array(
+        [direction] if is_one else direction,
+        ensure_all_finite=False,
+        input_name="direction",
+    )
+    check_rows_finite(directions, "direction")
+    if directions.shape[1] != X.shape[1]:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but the direction has "
+            f"{directions.shape[1]} entries."
+        )
+    unit_directions = unit_rows(directions)[0].T
+    cosines = np.empty((len(X), len(directions)))
+    for rows in gen_row_batches(X):
+        cosines[rows] = unit_rows(X[rows])[0] @ unit_directions
+    np.clip(cosines, -1.0, 1.0, out=cosines)
+    return cosines[:, 0] if is_one else cosines
+
+
+@validate_params(
+    {"values": ["array-like", "sparse matrix"], "grid_shape": ["array-like"]},
+    prefer_skip_nested_validation=True,
+)
+def token_heatmaps(values, grid_shape):
+    """Lay one value per token out on the images' grids.
+
+    Parameters
+    ----------
+    values : {array-like, sparse matrix or array} of shape (n_samples,) or \
+            (n_samples, 1)
+        One value per token, row by row of a grid and grid by grid, as
+        `TokenExtractor` with ``pool=None`` gives the tokens: cosines from
+        `direction_cosines`, or a column of the codes, ``codes[:, [feature]]``.
+
+    grid_shape : tuple of int, (height, width)
+        The grid of one image, `grid_shape_` of the extractor.
+
+    Returns
+    -------
+    heatmaps : ndarray of shape (n_images, height, width)
+        The same values; as many images as the tokens fill.
+
+    Raises
+    ------
+    ValueError
+        If there are no tokens, if they do not fill whole grids, or if values are
+        NaN, infinite or more than one per token.
+
+    See Also
+    --------
+    direction_cosines : Values as in the paper.
+
+    Examples
+    --------
+    >>> from skdict.metrics import token_heatmaps
+    >>> token_heatmaps([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], (1, 3))
+    array([[[1., 2., 3.]],
+    <BLANKLINE>
+           [[4., 5., 6.]]])
+    """
+    height, width = check_grid_shape(grid_shape)
+    if sparse.issparse(values):
+        values = values.toarray() if 1 in values.shape else values
+    elif np.ndim(values) == 1:
+        values = np.asarray(values)[:, None]
+    values = check_array(
+        values, accept_sparse=True, ensure_all_finite=False, input_name="values"
+    )
+    if values.shape[1] != 1:
+        raise ValueError(
+            "values must hold one value per token, for example one column of the "
+            f"codes, but its shape is {values.shape}."
+        )
+    check_rows_finite(values, "values")
+    if len(values) % (height * width):
+        raise ValueError(
+            f"{len(values)} tokens do not fill whole grids of {height} x {width} = "
+            f"{height * width} tokens."
+        )
+    return values.reshape(-1, height, width)
+
+
+@validate_params(
+    {
+        "heatmaps": ["array-like"],
+        "images": ["array-like"],
+        "channel_names": ["array-like", None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def heatmap_channel_correlations(heatmaps, images, *, channel_names=None):
+    r"""Pearson correlation of heatmaps with each channel of their images.
+
+    Parameters
+    ----------
+    heatmaps : array-like of shape (n_images, height, width) or (height, width)
+        Heatmaps on the grid of tokens.
+
+    images : array-like of shape (n_images, rows, columns, n_channels), or list
+        The images, channels last, or a list of images of different sizes. A channel
+        axis may be absent, and so may the axis of the images where there is one
+        heatmap. For channels first use ``np.moveaxis(images, 1, -1)``.
+
+    channel_names : array-like of shape (n_channels,), default=None
+        Names for the table. None: 0, 1, ...
+
+    Returns
+    -------
+    correlations : DataFrame or :class:`~sklearn.utils.Bunch`
+        One row per image and channel. A DataFrame where pandas is installed,
+        otherwise a Bunch of arrays with the same keys, and `attrs` among them.
+        Columns:
+
+        - `image`: index of the image.
+        - `channel`: the channel.
+        - `correlation`: Pearson's r over the tokens. 0 where the heatmap or the
+          channel is constant, on which r is undefined.
+        - `p_shift`: two-sided p-value under shifts of the heatmap, see Notes.
+
+    Raises
+    ------
+    ValueError
+        If there is not one image per heatmap, if an image has fewer pixels than the
+        grid has tokens, or if values are NaN or infinite.
+
+    See Also
+    --------
+    heatmap_by_region : The values by the regions of a mask.
+
+    Notes
+    -----
+    The image is brought down to the grid, each token's block of pixels by its mean,
+    and not the heatmap up to the pixels: a token has one value, and to repeat it
+    for every pixel would neither add information nor leave a true number of
+    observations. What a channel does inside a block is averaged away; r is therefore
+    larger than it would be over pixels.
+
+    Neighbouring tokens are alike, and so are neighbouring pixels, so that the usual
+    p-value of r, for independent observations, is far too small. Here the heatmap is
+    shifted on its grid by every number of rows and columns, what leaves at one edge
+    coming in at the other, which keeps its own autocorrelation and breaks its
+    alignment with the image. `p_shift` is the share of the `height * width` shifts,
+    the one by nothing among them, with an absolute correlation at least as large. It
+    supposes that the image looks alike everywhere (stationarity); the seam where
+    opposite edges meet makes it approximate. It is not adjusted for the number of
+    channels and images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict.metrics import heatmap_channel_correlations
+    >>> rng = np.random.default_rng(0)
+    >>> image = rng.random((32, 32, 2))
+    >>> heatmap = -image[..., 1].reshape(8, 4, 8, 4).mean(axis=(1, 3))
+    >>> table = heatmap_channel_correlations(heatmap, image)
+    >>> table["correlation"].round(1).tolist()
+    [0.1, -1.0]
+    >>> float(table["p_shift"][1]) == 1 / 64
+    True
+    """
+    heatmaps = check_heatmaps(heatmaps)
+    grid_shape = heatmaps.shape[1:]
+    images = check_images(images, len(heatmaps), grid_shape)
+    n_channels = images[0].shape[2]
+    names = np.arange(n_channels) if channel_names is None else channel_names
+    if len(names) != n_channels:
+        raise ValueError(
+            f"The images have {n_channels} channels, but channel_names has "
+            f"{len(names)} entries."
+        )
+    pairs = [
+        _correlate(heatmap, channel, np.abs(image[..., c]).max(initial=0))
+        for heatmap, image in zip(heatmaps, images, strict=True)
+        for c, channel in enumerate(np.moveaxis(block_means(image, grid_shape), 2, 0))
+    ]
+    correlations, p_values = np.array(pairs).T
+    columns = {
+        "image": np.repeat(np.arange(len(images)), n_channels),
+        "channel": np.tile(np.asarray(names), len(images)),
+        "correlation": correlations,
+        "p_shift": p_values,
+    }
+    return as_table(columns, {"n_shifts": int(np.prod(grid_shape))})
+
+
+def _correlate(heatmap, channel, largest):
+    """Pearson's r and its p-value under all shifts."""
+    if _is_constant(heatmap, np.abs(heatmap).max()) or _is_constant(channel, largest):
+        return 0.0, 1.0
+    r = stats.pearsonr(heatmap.ravel(), channel.ravel()).statistic
+    shifted = np.abs(correlate_all_shifts(_standardise(heatmap), _standardise(channel)))
+    return r, np.mean(shifted >= shifted[0, 0] - 1e-9)
+
+
+def _is_constant(values, largest):
+    return np.ptp(values) <= _ROUNDING * float(largest)
+
+
+def _standardise(values):
+    centred = values - values.mean()
+    centred /= np.abs(centred).max()  # squares of any finite values stay finite
+    return centred / np.linalg.norm(centred)
+
+
+def correlate_all_shifts(values, weights):
+    """Sum of ``values * weights`` for every toroidal shift of `values`, on a grid."""
+    shape = values.shape
+    spectrum = np.conj(fft.rfft2(values)) * fft.rfft2(weights)
+    return fft.irfft2(spectrum, s=shape)
+
+
+@validate_params(
+    {
+        "heatmaps": ["array-like"],
+        "mask": ["array-like"],
+        "reference": "no_validation",
+        "alternative": [StrOptions({"greater", "less"})],
+        "n_shifts": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def heatmap_by_region(
+    heatmaps,
+    mask,
+    *,
+    reference=None,
+    alternative="greater",
+    n_shifts=999,
+    random_state=None,
+):
+    r"""Values of heatmaps by the regions of a segmentation mask.
+
+    Parameters
+    ----------
+    heatmaps : array-like of shape (n_images, height, width) or (height, width)
+        Heatmaps on the grid of tokens. Several images are pooled.
+
+    mask : array-like of shape (n_images, rows, columns) or (rows, columns), or list
+        The region of every pixel: whole numbers, booleans or strings. A list for
+        images of different sizes. It may also have the shape of the grid. Each token
+        belongs to the region with the largest share of its block, the first of equal
+        ones in sorted order.
+
+    reference : label of the mask, default=None
+        The region with which the others are compared. None: each with all tokens
+        outside it.
+
+    alternative : {"greater", "less"}, default="greater"
+        Whether the values of the region are expected to be larger or smaller.
+
+    n_shifts : int, default=999
+        Number of random shifts where there are several images. With one image all
+        ``height * width`` shifts are looked at.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the random shifts.
+
+    Returns
+    -------
+    regions : DataFrame or :class:`~sklearn.utils.Bunch`
+        One row per region that holds a token, in sorted order, without the
+        reference. A DataFrame where pandas is installed, otherwise a Bunch of arrays
+        with the same keys, and `attrs` among them. Columns:
+
+        - `region`: the label.
+        - `n_tokens`, `n_compared`: tokens of the region and of what it is compared
+          with.
+        - `median`, `median_compared`: their medians.
+        - `auroc`: probability that a token of the region has a larger value than one
+          of the others, ties as one half: `u_statistic` over the number of pairs.
+        - `u_statistic`, `p_mannwhitney`: the one-sided Mann-Whitney U test. Its
+          p-value takes tokens for independent, which they are not.
+        - `p_shift`: one-sided p-value under shifts of the heatmap, see Notes.
+
+        ``regions.attrs`` is a dict with `reference`, `alternative`, `n_shifts` and
+        `regions_without_token`, a list of labels that no token got.
+
+    Raises
+    ------
+    ValueError
+        If there is not one mask per heatmap, if a mask has fewer pixels than the
+        grid has tokens, if values are missing, if the tokens have one region only,
+        or if no token has the reference.
+
+    See Also
+    --------
+    heatmap_channel_correlations : The same question for the channels of the image.
+    morans_i : How far a heatmap is from independent tokens.
+
+    Notes
+    -----
+    The test by Mann and Whitney is that of [1]_. Neighbouring tokens are alike, so
+    thousands of them hold as much as a few dozen independent ones: between a mask
+    and a smooth heatmap that has nothing to do with it, `p_mannwhitney` is below
+    0.05 in most cases instead of in 5 %.
+
+    For `p_shift` the heatmap of every image is shifted on its grid at random, what
+    leaves at one edge coming in at the other. That keeps the shapes in the heatmap
+    and in the mask and breaks their alignment. The statistic is the difference of
+    the mean ranks of the two groups of tokens, ranked among all tokens; without a
+    reference it orders the shifts as U does. The shift supposes an image that looks
+    alike everywhere, and the seam where opposite edges meet makes it approximate.
+    One image gives p-values of ``1 / (height * width)`` at the least, and few large
+    regions leave it little power: several images are better.
+
+    The p-values are not adjusted for the number of regions.
+
+    References
+    ----------
+    .. [1] K. Donhauser et al. "Towards scientific discovery with dictionary
+       learning: extracting biological concepts from microscopy foundation models."
+       ICML 2025. arXiv:2412.16247.
+
+    .. [2] H. W. Lotwick, B. W. Silverman. "Methods for analysing spatial processes
+       of several types of points." Journal of the Royal Statistical Society B 44
+       (1982), 406-413.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict.metrics import heatmap_by_region
+    >>> mask = np.full((64, 64), "background", dtype=object)
+    >>> mask[8:32, 16:40] = "cell"
+    >>> heatmap = np.random.default_rng(0).normal(size=(16, 16))
+    >>> heatmap[2:8, 4:10] += 2
+    >>> regions = heatmap_by_region(heatmap, mask, reference="background")
+    >>> regions["region"].tolist(), regions["n_tokens"].tolist()
+    (['cell'], [36])
+    >>> float(regions["p_shift"][0]) == 1 / 256
+    True
+    """
+    heatmaps = check_heatmaps(heatmaps)
+    labels, token_labels = _label_tokens(mask, heatmaps)
+    n_tokens = np.bincount(token_labels.ravel(), minlength=len(labels))
+    present = np.flatnonzero(n_tokens)
+    if len(present) < 2:
+        raise ValueError(
+            "All tokens have the same region, so there is nothing to compare it "
+            f"with: {labels[present[0]]}."
+        )
+    reference_id = None
+    if reference is not None:
+        found = present[labels[present] == reference]
+        if not found.size:
+            raise ValueError(
+                f"No token has the reference {reference!r}; the regions are "
+                f"{labels[present].tolist()}."
+            )
+        reference_id = found[0]
+
+    ranks = stats.rankdata(heatmaps).reshape(heatmaps.shape)
+    sign = 1.0 if alternative == "greater" else -1.0
+    rng = check_random_state(random_state)
+    rows = []
+    for region in present[present != reference_id]:
+        inside = token_labels == region
+        outside = ~inside if reference is None else token_labels == reference_id
+        # Signed weights: their sum with the ranks is the difference of mean ranks.
+        weights = sign * (inside / inside.sum() - outside / outside.sum())
+        rows.append(
+            {
+                "region": labels[region],
+                **_compare(heatmaps[inside], heatmaps[outside], alternative),
+                "p_shift": _shift_p_value(ranks, weights, n_shifts, rng),
+            }
+        )
+    columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    attrs = {
+        "reference": reference,
+        "alternative": alternative,
+        "n_shifts": ranks.size if len(ranks) == 1 else n_shifts,
+        "regions_without_token": labels[n_tokens == 0].tolist(),
+    }
+    return as_table(columns, attrs)
+
+
+def _label_tokens(mask, heatmaps):
+    """Sorted labels of the mask, and the index of each token's label."""
+    grid_shape = heatmaps.shape[1:]
+    masks = check_masks(mask, len(heatmaps), grid_shape)
+    pixels = np.concatenate([mask.ravel() for mask in masks])
+    try:
+        labels, ids = np.unique(pixels, return_inverse=True)
+    except TypeError as error:
+        raise ValueError(
+            f"mask mixes labels of types that cannot be sorted: {error}."
+        ) from error
+    ends = np.cumsum([mask.size for mask in masks])[:-1]
+    per_image = [
+        majority_labels(ids.reshape(mask.shape), len(labels), grid_shape)
+        for ids, mask in zip(np.split(ids, ends), masks, strict=True)
+    ]
+    return labels, np.stack(per_image)
+
+
+def _compare(inside, outside, alternative):
+    n_pairs = inside.size * outside.size
+    if np.ptp(np.concatenate((inside, outside))) == 0:
+        # All ties: the variance of U is 0, and its p-value would be NaN.
+        u_statistic, p_value = n_pairs / 2, 1.0
+    else:
+        test = stats.mannwhitneyu(inside, outside, alternative=alternative)
+        u_statistic, p_value = float(test.statistic), float(test.pvalue)
+    return {
+        "n_tokens": inside.size,
+        "n_compared": outside.size,
+        "median": float(np.median(inside)),
+        "median_compared": float(np.median(outside)),
+        "auroc": u_statistic / n_pairs,
+        "u_statistic": u_statistic,
+        "p_mannwhitney": p_value,
+    }
+
+
+def _shift_p_value(values, weights, n_shifts, rng):
+    """One-sided p-value of ``sum(values * weights)`` under shifts of each image."""
+    tables = np.array(
+        [correlate_all_shifts(*pair) for pair in zip(values, weights, strict=True)]
+    ).reshape(len(values), -1)
+    observed = tables[:, 0].sum()
+    # By FFT, equal sums differ by rounding.
+    least = observed - 1e-9 * np.abs(values).max()
+    if len(tables) == 1:
+        return float(np.mean(tables >= least))
+    shifts = rng.randint(tables.shape[1], size=(len(tables), n_shifts))
+    null = np.take_along_axis(tables, shifts, axis=1).sum(axis=0)
+    return float((1 + np.sum(null >= least)) / (1 + n_shifts))

@@ -1,0 +1,175 @@
+"""The images and the patches on which a direction is strongest."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from ._grid import check_heatmaps
+from ._table import as_table
+
+POOL_CONSTRAINT = [StrOptions({"mean", "max"})]
+N_CONSTRAINT = [Interval(Integral, 1, None, closed="left")]
+
+
+@validate_params(
+    {"heatmaps": ["array-like"], "n_images": N_CONSTRAINT, "pool": POOL_CONSTRAINT},
+    prefer_skip_nested_validation=True,
+)
+def rank_images(heatmaps, *, n_images=8, pool="mean"):
+    """The images most and least aligned with a direction.
+
+    Parameters
+    ----------
+    heatmaps : array-like of shape (n_images, height, width)
+        Heatmaps on the grid of tokens, for example of cosines.
+
+    n_images : int, default=8
+        Number of images on either side. Of fewer than twice as many images some
+        stand on both sides.
+
+    pool : {"mean", "max"}, default="mean"
+        The score of an image: the mean of its values, or the largest one, which
+        finds images with a small object.
+
+    Returns
+    -------
+    ranking : DataFrame or :class:`~sklearn.utils.Bunch`
+        A DataFrame where pandas is installed, otherwise a Bunch of arrays with the
+        same keys, and `attrs` among them. Columns:
+
+        - `side`: "most" or "least".
+        - `rank`: from 0, the most extreme image.
+        - `image`: index of the image; the first of equal ones comes first.
+        - `score`: its score.
+
+    Raises
+    ------
+    ValueError
+        If the heatmaps are empty or hold NaN or infinity.
+
+    See Also
+    --------
+    strongest_patches : Single tokens instead of whole images.
+
+    Notes
+    -----
+    The mean of cosines is not the cosine of the mean token: it counts tokens
+    alike, whatever their length. For images with one embedding each pass its cosine
+    as a heatmap of shape (n_images, 1, 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict.metrics import rank_images
+    >>> heatmaps = np.array([0.1, 0.9, -0.3]).reshape(3, 1, 1)
+    >>> ranking = rank_images(heatmaps, n_images=1)
+    >>> ranking["side"].tolist(), ranking["image"].tolist()
+    (['most', 'least'], [1, 2])
+    """
+    heatmaps = check_heatmaps(heatmaps)
+    axes = (1, 2)
+    scores = heatmaps.mean(axis=axes) if pool == "mean" else heatmaps.max(axis=axes)
+    n_shown = min(n_images, len(scores))
+    most = np.argsort(-scores, kind="stable")[:n_shown]
+    least = np.argsort(scores, kind="stable")[:n_shown]
+    images = np.concatenate((most, least))
+    columns = {
+        "side": np.repeat(np.array(["most", "least"], dtype=object), n_shown),
+        "rank": np.tile(np.arange(n_shown), 2),
+        "image": images,
+        "score": scores[images],
+    }
+    return as_table(columns, {"pool": pool})
+
+
+@validate_params(
+    {
+        "heatmaps": ["array-like"],
+        "n_patches": N_CONSTRAINT,
+        "side": [StrOptions({"most", "least"})],
+        "max_per_image": [*N_CONSTRAINT, None],
+        "min_distance": N_CONSTRAINT,
+    },
+    prefer_skip_nested_validation=True,
+)
+def strongest_patches(
+    heatmaps, *, n_patches=16, side="most", max_per_image=None, min_distance=1
+):
+    """The tokens with the largest or the smallest values.
+
+    Parameters
+    ----------
+    heatmaps : array-like of shape (n_images, height, width) or (height, width)
+        Heatmaps on the grid of tokens.
+
+    n_patches : int, default=16
+        Number of patches. Fewer are returned where the other parameters leave fewer.
+
+    side : {"most", "least"}, default="most"
+        The largest or the smallest values.
+
+    max_per_image : int, default=None
+        At most so many patches from one image.
+
+    min_distance : int, default=1
+        Patches of one image are so many rows or so many columns apart. 1 takes any;
+        neighbouring tokens are alike, so a larger distance shows more places.
+
+    Returns
+    -------
+    patches : DataFrame or :class:`~sklearn.utils.Bunch`
+        One row per patch, the most extreme first; of equal ones the first token. A
+        DataFrame where pandas is installed, otherwise a Bunch of arrays with the same
+        keys, and `attrs` among them. Columns:
+
+        - `image`, `row`, `column`: the place of the token.
+        - `value`: its value.
+
+    Raises
+    ------
+    ValueError
+        If the heatmaps are empty or hold NaN or infinity.
+
+    See Also
+    --------
+    rank_images : Whole images.
+
+    Examples
+    --------
+    >>> from skdict.metrics import strongest_patches
+    >>> heatmap = [[0.9, 0.8, 0.0], [0.1, 0.2, 0.7]]
+    >>> patches = strongest_patches(heatmap, n_patches=2, min_distance=2)
+    >>> patches["row"].tolist(), patches["column"].tolist()
+    ([0, 1], [0, 2])
+    """
+    heatmaps = check_heatmaps(heatmaps)
+    values = heatmaps.ravel()
+    order = np.argsort(-values if side == "most" else values, kind="stable")
+    chosen: list[int] = []
+    taken = np.zeros(heatmaps.shape, dtype=bool)
+    per_image = np.zeros(len(heatmaps), dtype=int)
+    reach = min_distance - 1
+    for token in order:
+        if len(chosen) == n_patches:
+            break
+        image, row, column = np.unravel_index(token, heatmaps.shape)
+        if taken[image, row, column]:
+            continue
+        chosen.append(token)
+        taken[
+            image,
+            max(row - reach, 0) : row + reach + 1,
+            max(column - reach, 0) : column + reach + 1,
+        ] = True
+        per_image[image] += 1
+        if per_image[image] == max_per_image:
+            taken[image] = True
+    images, rows, columns_ = np.unravel_index(chosen, heatmaps.shape)
+    columns = {
+        "image": images,
+        "row": rows,
+        "column": columns_,
+        "value": values[chosen],
+    }
+    return as_table(columns, {"side": side, "min_distance": min_distance})
