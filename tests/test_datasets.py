@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from skimage.io import imsave
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
@@ -16,8 +17,10 @@ from sklearn.preprocessing import StandardScaler
 from skdict import TokenExtractor
 from skdict.datasets import (
     _elpv,
+    _nuclei,
     _tissue,
     load_elpv_tokens,
+    load_nuclei,
     load_tissue_tokens,
     make_planted_dictionary,
 )
@@ -299,3 +302,67 @@ def test_elpv_names_the_extra_when_a_package_is_missing(cells, monkeypatch, pack
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=r"pip install skdict\[elpv\]"):
         load_elpv_tokens()
+
+
+@pytest.fixture
+def nuclei(monkeypatch, tmp_path):
+    """A package stardist that must not be imported, with an image and a mask."""
+    folder = tmp_path / "stardist" / "data" / "images"
+    folder.mkdir(parents=True)
+    (tmp_path / "stardist" / "__init__.py").write_text("raise AssertionError")
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 200, size=(48, 64), dtype=np.uint16)
+    mask = np.zeros_like(image)
+    mask[8:24, 16:40] = 7  # six tokens wide and four high
+    mask[30:33, 5:6] = 2  # smaller than a token
+    mask[40:48, 56:64] = 9
+    imsave(folder / "img2d.tif", image, check_contrast=False)
+    imsave(folder / "mask2d.tif", mask, check_contrast=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    _nuclei._compute_nuclei.cache_clear()
+    yield types.SimpleNamespace(image=image, mask=mask)
+    _nuclei._compute_nuclei.cache_clear()
+
+
+def test_nuclei_are_numbered_in_order_and_keep_their_pixels(nuclei):
+    data = load_nuclei()
+    np.testing.assert_array_equal(data.image, nuclei.image)
+    for number, old in enumerate([2, 7, 9], start=1):
+        np.testing.assert_array_equal(data.mask == number, nuclei.mask == old)
+    assert data.mask.max() == 3
+    assert data.grid_shape == (12, 16)
+    assert data.tokens.shape == (12 * 16, 80)
+    assert data.embeddings.dtype == np.float32
+    assert data.embeddings.shape == (3, 80)
+
+
+def test_nuclei_embeddings_are_means_of_the_tokens_under_them(nuclei):
+    data = load_nuclei()
+    tokens = data.tokens.reshape(12, 16, 80)
+    # Four pixels a token.
+    means = [tokens[2:6, 4:10].mean(axis=(0, 1)), tokens[10:, 14:].mean(axis=(0, 1))]
+    np.testing.assert_allclose(data.embeddings[1:], means, rtol=1e-5, atol=1e-6)
+    # Two of the three pixels lie in the eighth line of tokens, one in the ninth.
+    mixed = (2 * tokens[7, 1] + tokens[8, 1]) / 3
+    np.testing.assert_allclose(data.embeddings[0], mixed, rtol=1e-5, atol=1e-6)
+    groups = np.zeros((12, 16), dtype=int)
+    groups[2:6, 4:10] = 2
+    groups[10:, 14:] = 3
+    np.testing.assert_array_equal(data.groups.reshape(12, 16), groups)
+
+
+def test_nuclei_returned_may_be_changed(nuclei):
+    first = load_nuclei()
+    expected = {name: first[name].copy() for name in ("image", "mask", "embeddings")}
+    for name in expected:
+        first[name][:] = 0
+    again = load_nuclei()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(again[name], value)
+
+
+@pytest.mark.parametrize("package", ["stardist", "efficientnet_lite_pytorch"])
+def test_nuclei_name_the_extra_when_a_package_is_missing(nuclei, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=r"pip install skdict\[cells\]"):
+        load_nuclei()
