@@ -25,6 +25,7 @@ from ._selectivity import (
     selectivity_report,
     selectivity_scores,
 )
+from ._selectivity_curve import selectivity_curve
 from ._selectivity_tests import selectivity_counts, selectivity_tests
 from ._spatial import morans_i
 from ._stability import match_codes, stability_report
@@ -36,6 +37,7 @@ __all__ = [
     "selectivity_scores",
     "selectivity_report",
     "make_selectivity_scorer",
+    "selectivity_curve",
     "selectivity_counts",
     "selectivity_tests",
     "auroc_scores",

@@ -1,0 +1,9 @@
+"""Figures in scikit-learn's style; matplotlib is imported when one is drawn."""
+
+from ._selectivity_cdf import SelectivityCDFDisplay
+from ._selectivity_curve import SelectivityCurveDisplay
+
+__all__ = [
+    "SelectivityCurveDisplay",
+    "SelectivityCDFDisplay",
+]

@@ -1,0 +1,259 @@
+"""Selectivity of all features in falling order, above a permutation null."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils._plotting import _validate_style_kwargs
+
+from skdict.metrics import selectivity_curve
+
+from ._estimators import encode, name_of
+from ._style import drawing_on
+
+
+class SelectivityCurveDisplay:
+    """Selectivity of all features in falling order, above a permutation null.
+
+    It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`. All
+    parameters are stored as attributes.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_components,)
+        Scores in falling order.
+    null_low, null_high : ndarray of shape (n_components,), default=None
+        Edges of the null's band at each place of the sorted curve. None: no band.
+    kind : {"average", "maximum"}, default="average"
+        The score, for the label of the y-axis.
+    label : label of a class, default=None
+        Class whose scores they are; None: each feature's best over the classes.
+    name : str, default=None
+        Name of the curve in the legend.
+
+    Attributes
+    ----------
+    line_ : matplotlib Line2D
+        The curve.
+    null_band_ : matplotlib PolyCollection or None
+        The null's band.
+    ax_ : matplotlib Axes
+        Axes with the curve.
+    figure_ : matplotlib Figure
+        Figure with the curve.
+
+    See Also
+    --------
+    skdict.metrics.selectivity_curve : The numbers.
+    SelectivityCDFDisplay : The distribution over features, without a null.
+
+    Notes
+    -----
+    The band holds, at each place, the central 90 % of the score that stands at this
+    place after permutation of the labels. A curve above the band up to rank `r` does
+    not say that exactly `r` features exceed chance;
+    :func:`~skdict.metrics.selectivity_tests` says which do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict.inspection import SelectivityCurveDisplay
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.repeat(["control", "treated"], 50)
+    >>> codes = rng.random((100, 20)) * (rng.random((100, 20)) < 0.3)
+    >>> codes[:, 7] = y == "treated"
+    >>> display = SelectivityCurveDisplay.from_predictions(
+    ...     codes, y, n_permutations=20, random_state=0
+    ... )
+    >>> float(display.line_.get_ydata()[0])
+    1.0
+    """
+
+    def __init__(
+        self,
+        *,
+        scores,
+        null_low=None,
+        null_high=None,
+        kind="average",
+        label=None,
+        name=None,
+    ):
+        self.scores = scores
+        self.null_low = null_low
+        self.null_high = null_high
+        self.kind = kind
+        self.label = label
+        self.name = name
+
+    def plot(self, ax=None, *, name=None, null_kwargs=None, **kwargs):
+        """Draw the curve.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure as wide as a column.
+        name : str, default=None
+            Name of the curve in the legend; None: that of the constructor.
+        null_kwargs : dict, default=None
+            Arguments for matplotlib's `fill_between`, which draws the band.
+        **kwargs : dict
+            Arguments for matplotlib's `plot`, which draws the curve.
+
+        Returns
+        -------
+        display : SelectivityCurveDisplay
+            The object itself.
+        """
+        name = self.name if name is None else name
+        scores = np.asarray(self.scores)
+        rank = np.arange(1, len(scores) + 1)
+        with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
+            line_kwargs = _validate_style_kwargs({"label": name}, kwargs)
+            (self.line_,) = ax.plot(rank, scores, **line_kwargs)
+            self.null_band_ = None
+            if self.null_low is not None and self.null_high is not None:
+                band_kwargs = {
+                    "label": "permuted labels" + (f", {name}" if name else ""),
+                    "color": self.line_.get_color(),
+                    "alpha": 0.25,
+                    "linewidth": 0,
+                } | (null_kwargs or {})
+                self.null_band_ = ax.fill_between(
+                    rank, self.null_low, self.null_high, **band_kwargs
+                )
+            of_label = "" if self.label is None else f" for {self.label}"
+            ax.set(
+                xscale="log",
+                xlabel="feature, by falling score",
+                ylabel=f"{self.kind} selectivity{of_label}",
+            )
+            ax.xaxis.set_major_formatter("{x:.0f}")
+            if ax.get_legend_handles_labels()[1]:
+                ax.legend(loc="upper right")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        y,
+        *,
+        label=None,
+        kind="average",
+        threshold=0.0,
+        n_permutations=100,
+        groups=None,
+        control=None,
+        random_state=None,
+        name=None,
+        ax=None,
+        null_kwargs=None,
+        **kwargs,
+    ):
+        """Encode rows and draw the curve of their features.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            Fitted dictionary, or a fitted :class:`~sklearn.pipeline.Pipeline` whose
+            last step is one.
+        X : array-like of shape (n_samples, n_features)
+            Rows, best those that the dictionary has not seen.
+        y : array-like of shape (n_samples,)
+            Labels, of at least two classes.
+        label, kind, threshold, n_permutations, groups, control, random_state
+            As in :func:`~skdict.metrics.selectivity_curve`.
+        name : str, default=None
+            Name of the curve; None: that of the dictionary's class.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure as wide as a column.
+        null_kwargs : dict, default=None
+            Arguments for matplotlib's `fill_between`, which draws the band.
+        **kwargs : dict
+            Arguments for matplotlib's `plot`, which draws the curve.
+
+        Returns
+        -------
+        display : SelectivityCurveDisplay
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        return cls.from_predictions(
+            encode(estimator, X),
+            y,
+            label=label,
+            kind=kind,
+            threshold=threshold,
+            n_permutations=n_permutations,
+            groups=groups,
+            control=control,
+            random_state=random_state,
+            name=name_of(estimator, name),
+            ax=ax,
+            null_kwargs=null_kwargs,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        codes,
+        y,
+        *,
+        label=None,
+        kind="average",
+        threshold=0.0,
+        n_permutations=100,
+        groups=None,
+        control=None,
+        random_state=None,
+        name=None,
+        ax=None,
+        null_kwargs=None,
+        **kwargs,
+    ):
+        """Draw the curve of the features of given codes.
+
+        Parameters
+        ----------
+        codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
+            Codes of the samples.
+        y : array-like of shape (n_samples,)
+            Labels, of at least two classes.
+        label, kind, threshold, n_permutations, groups, control, random_state
+            As in :func:`~skdict.metrics.selectivity_curve`.
+        name : str, default=None
+            Name of the curve in the legend.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure as wide as a column.
+        null_kwargs : dict, default=None
+            Arguments for matplotlib's `fill_between`, which draws the band.
+        **kwargs : dict
+            Arguments for matplotlib's `plot`, which draws the curve.
+
+        Returns
+        -------
+        display : SelectivityCurveDisplay
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        curve = selectivity_curve(
+            codes,
+            y,
+            label=label,
+            kind=kind,
+            threshold=threshold,
+            n_permutations=n_permutations,
+            groups=groups,
+            control=control,
+            random_state=random_state,
+        )
+        null = {}
+        if n_permutations > 0:
+            null["null_low"] = np.asarray(curve["null_q05"])
+            null["null_high"] = np.asarray(curve["null_q95"])
+        display = cls(
+            scores=np.asarray(curve["score"]), kind=kind, label=label, name=name, **null
+        )
+        return display.plot(ax, null_kwargs=null_kwargs, **kwargs)

@@ -1,0 +1,154 @@
+"""All features by falling selectivity, beside the null of the sorted curve."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, validate_params
+
+from ._activity import find_active
+from ._labels import encode_classes, encode_groups, permutations
+from ._selectivity import KIND_CONSTRAINT, THRESHOLD_CONSTRAINT, score_features
+from ._table import as_table
+
+
+@validate_params(
+    {
+        "codes": ["array-like", "sparse matrix"],
+        "y": ["array-like"],
+        "label": "no_validation",
+        "kind": KIND_CONSTRAINT,
+        "threshold": THRESHOLD_CONSTRAINT,
+        "n_permutations": [Interval(Integral, 0, None, closed="left")],
+        "groups": ["array-like", None],
+        "control": ["array-like", None],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def selectivity_curve(
+    codes,
+    y,
+    *,
+    label=None,
+    kind="average",
+    threshold=0.0,
+    n_permutations=0,
+    groups=None,
+    control=None,
+    random_state=None,
+):
+    """All features by falling selectivity, beside the null of the sorted curve.
+
+    Parameters
+    ----------
+    codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
+        Codes of the samples. A sparse input is never densified.
+
+    y : array-like of shape (n_samples,)
+        Labels, of at least two classes.
+
+    label : label of a class, default=None
+        Class whose scores are sorted. None: each feature's best score over the
+        classes.
+
+    kind : {"average", "maximum"}, default="average"
+        The score, as in `selectivity_scores`.
+
+    threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > threshold``.
+
+    n_permutations : int, default=0
+        Number of permutations of `y`. With 0 the curve has no null.
+
+    groups : array-like of shape (n_samples,), default=None
+        Labels are permuted among the samples of the same group only.
+
+    control : array-like of shape (n_samples,), default=None
+        Boolean or 0/1 array of the control samples that fitted the whitening, as in
+        `selectivity_report`: their labels are not exchanged with those of others.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the permutations.
+
+    Returns
+    -------
+    curve : DataFrame or :class:`~sklearn.utils.Bunch`
+        One row per feature, the most selective first; of equal ones, the first. A
+        DataFrame where pandas is installed, otherwise a Bunch of arrays with the same
+        keys, and `attrs` among them. Columns:
+
+        - `feature`: index of the feature.
+        - `score`: its score.
+        - `null_q05`, `null_q95`: 5 % and 95 % quantiles, over the permutations, of
+          the score at the same place of the sorted curve. Only with
+          ``n_permutations > 0``.
+
+        ``curve.attrs`` is a dict with `kind`, `label` and `n_permutations`.
+
+    Raises
+    ------
+    ValueError
+        As `selectivity_report`; also if no sample has the class `label`.
+
+    Warns
+    -----
+    UserWarning
+        If no group holds samples of two classes, so that the null is the curve.
+
+    See Also
+    --------
+    skdict.inspection.SelectivityCurveDisplay : Draws the curve.
+    selectivity_counts : The same read the other way: features above a score.
+    selectivity_tests : Which features exceed chance.
+
+    Notes
+    -----
+    The scores are sorted anew in every permutation, so the quantiles at rank `r` are
+    those of the `r`-th best score by chance, whichever feature has it. They hold for
+    each rank by itself, not for all ranks at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict.metrics import selectivity_curve
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.repeat(["control", "treated"], 50)
+    >>> codes = rng.random((100, 20)) * (rng.random((100, 20)) < 0.3)
+    >>> codes[:, 7] = y == "treated"
+    >>> curve = selectivity_curve(codes, y, n_permutations=99, random_state=0)
+    >>> int(curve["feature"][0]), float(curve["score"][0])
+    (7, 1.0)
+    >>> bool(curve["null_q95"][0] < 0.4)
+    True
+    """
+    activity = find_active(codes, threshold)
+    classes, labels = encode_classes(y, activity.shape[0])
+    row = slice(None) if label is None else _row_of(label, classes)
+    class_sizes = np.bincount(labels)
+    group_ids = encode_groups(groups, labels, control)
+    rng = check_random_state(random_state)
+    scores = score_features(activity, labels, class_sizes, kind)
+    best = np.atleast_2d(scores[row]).max(axis=0)
+    order = np.argsort(-best, kind="stable")
+    null = np.empty((n_permutations, len(best)))
+    for i, permuted in enumerate(permutations(labels, group_ids, n_permutations, rng)):
+        score_features(activity, permuted, class_sizes, kind, out=scores)
+        null[i] = np.sort(np.atleast_2d(scores[row]).max(axis=0))[::-1]
+
+    columns = {"feature": order, "score": best[order]}
+    if n_permutations > 0:
+        columns["null_q05"], columns["null_q95"] = np.quantile(
+            null, [0.05, 0.95], axis=0
+        )
+    attrs = {"kind": kind, "label": label, "n_permutations": int(n_permutations)}
+    return as_table(columns, attrs)
+
+
+def _row_of(label, classes):
+    found = np.flatnonzero(classes == label)
+    if not found.size:
+        raise ValueError(
+            f"No sample has the label {label!r}; the classes are {classes.tolist()}."
+        )
+    return found[0]
