@@ -37,6 +37,16 @@ def test_benchmarked_libraries_are_pinned_apart():
     assert "+" not in "".join(re.findall(r"^\w.*$", text, re.M))
 
 
+def test_cells_differ_from_the_other_constraints_in_pillow_only():
+    text = (ROOT / "constraints-cells.txt").read_text()
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", text, re.M))
+    assert {"cp_measure", "stardist", "torch"} <= set(pins)
+    assert len(pins) == len(re.findall(r"^[^#\n]", text, re.M))
+    shared = set(pins) & set(CONSTRAINTS)
+    assert {p for p in shared if pins[p] != CONSTRAINTS[p]} == {"pillow"}
+    assert "+" not in "".join(pins.values())
+
+
 def test_constraints_hold_exact_versions_only():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
