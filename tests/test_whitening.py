@@ -862,8 +862,17 @@ def test_float32_products_where_they_are_enough(products, rows):
         conditioned(spread=10).astype(np.float64),
         np.hstack([conditioned(spread=10)[:, :7], np.ones((6000, 1), np.float32)]),
         conditioned(spread=10)[:1500],
+        conditioned(spread=10) * np.float32(1e25),
+        conditioned(spread=10) * np.float32(1e-22),
     ],
-    ids=["badly conditioned", "float64", "a constant feature", "few rows"],
+    ids=[
+        "badly conditioned",
+        "float64",
+        "a constant feature",
+        "few rows",
+        "squares overflow float32",
+        "squares vanish in float32",
+    ],
 )
 def test_float64_products_everywhere_else(products, X):
     whitener = ControlPCAWhitener().fit(X)

@@ -42,6 +42,8 @@ _GUESS_ROWS = 256
 # would let the rounding of the products grow.
 _FLOAT32_ROWS = 2**13
 _FLOAT32_CONDITION = 1.2e4
+# Between these, sums of squares of _FLOAT32_ROWS rows stay finite and normal numbers.
+_FLOAT32_VARIANCES = 1e-26, 1e30
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def allows_float32_products(moments: Moments, slack: float = 1.0) -> bool:
     -------
     bool
         Whether the largest variance along an axis is no more than 12,000 times the
-        smallest. The errors of the products are about an eighth of the machine
+        smallest, and squares are far from overflow and from loss of digits in
+        float32. The errors of the products are about an eighth of the machine
         epsilon of the largest variance (measured on 100,000 rows of 1024 features),
         which moves the entries of the whitened covariance by less than 1e-4.
     """
@@ -153,8 +156,16 @@ def allows_float32_products(moments: Moments, slack: float = 1.0) -> bool:
         torch.get_float32_matmul_precision() != "highest"
     ):
         return False
-    variances = np.linalg.eigvalsh(moments.scatter.cpu().numpy())
-    return bool(variances[-1] <= slack * _FLOAT32_CONDITION * variances[0])
+    scatter = moments.scatter.cpu().numpy()
+    if not np.isfinite(scatter).all():  # float32 products of huge rows
+        return False
+    variances = np.linalg.eigvalsh(scatter) / max(moments.n_samples, 1)
+    low, high = _FLOAT32_VARIANCES
+    return bool(
+        variances[-1] <= slack * _FLOAT32_CONDITION * variances[0]
+        and low < variances[0]
+        and variances[-1] < high
+    )
 
 
 def _centred_moments(X: Tensor) -> Moments:
