@@ -669,6 +669,18 @@ def test_bad_labels(change, match):
         scaler.transform(X, batch=change(batch))
 
 
+@pytest.mark.parametrize("later", [1, True, "a"])
+def test_dates_are_no_other_labels(later):
+    X = np.arange(12.0).reshape(6, 2)
+    dates = np.repeat(np.array(["2020-01-01", "2020-01-02"], dtype="M8[D]"), 3)
+    control = np.ones(6, dtype=bool)
+    scaler = ControlCenterScaler(min_controls=2).fit(X, control=control, batch=dates)
+    with pytest.raises(ValueError, match="but dates in fit"):
+        scaler.transform(X, batch=np.full(6, later))
+    with pytest.raises(ValueError, match="but dates in fit"):
+        scaler.partial_fit(X, control=control, batch=np.full(6, later))
+
+
 def test_labels_of_another_sort_than_in_fit():
     X, control, batch = sample()
     codes = np.unique(batch, return_inverse=True)[1]

@@ -98,21 +98,22 @@ def as_batch_labels(batch, n_samples: int) -> np.ndarray:
         return np.array(values)
     kinds = sorted({type(x).__name__ for x in values})
     raise ValueError(
-        f"batch must hold strings or numbers, not both, but its entries are of type "
-        f"{', '.join(kinds)}."
+        "batch must hold strings or numbers, and not both, but its entries are of "
+        f"type {', '.join(kinds)}."
     )
 
 
 def _check_kind(labels: np.ndarray, known: np.ndarray) -> None:
     """Raise if the labels can match none of the known ones, being of another kind."""
-    text, known_text = labels.dtype.kind in "US", known.dtype.kind in "US"
-    if len(known) and len(labels) and text != known_text:
+    kind, known_kind = (_KINDS.get(x.dtype.kind, "numbers") for x in (labels, known))
+    if len(known) and len(labels) and kind != known_kind:
         raise ValueError(
-            f"batch holds {'strings' if text else 'numbers'} now, such as "
-            f"{labels[:1].tolist()[0]!r}, but "
-            f"{'strings' if known_text else 'numbers'} in fit, such as "
-            f"{known[:1].tolist()[0]!r}."
+            f"batch holds {kind} now, such as {labels[:1].tolist()[0]!r}, but "
+            f"{known_kind} in fit, such as {known[:1].tolist()[0]!r}."
         )
+
+
+_KINDS = {"U": "strings", "S": "bytes", "M": "dates", "m": "time spans"}
 
 
 def known_positions(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
