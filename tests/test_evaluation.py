@@ -827,6 +827,12 @@ def test_chosen_layer_carries_the_figures_of_each_folds_choice():
     ]
 
 
+def test_seeds_may_be_any_integer():
+    options = {"cv": 2, "inner_cv": 2, "n_permutations": 0}
+    table = sweep_layers({"one": X}, icfl(), Y, seeds=np.int64(1), **options)
+    assert {run["seed"] for run in table.attrs["runs"]} == {0}
+
+
 def test_inner_folds_get_the_rows_of_the_outer_training_fold_only():
     rows = np.column_stack((np.arange(240), X))
     train, test = np.arange(0, 240, 2), np.arange(1, 240, 2)

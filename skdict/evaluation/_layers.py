@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from sklearn import config_context
 from sklearn.utils._param_validation import HasMethods, validate_params
@@ -116,7 +118,7 @@ def sweep_layers(
     folds = table.folds(cv)
     first_seed = None
     if seeds is not None:
-        first_seed = 0 if isinstance(seeds, int) else next(iter(seeds), None)
+        first_seed = 0 if isinstance(seeds, Integral) else next(iter(seeds), None)
     choices = [
         _choose(pipeline, table.subset(train), inner_cv, first_seed, probe, i)
         for i, (train, _) in enumerate(folds)
