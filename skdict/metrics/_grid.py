@@ -49,7 +49,7 @@ def check_images(images, n_images, grid_shape):
 
     With one heatmap the image may come by itself or in a stack of one.
     """
-    images = _as_list(images, n_images, "images", max_ndim=3)
+    images = list_images(images, n_images)
     checked = []
     for i, image in enumerate(images):
         image = np.asarray(image)
@@ -72,7 +72,9 @@ def check_images(images, n_images, grid_shape):
 
 def check_masks(masks, n_images, grid_shape):
     """A list of masks of shape (height, width), one for each heatmap."""
-    masks = [np.asarray(mask) for mask in _as_list(masks, n_images, "mask", max_ndim=2)]
+    masks = [
+        np.asarray(mask) for mask in list_images(masks, n_images, "mask", max_ndim=2)
+    ]
     for i, mask in enumerate(masks):
         _check_size(mask, i, grid_shape, "Mask", "(height, width)", 2)
         if mask.dtype.kind == "f" and not np.isfinite(mask).all():
@@ -80,7 +82,8 @@ def check_masks(masks, n_images, grid_shape):
     return masks
 
 
-def _as_list(images, n_images, name, max_ndim):
+def list_images(images, n_images, name="images", max_ndim=3):
+    """The images as a list, one for each heatmap; nothing else is checked."""
     if not hasattr(images, "__len__"):
         raise ValueError(
             f"{name} must be an array or a list of arrays, got {type(images).__name__}."

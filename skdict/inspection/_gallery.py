@@ -1,0 +1,325 @@
+"""Galleries of the images and patches most and least aligned with a direction."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from skdict.metrics import rank_images, strongest_patches
+from skdict.metrics._grid import check_heatmaps, check_images, list_images, token_box
+from skdict.metrics._table import as_table
+
+from ._images import Renderer, colour_scale, show_heatmap, show_picture
+from ._panels import (
+    add_colour_bar,
+    check_kind,
+    feature_heatmaps,
+    feature_label,
+    panels,
+)
+
+_SIDES = ("most", "least")
+
+
+class GalleryDisplay:
+    """The images or patches most and least aligned with a direction.
+
+    It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`. All
+    parameters are stored as attributes.
+
+    Parameters
+    ----------
+    heatmaps : ndarray of shape (n_images, height, width)
+        One value per token, on the images' grids of tokens.
+    images : list of ndarray of shape (rows, columns, n_channels)
+        The images.
+    items : DataFrame or :class:`~sklearn.utils.Bunch`
+        What is shown, with the columns `side` ("most" or "least"), `image` and
+        `score`, for patches also `row` and `column`.
+    kind : {"cosine", "activation"}, default="cosine"
+        What the values are.
+    feature : int, default=None
+        Index of the feature, for the title.
+
+    Attributes
+    ----------
+    picture_artists_ : ndarray of shape (2, n_items) of AxesImage or None
+        The pictures, most aligned ones in the first row.
+    heatmap_artists_ : ndarray of shape (2, n_items) of AxesImage or None
+        The heatmaps over them, where they are drawn.
+    colour_bar_ : matplotlib Colorbar or None
+        The colour bar, where heatmaps are drawn.
+    axes_ : ndarray of shape (2, n_items) of Axes
+        The panels.
+    figure_ : matplotlib Figure
+        Figure with the panels.
+
+    See Also
+    --------
+    HeatmapDisplay : Whole heatmaps over images.
+    skdict.metrics.rank_images : The order of the images.
+    skdict.metrics.strongest_patches : The order of the patches.
+
+    Notes
+    -----
+    The largest of thousands of values look alike for any direction, also for a random
+    one. The least aligned ones beside them, and the gallery of a random direction,
+    say what is special.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdict.inspection import GalleryDisplay
+    >>> rng = np.random.default_rng(0)
+    >>> images, heatmaps = rng.random((9, 32, 32, 3)), rng.normal(size=(9, 8, 8))
+    >>> display = GalleryDisplay.from_predictions(heatmaps, images, n_items=3)
+    >>> display.axes_.shape
+    (2, 3)
+    """
+
+    def __init__(self, *, heatmaps, images, items, kind="cosine", feature=None):
+        self.heatmaps = heatmaps
+        self.images = images
+        self.items = items
+        self.kind = kind
+        self.feature = feature
+
+    def plot(
+        self,
+        ax=None,
+        *,
+        overlay=False,
+        context=3,
+        alpha=0.5,
+        cmap=None,
+        vmax=None,
+        rgb=None,
+    ):
+        """Draw the gallery.
+
+        Parameters
+        ----------
+        ax : array-like of matplotlib Axes, default=None
+            Twice as many axes as items on a side. None makes a figure.
+        overlay : bool, default=False
+            Whether to draw the heatmap over each picture.
+        context : int, default=3
+            Tokens on each side of a patch that are shown around it; the patch itself
+            is framed.
+        alpha : float, default=0.5
+            Opacity of the heatmaps.
+        cmap : str or matplotlib Colormap, default=None
+            Colours of the heatmaps, as in :class:`HeatmapDisplay`.
+        vmax : float, default=None
+            The value at the end of the scale of colours. None: the largest absolute
+            value of all heatmaps.
+        rgb : bool, default=None
+            Whether the channels are red, green and blue, as in
+            :class:`HeatmapDisplay`.
+
+        Returns
+        -------
+        display : GalleryDisplay
+            The object itself.
+
+        Raises
+        ------
+        ValueError
+            If `ax` does not hold as many axes as panels.
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        check_kind(self.kind)
+        heatmaps = check_heatmaps(self.heatmaps)
+        grid_shape = heatmaps.shape[1:]
+        items = {key: np.asarray(self.items[key]) for key in ("side", "image", "score")}
+        shown = np.unique(items["image"])
+        # Of many images only those that are shown are looked at.
+        images = list_images(self.images, len(heatmaps))
+        checked = check_images([images[i] for i in shown], len(shown), grid_shape)
+        images = dict(zip(shown, checked, strict=True))
+        renderer = Renderer(checked, rgb)
+        norm, cmap = colour_scale(heatmaps, self.kind, cmap, vmax)
+        sides = [np.flatnonzero(items["side"] == side) for side in _SIDES]
+        shape = (2, max(map(len, sides)))
+        are_patches = "row" in self.items
+        caller = f"{type(self).__name__}.plot"
+        with panels(ax, shape, caller, size=1.1) as axes:
+            pictures, overlays = (np.full(shape, None, dtype=object) for _ in range(2))
+            for i, j in np.ndindex(shape):
+                panel = axes[i, j]
+                if j >= len(sides[i]):
+                    panel.set_axis_off()
+                    continue
+                item = sides[i][j]
+                index = items["image"][item]
+                image = images[index]
+                picture, corner = renderer.composite(image), (0, 0)
+                window = None
+                if are_patches:
+                    place = (self.items["row"][item], self.items["column"][item])
+                    window = token_box(*place, grid_shape, image.shape, context)
+                    top, bottom, left, right = window
+                    picture, corner = picture[top:bottom, left:right], (top, left)
+                pictures[i, j] = show_picture(panel, picture, corner)
+                if overlay:
+                    overlays[i, j] = show_heatmap(
+                        panel,
+                        heatmaps[index],
+                        image.shape,
+                        self.kind,
+                        norm=norm,
+                        cmap=cmap,
+                        alpha=alpha,
+                    )
+                if window is not None:
+                    _set_window(panel, place, grid_shape, image.shape, context)
+                title = f"{items['score'][item]:.2f}".replace("-", "\N{MINUS SIGN}")
+                if len(heatmaps) > 1:
+                    title = f"image {index}\n{title}"
+                panel.set_title(title)
+            for i, side in enumerate(_SIDES):
+                axes[i, 0].set_ylabel(f"{side} aligned")
+            self.colour_bar_ = None
+            if overlay:
+                self.colour_bar_ = add_colour_bar(
+                    axes, norm, cmap, self.kind, self.feature
+                )
+            elif ax is None and self.feature is not None:
+                axes[0, 0].figure.suptitle(feature_label(self.kind, self.feature))
+        self.axes_, self.figure_ = axes, axes[0, 0].figure
+        self.picture_artists_, self.heatmap_artists_ = pictures, overlays
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X, images, grid_shape, *, feature, kind="cosine", **kwargs
+    ):
+        """Draw the gallery of a feature of a fitted dictionary.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            Fitted dictionary, or a fitted :class:`~sklearn.pipeline.Pipeline` whose
+            last step is one.
+        X : array-like of shape (n_images * height * width, n_features)
+            Tokens of the images, row by row of each grid.
+        images : array-like of shape (n_images, rows, columns, n_channels), or list
+            The images, channels last, or a list of images of different sizes.
+        grid_shape : tuple of int, (height, width)
+            The grid of tokens.
+        feature : int
+            Index of the feature.
+        kind : {"cosine", "activation"}, default="cosine"
+            The cosine of the feature's direction with each token, as it reaches the
+            dictionary; or the feature's value in the codes.
+        **kwargs : dict
+            Other parameters of :meth:`from_predictions`.
+
+        Returns
+        -------
+        display : GalleryDisplay
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        heatmaps = feature_heatmaps(estimator, X, grid_shape, feature, kind)
+        return cls.from_predictions(
+            heatmaps, images, kind=kind, feature=feature, **kwargs
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        heatmaps,
+        images,
+        *,
+        of="images",
+        n_items=6,
+        pool="mean",
+        max_per_image=None,
+        min_distance=4,
+        kind="cosine",
+        feature=None,
+        ax=None,
+        **kwargs,
+    ):
+        """Draw the gallery of given heatmaps.
+
+        Parameters
+        ----------
+        heatmaps : array-like of shape (n_images, height, width) or (height, width)
+            One value per token, as `token_heatmaps` lays them out.
+        images : array-like of shape (n_images, rows, columns, n_channels), or list
+            The images, as for :meth:`from_estimator`.
+        of : {"images", "patches"}, default="images"
+            Whether whole images are ranked, or single tokens.
+        n_items : int, default=6
+            Number of images or patches on either side.
+        pool : {"mean", "max"}, default="mean"
+            The score of an image, as in :func:`~skdict.metrics.rank_images`.
+        max_per_image : int, default=None
+            At most so many patches from one image.
+        min_distance : int, default=4
+            Patches of one image are so many tokens apart, as in
+            :func:`~skdict.metrics.strongest_patches`.
+        kind : {"cosine", "activation"}, default="cosine"
+            What the values are.
+        feature : int, default=None
+            Index of the feature, for the title.
+        ax : array-like of matplotlib Axes, default=None
+            Twice as many axes as items on a side. None makes a figure.
+        **kwargs : dict
+            Other parameters of :meth:`plot`.
+
+        Returns
+        -------
+        display : GalleryDisplay
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        heatmaps = check_heatmaps(heatmaps)
+        images = list_images(images, len(heatmaps))
+        if of == "images":
+            items = rank_images(heatmaps, n_images=n_items, pool=pool)
+        elif of == "patches":
+            items = _both_sides(
+                heatmaps,
+                n_patches=n_items,
+                max_per_image=max_per_image,
+                min_distance=min_distance,
+            )
+        else:
+            raise ValueError(f"of must be 'images' or 'patches', got {of!r}.")
+        display = cls(
+            heatmaps=heatmaps, images=images, items=items, kind=kind, feature=feature
+        )
+        return display.plot(ax, **kwargs)
+
+
+def _both_sides(heatmaps, **kwargs):
+    """The patches most and least aligned, in one table."""
+    tables = [strongest_patches(heatmaps, side=side, **kwargs) for side in _SIDES]
+    sizes = [len(table["value"]) for table in tables]
+    columns = {
+        "side": np.repeat(np.array(_SIDES, dtype=object), sizes),
+        "rank": np.concatenate([np.arange(size) for size in sizes]),
+    }
+    for name in ("image", "row", "column", "value"):
+        key = "score" if name == "value" else name
+        columns[key] = np.concatenate([table[name] for table in tables])
+    return as_table(columns, {})
+
+
+def _set_window(ax, place, grid_shape, image_shape, context):
+    """Show the tokens around a patch, also beyond the image's edge; frame the patch."""
+    from matplotlib.patches import Rectangle
+
+    height, width = (n / m for n, m in zip(image_shape, grid_shape, strict=False))
+    top, left = place[0] * height, place[1] * width
+    # White over black is seen on any picture.
+    for colour, line_width in (("black", 1.8), ("white", 0.9)):
+        ax.add_patch(
+            Rectangle((left, top), width, height, fill=False, ec=colour, lw=line_width)
+        )
+    ax.set(
+        xlim=(left - context * width, left + (1 + context) * width),
+        ylim=(top + (1 + context) * height, top - context * height),
+        facecolor="0.9",
+    )

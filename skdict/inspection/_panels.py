@@ -1,0 +1,107 @@
+"""Figures of several pictures, and the values that they show."""
+
+from contextlib import contextmanager
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from skdict.metrics import direction_cosines, token_heatmaps
+
+from ._estimators import encode, fitted_attribute, rows_before
+from ._style import _RC
+
+KINDS = ("cosine", "activation")
+
+
+def check_kind(kind):
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {KINDS}, got {kind!r}.")
+
+
+def feature_heatmaps(estimator, X, grid_shape, feature, kind):
+    """Heatmaps of one feature of a fitted dictionary or Pipeline."""
+    check_kind(kind)
+    atoms = fitted_attribute(estimator, "components_")
+    if not 0 <= feature < len(atoms):
+        raise ValueError(
+            f"feature must lie in 0 to {len(atoms) - 1}, the atoms of the "
+            f"dictionary, got {feature}."
+        )
+    if kind == "activation":
+        values = encode(estimator, X)[:, [feature]]
+    else:
+        values = direction_cosines(rows_before(estimator, X), atoms[feature])
+    return token_heatmaps(values, grid_shape)
+
+
+@contextmanager
+def panels(ax, shape, caller, *, size, wrap=None):
+    """Axes for a table of pictures: those given, or those of a new figure.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, array-like of them, or None
+    shape : tuple of int, (n_rows, n_columns)
+    caller : str
+        Who needs matplotlib, for the message where there is none.
+    size : float
+        Height and width of a new panel, in inches.
+    wrap : int, default=None
+        A single row is broken into rows of so many panels.
+
+    Yields
+    ------
+    axes : ndarray of shape (n_rows, n_columns) of Axes
+    """
+    check_matplotlib_support(caller)
+    import matplotlib.pyplot as plt
+
+    n_panels = shape[0] * shape[1]
+    if ax is not None:
+        axes = np.array(ax, dtype=object).ravel()
+        if axes.size != n_panels:
+            raise ValueError(
+                f"The display has {shape[0]} x {shape[1]} panels and needs as many "
+                f"axes, but ax holds {axes.size}."
+            )
+        yield axes.reshape(shape)
+        return
+    n_rows, n_columns = shape
+    if n_rows == 1 and wrap is not None and n_columns > wrap:
+        n_rows, n_columns = -(-n_columns // wrap), wrap
+    with plt.rc_context(_RC):
+        figure, axes = plt.subplots(
+            n_rows,
+            n_columns,
+            figsize=(size * n_columns + 0.6, (size + 0.2) * n_rows + 0.2),
+            layout="compressed",
+            squeeze=False,
+        )
+        try:
+            for spare in axes.ravel()[n_panels:]:
+                spare.remove()
+            yield axes.ravel()[:n_panels].reshape(shape)
+        except BaseException:
+            plt.close(figure)
+            raise
+
+
+def feature_label(kind, feature):
+    if feature is None:
+        return kind
+    return kind + {"cosine": " with", "activation": " of"}[kind] + f" feature {feature}"
+
+
+def add_colour_bar(axes, norm, cmap, kind, feature):
+    """One colour bar for all panels, at their right, opaque."""
+    from matplotlib.cm import ScalarMappable
+
+    colour_bar = axes.ravel()[0].figure.colorbar(
+        ScalarMappable(norm, cmap),
+        ax=axes.ravel().tolist(),
+        label=feature_label(kind, feature),
+        shrink=0.8,
+        pad=0.02,
+    )
+    colour_bar.outline.set_linewidth(0.5)
+    return colour_bar
