@@ -1,13 +1,19 @@
 """Figures in scikit-learn's style; matplotlib is imported when one is drawn."""
 
-from ._gallery import GalleryDisplay
-from ._heatmap import HeatmapDisplay
+from ._atom_similarity import AtomSimilarityDisplay
+from ._density import DensityDisplay
+from ._direction_histogram import DirectionHistogramDisplay
 from ._selectivity_cdf import SelectivityCDFDisplay
 from ._selectivity_curve import SelectivityCurveDisplay
+from ._sparsity_curve import SparsityCurveDisplay
+from ._training_history import TrainingHistoryDisplay
 
 __all__ = [
     "SelectivityCurveDisplay",
     "SelectivityCDFDisplay",
-    "HeatmapDisplay",
-    "GalleryDisplay",
+    "DirectionHistogramDisplay",
+    "SparsityCurveDisplay",
+    "DensityDisplay",
+    "AtomSimilarityDisplay",
+    "TrainingHistoryDisplay",
 ]

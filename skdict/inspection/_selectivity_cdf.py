@@ -7,7 +7,7 @@ from sklearn.utils._plotting import _validate_style_kwargs
 from skdict.metrics import selectivity_scores
 
 from ._estimators import encode, name_of
-from ._style import drawing_on
+from ._style import as_list, drawing_on
 
 
 class SelectivityCDFDisplay:
@@ -84,7 +84,7 @@ class SelectivityCDFDisplay:
         ValueError
             If there are not as many names as curves.
         """
-        curves = self.scores if isinstance(self.scores, list) else [self.scores]
+        curves = as_list(self.scores)
         names = self.name if name is None else name
         names = names if isinstance(names, list) else [names] * len(curves)
         if len(names) != len(curves):

@@ -1,0 +1,216 @@
+"""The atoms' cosines, in the order of a clustering."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from skdict.metrics import order_atoms
+
+from ._estimators import fitted_attribute
+from ._style import BLACK, drawing_on
+
+
+class AtomSimilarityDisplay:
+    """Matrix of the atoms' cosines, similar atoms side by side.
+
+    It is recommended to use :meth:`from_estimator` or :meth:`from_components`. All
+    parameters are stored as attributes.
+
+    Parameters
+    ----------
+    similarity : ndarray of shape (n_components, n_components)
+        Cosines of the atoms, in the order in which they are drawn.
+    cluster_starts : ndarray of shape (n_clusters,), default=None
+        Place of the first atom of each cluster; None: no clusters are marked.
+
+    Attributes
+    ----------
+    im_ : matplotlib AxesImage
+        The matrix.
+    colorbar_ : matplotlib Colorbar or None
+        The colour bar.
+    cluster_lines_ : matplotlib LineCollection or None
+        Squares around the clusters.
+    ax_ : matplotlib Axes
+        Axes with the matrix.
+    figure_ : matplotlib Figure
+        Figure with the matrix.
+
+    See Also
+    --------
+    skdict.metrics.order_atoms : The numbers.
+    skdict.metrics.mutual_coherence : The largest cosine alone.
+
+    Notes
+    -----
+    The colours are symmetric about 0 and end, by default, at the largest absolute
+    cosine of two different atoms, so that the ones of the diagonal do not take all
+    the contrast.
+
+    Examples
+    --------
+    >>> from skdict.inspection import AtomSimilarityDisplay
+    >>> atoms = [[1.0, 0.1], [-0.1, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    >>> display = AtomSimilarityDisplay.from_components(atoms, n_clusters=2)
+    >>> display.cluster_starts
+    array([0, 2])
+    """
+
+    def __init__(self, *, similarity, cluster_starts=None):
+        self.similarity = similarity
+        self.cluster_starts = cluster_starts
+
+    def plot(self, ax=None, *, limit=None, colorbar=True, **kwargs):
+        """Draw the matrix.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure as wide as a column.
+        limit : float, default=None
+            Absolute cosine at which the colours end. None: the largest of two
+            different atoms.
+        colorbar : bool, default=True
+            Whether to draw a colour bar.
+        **kwargs : dict
+            Arguments for matplotlib's `imshow`, such as another diverging `cmap`.
+
+        Returns
+        -------
+        display : AtomSimilarityDisplay
+            The object itself.
+        """
+        similarity = np.asarray(self.similarity)
+        if limit is None:
+            limit = _largest_off_diagonal(similarity)
+        with drawing_on(
+            ax, f"{type(self).__name__}.plot", height=2.7, layout="compressed"
+        ) as ax:
+            style = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+            self.im_ = ax.imshow(similarity, **style | kwargs)
+            ax.spines[:].set_visible(False)
+            self.cluster_lines_ = None
+            if self.cluster_starts is not None:
+                self._draw_clusters(ax, len(similarity))
+            ax.set(xlabel="atom, in the order of the tree", ylabel="atom")
+            ax.locator_params(integer=True, nbins=5)
+            self.colorbar_ = None
+            if colorbar:
+                self.colorbar_ = ax.figure.colorbar(
+                    self.im_, ax=ax, label="cosine", extend="max"
+                )
+                self.colorbar_.outline.set_visible(False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _draw_clusters(self, ax, n_components):
+        from matplotlib.collections import LineCollection
+
+        starts = np.asarray(self.cluster_starts) - 0.5
+        ends = np.append(starts[1:], n_components - 0.5)
+        squares = [
+            [(a, a), (b, a), (b, b), (a, b), (a, a)]
+            for a, b in zip(starts, ends, strict=True)
+        ]
+        self.cluster_lines_ = ax.add_collection(
+            LineCollection(squares, colors=BLACK, linewidths=0.6), autolim=False
+        )
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        *,
+        method="average",
+        n_clusters=None,
+        threshold=None,
+        optimal_ordering="auto",
+        ax=None,
+        limit=None,
+        colorbar=True,
+        **kwargs,
+    ):
+        """Draw the similarity of a dictionary's atoms.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            Fitted dictionary with `components_`, or a fitted
+            :class:`~sklearn.pipeline.Pipeline` whose last step is one.
+        method, n_clusters, threshold, optimal_ordering
+            As in :func:`~skdict.metrics.order_atoms`; clusters get a square each.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure as wide as a column.
+        limit, colorbar, **kwargs
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : AtomSimilarityDisplay
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        return cls.from_components(
+            fitted_attribute(estimator, "components_"),
+            method=method,
+            n_clusters=n_clusters,
+            threshold=threshold,
+            optimal_ordering=optimal_ordering,
+            ax=ax,
+            limit=limit,
+            colorbar=colorbar,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_components(
+        cls,
+        components,
+        *,
+        method="average",
+        n_clusters=None,
+        threshold=None,
+        optimal_ordering="auto",
+        ax=None,
+        limit=None,
+        colorbar=True,
+        **kwargs,
+    ):
+        """Draw the similarity of given atoms.
+
+        Parameters
+        ----------
+        components : array-like of shape (n_components, n_features)
+            Atoms, one a row.
+        method, n_clusters, threshold, optimal_ordering
+            As in :func:`~skdict.metrics.order_atoms`; clusters get a square each.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure as wide as a column.
+        limit, colorbar, **kwargs
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : AtomSimilarityDisplay
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_components")
+        ordered = order_atoms(
+            components,
+            method=method,
+            n_clusters=n_clusters,
+            threshold=threshold,
+            optimal_ordering=optimal_ordering,
+        )
+        starts = None
+        if ordered.labels is not None:
+            starts = np.unique(ordered.labels[ordered.order], return_index=True)[1]
+        display = cls(similarity=ordered.similarity, cluster_starts=starts)
+        return display.plot(ax, limit=limit, colorbar=colorbar, **kwargs)
+
+
+def _largest_off_diagonal(similarity):
+    if len(similarity) < 2:
+        return 1.0
+    others = ~np.eye(len(similarity), dtype=bool)
+    # Orthogonal atoms would leave no colours at all.
+    return float(np.abs(similarity[others]).max()) or 1.0

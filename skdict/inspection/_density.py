@@ -1,0 +1,208 @@
+"""How often features fire."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from skdict.metrics import feature_density
+
+from ._estimators import encode, fitted_attribute
+from ._style import BLACK, drawing_on, legend_above
+
+
+class DensityDisplay:
+    """Histogram of the features' densities on a logarithmic axis.
+
+    It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`. All
+    parameters are stored as attributes.
+
+    Parameters
+    ----------
+    density : ndarray of shape (n_components,)
+        Share of the samples on which each feature fires.
+    threshold : float, default=1e-5
+        Density below which a feature is dead.
+    name : str, default=None
+        Name of the dictionary in the legend.
+
+    Attributes
+    ----------
+    bars_ : matplotlib BarContainer
+        Features that fire.
+    never_bar_ : matplotlib BarContainer or None
+        Features that never fire, at the left end; None where there are none.
+    threshold_line_ : matplotlib Line2D
+        The threshold.
+    ax_ : matplotlib Axes
+        Axes with the histogram.
+    figure_ : matplotlib Figure
+        Figure with the histogram.
+
+    See Also
+    --------
+    skdict.metrics.feature_density : The numbers.
+    skdict.metrics.dead_feature_fraction : The share of dead features alone.
+
+    Notes
+    -----
+    With `n` samples no density lies between 0 and ``1 / n``. Where that is above the
+    threshold, only features that never fire are dead.
+
+    Examples
+    --------
+    >>> from skdict.inspection import DensityDisplay
+    >>> codes = [[1.0, 0.0, -2.0], [0.0, 0.0, 0.5]]
+    >>> display = DensityDisplay.from_predictions(codes)
+    >>> display.density
+    array([0.5, 0. , 1. ])
+    """
+
+    def __init__(self, *, density, threshold=1e-5, name=None):
+        self.density = density
+        self.threshold = threshold
+        self.name = name
+
+    def plot(self, ax=None, *, name=None, bins=30, **kwargs):
+        """Draw the histogram.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure as wide as a column.
+        name : str, default=None
+            Name of the dictionary in the legend; None: that of the constructor.
+        bins : int, default=30
+            Number of bins, of equal width on the logarithmic axis, up to density 1.
+        **kwargs : dict
+            Arguments for matplotlib's `bar`.
+
+        Returns
+        -------
+        display : DensityDisplay
+            The object itself.
+
+        Raises
+        ------
+        ValueError
+            If `bins` is not a positive integer.
+        """
+        if not isinstance(bins, Integral) or bins < 1:
+            raise ValueError(f"bins must be a positive integer, got {bins!r}.")
+        name = self.name if name is None else name
+        density = np.asarray(self.density)
+        fires = density > 0
+        lowest = min(self.threshold or 1.0, *density[fires], 0.1)
+        # Half a decade of room keeps the threshold off the end.
+        edges = np.geomspace(lowest / 3, 1, bins + 1)
+        counts, _ = np.histogram(density[fires], edges)
+        dead = density < self.threshold
+        with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
+            kwargs = {"label": name, "edgecolor": "white", "linewidth": 0.3} | kwargs
+            self.bars_ = ax.bar(
+                edges[:-1], counts, np.diff(edges), align="edge", **kwargs
+            )
+            ax.set_xscale("log")
+            ticks = _decades(edges[0])
+            self.never_bar_ = None
+            if not fires.all():
+                left, right = edges[0] / 10**0.8, edges[0] / 10**0.4
+                kwargs |= {"label": None, "facecolor": self.bars_[0].get_facecolor()}
+                self.never_bar_ = ax.bar(
+                    left, (~fires).sum(), right - left, align="edge", **kwargs
+                )
+                # Density 0 has no place on a logarithmic axis.
+                ticks[np.sqrt(left * right)] = "never"
+            ax.set_xticks(list(ticks), list(ticks.values()))
+            ax.minorticks_off()
+            self.threshold_line_ = ax.axvline(
+                self.threshold,
+                color=BLACK,
+                linestyle="--",
+                linewidth=1,
+                label=f"dead below {self.threshold:g}: {dead.sum()} of {len(dead)}",
+            )
+            ax.set(xlabel="density, share of samples", ylabel="number of features")
+            named = [self.bars_] if name else []
+            legend_above(ax, [*named, self.threshold_line_])
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X=None,
+        *,
+        threshold=1e-5,
+        name=None,
+        ax=None,
+        bins=30,
+        **kwargs,
+    ):
+        """Draw the densities of a dictionary's features.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            Fitted dictionary, or a fitted :class:`~sklearn.pipeline.Pipeline` whose
+            last step is one.
+        X : array-like of shape (n_samples, n_features), default=None
+            Rows to count over. None: `feature_density_`, from the last pass of
+            training.
+        threshold : float, default=1e-5
+            Density below which a feature is dead.
+        name : str, default=None
+            Name of the dictionary in the legend.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure as wide as a column.
+        bins, **kwargs
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : DensityDisplay
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        if X is None:
+            density = np.asarray(fitted_attribute(estimator, "feature_density_"))
+        else:
+            density = feature_density(encode(estimator, X))
+        display = cls(density=density, threshold=threshold, name=name)
+        return display.plot(ax, bins=bins, **kwargs)
+
+    @classmethod
+    def from_predictions(
+        cls, codes, *, threshold=1e-5, name=None, ax=None, bins=30, **kwargs
+    ):
+        """Draw the densities of the features of given codes.
+
+        Parameters
+        ----------
+        codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
+            Codes of the samples.
+        threshold : float, default=1e-5
+            Density below which a feature is dead.
+        name : str, default=None
+            Name of the dictionary in the legend.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure as wide as a column.
+        bins, **kwargs
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : DensityDisplay
+            The display, drawn.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        display = cls(density=feature_density(codes), threshold=threshold, name=name)
+        return display.plot(ax, bins=bins, **kwargs)
+
+
+def _decades(lowest):
+    """Places and names of up to seven powers of ten, up to 1."""
+    exponents = np.arange(0, np.log10(lowest), -1)
+    exponents = exponents[:: -(-len(exponents) // 7)]
+    return {10.0**e: f"$10^{{{e:.0f}}}$" if e else "1" for e in exponents}

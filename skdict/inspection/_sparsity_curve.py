@@ -1,0 +1,333 @@
+"""What a number of active features buys."""
+
+import numpy as np
+from sklearn.model_selection import cross_val_score
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils._plotting import _check_param_lengths, _validate_style_kwargs
+
+from skdict.decomposition import Truncator
+from skdict.metrics import (
+    explained_variance,
+    make_linear_probe,
+    reconstruction_cosine,
+)
+
+from ._estimators import last_step, name_of, rows_before
+from ._style import as_list, drawing_on, legend_above
+
+_LABELS = {
+    "cosine": "cosine of x and reconstruction",
+    "explained_variance": "explained variance",
+    "probe_codes": "balanced accuracy of probe",
+}
+_MARKERS = "osD^vP*"
+
+
+class SparsityCurveDisplay:
+    """Cosine, explained variance or probe accuracy against k.
+
+    It is recommended to use :meth:`from_estimator` or :meth:`from_runs`. All
+    parameters are stored as attributes.
+
+    Parameters
+    ----------
+    k : ndarray of shape (n_ticks,) or list of them
+        Numbers of active features, for one curve or for several.
+    mean : ndarray of shape (n_ticks,) or list of them
+        The measure at each of them, the mean over folds or runs.
+    std : ndarray of shape (n_ticks,) or list of them, default=None
+        Its standard deviation, for the bands. None: no bands.
+    measure : str, default="cosine"
+        What is measured, for the label of the y-axis.
+    name : str or list of str, default=None
+        Name of each curve in the legend.
+
+    Attributes
+    ----------
+    line_ : matplotlib Line2D or list of them
+        The curves; a list where there are several.
+    bands_ : list of matplotlib PolyCollection
+        Mean ± standard deviation, for the curves that have one.
+    ax_ : matplotlib Axes
+        Axes with the curves.
+    figure_ : matplotlib Figure
+        Figure with the curves.
+
+    See Also
+    --------
+    skdict.Truncator : Shorter codes from one fit.
+    skdict.evaluation.compare_dictionaries : Runs over seeds and folds.
+
+    Notes
+    -----
+    :meth:`from_estimator` shortens the codes of one dictionary, which was trained for
+    the largest `k`. Dictionaries trained for each `k` by itself are better at the
+    smaller ones; draw those by :meth:`from_runs`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdict import ICFL
+    >>> from skdict.inspection import SparsityCurveDisplay
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> dictionary = ICFL(64, 8, max_iter=3, random_state=0).fit(X[:1000])
+    >>> display = SparsityCurveDisplay.from_estimator(
+    ...     dictionary, X[1000:], k=[1, 2, 4, 8]
+    ... )
+    >>> bool((display.mean[1:] > display.mean[:-1]).all())
+    True
+    """
+
+    def __init__(self, *, k, mean, std=None, measure="cosine", name=None):
+        self.k = k
+        self.mean = mean
+        self.std = std
+        self.measure = measure
+        self.name = name
+
+    def plot(self, ax=None, *, name=None, band_kwargs=None, **kwargs):
+        """Draw the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure as wide as a column.
+        name : str or list of str, default=None
+            Name of each curve in the legend; None: those of the constructor.
+        band_kwargs : dict, default=None
+            Arguments for matplotlib's `fill_between`, which draws the bands.
+        **kwargs : dict
+            Arguments for matplotlib's `plot`, which draws the curves.
+
+        Returns
+        -------
+        display : SparsityCurveDisplay
+            The object itself.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many values of `k`, means, deviations and names.
+        """
+        k, means = as_list(self.k), as_list(self.mean)
+        stds = [None] * len(k) if self.std is None else as_list(self.std)
+        names = self.name if name is None else name
+        names = names if isinstance(names, list) else [names] * len(k)
+        _check_param_lengths(
+            required={"self.k": k, "self.mean": means},
+            optional={"self.std": stds, "'name' (or self.name)": names},
+            class_name=type(self).__name__,
+        )
+        with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
+            lines, self.bands_ = [], []
+            for x, mean, std, label in zip(k, means, stds, names, strict=True):
+                # Continues where the curves that are already there end.
+                marker = _MARKERS[len(ax.get_lines()) % len(_MARKERS)]
+                line_kwargs = {"label": label, "marker": marker}
+                line_kwargs = _validate_style_kwargs(line_kwargs, kwargs)
+                (line,) = ax.plot(x, mean, **line_kwargs)
+                lines.append(line)
+                if std is not None:
+                    style = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
+                    low, high = np.subtract(mean, std), np.add(mean, std)
+                    band = ax.fill_between(x, low, high, **style | (band_kwargs or {}))
+                    self.bands_.append(band)
+            ax.set(
+                xscale="log",
+                xlabel="active features, k",
+                ylabel=_LABELS.get(self.measure, self.measure.replace("_", " ")),
+            )
+            _set_ticks(ax)
+            legend_above(ax)
+        self.line_ = lines if isinstance(self.k, list) else lines[0]
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        y=None,
+        *,
+        k,
+        measure="cosine",
+        cv=None,
+        groups=None,
+        probe=None,
+        name=None,
+        ax=None,
+        band_kwargs=None,
+        **kwargs,
+    ):
+        """Shorten the codes of a fitted dictionary and draw what is lost.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            Fitted dictionary, or any other transformer with `inverse_transform`, or a
+            fitted :class:`~sklearn.pipeline.Pipeline` whose last step is one. Nothing
+            is fitted anew.
+        X : array-like of shape (n_samples, n_features)
+            Rows, best those that the dictionary has not seen. They are compared with
+            their reconstruction as they reach the dictionary.
+        y : array-like of shape (n_samples,), default=None
+            Labels, for ``measure="probe_codes"``.
+        k : array-like of int
+            Numbers of active features, up to the one that the dictionary was fitted
+            for.
+        measure : {"cosine", "explained_variance", "probe_codes"}, default="cosine"
+            As in :func:`~skdict.evaluation.compare_dictionaries`. The probe is fitted
+            and scored by cross-validation on the codes of `X`, with bands of one
+            standard deviation over the folds.
+        cv, groups
+            Folds of the probe, as in :func:`~sklearn.model_selection.cross_val_score`.
+        probe : classifier, default=None
+            None means :func:`~skdict.metrics.make_linear_probe`.
+        name : str, default=None
+            Name of the curve; None: that of the dictionary's class.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure as wide as a column.
+        band_kwargs, **kwargs
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : SparsityCurveDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If `measure` is unknown, if it needs labels and there are none, or if a `k`
+            is no positive integer or larger than the dictionary's.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        if measure not in _LABELS:
+            raise ValueError(
+                f"measure must be one of {sorted(_LABELS)}, got {measure!r}."
+            )
+        if measure == "probe_codes" and y is None:
+            raise ValueError("A probe needs labels, but y is None.")
+        sizes = _check_sizes(k)
+        rows = rows_before(estimator, X)
+        probe = make_linear_probe() if probe is None else probe
+        scores = []
+        for size in sizes:
+            shorter = _shorter(last_step(estimator), int(size))
+            codes = shorter.transform(rows)
+            if measure == "probe_codes":
+                scores.append(
+                    cross_val_score(
+                        probe,
+                        codes,
+                        y,
+                        groups=groups,
+                        cv=cv,
+                        scoring="balanced_accuracy",
+                    )
+                )
+                continue
+            score = reconstruction_cosine if measure == "cosine" else explained_variance
+            scores.append([score(rows, shorter.inverse_transform(codes))])
+        std = np.std(scores, axis=1) if measure == "probe_codes" else None
+        display = cls(
+            k=sizes,
+            mean=np.mean(scores, axis=1),
+            std=std,
+            measure=measure,
+            name=name_of(estimator, name),
+        )
+        return display.plot(ax, band_kwargs=band_kwargs, **kwargs)
+
+    @classmethod
+    def from_runs(
+        cls,
+        runs,
+        *,
+        measure="cosine",
+        k="k",
+        by="dictionary",
+        ax=None,
+        band_kwargs=None,
+        **kwargs,
+    ):
+        """Draw a table of runs at several k.
+
+        Parameters
+        ----------
+        runs : DataFrame or list of dict
+            One row for each run, with its `k`, its dictionary and the measure, for
+            example the ``attrs["runs"]`` of :func:`~skdict.evaluation.\
+compare_dictionaries` for each `k`, with `k` added.
+        measure : str, default="cosine"
+            Column that is drawn: the mean over runs, with a band of one standard
+            deviation.
+        k : str, default="k"
+            Column with the number of active features.
+        by : str, default="dictionary"
+            Column that names the curves.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; None makes a figure as wide as a column.
+        band_kwargs, **kwargs
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : SparsityCurveDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If there are no runs, or if one lacks a column.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_runs")
+        if hasattr(runs, "to_dict"):
+            runs = runs.to_dict("records")
+        if not runs:
+            raise ValueError("There are no runs to draw.")
+        for i, run in enumerate(runs):
+            lacking = [key for key in (measure, k, by) if key not in run]
+            if lacking:
+                raise ValueError(
+                    f"Run {i} lacks {lacking}; it has {sorted(map(str, run))}."
+                )
+        names = list(dict.fromkeys(run[by] for run in runs))
+        sizes, means, stds = [], [], []
+        for name in names:
+            own = [run for run in runs if run[by] == name]
+            sizes.append(_check_sizes(np.unique([run[k] for run in own])))
+            values = [[r[measure] for r in own if r[k] == size] for size in sizes[-1]]
+            means.append(np.array([np.mean(some) for some in values]))
+            stds.append(np.array([np.std(some) for some in values]))
+        names = [str(name) for name in names]
+        display = cls(k=sizes, mean=means, std=stds, measure=measure, name=names)
+        return display.plot(ax, band_kwargs=band_kwargs, **kwargs)
+
+
+def _shorter(dictionary, k):
+    """A Truncator around what is already fitted."""
+    truncator = Truncator(dictionary, k)
+    truncator.estimator_ = dictionary
+    return truncator
+
+
+def _check_sizes(k):
+    sizes = np.asarray(k)
+    whole = sizes.dtype.kind in "iuf" and (sizes == np.floor(sizes)).all()
+    if sizes.ndim != 1 or not sizes.size or not whole or sizes.min() < 1:
+        raise ValueError(f"k must be a list of positive integers, got {k!r}.")
+    return np.unique(sizes.astype(np.intp))
+
+
+def _set_ticks(ax):
+    """Ticks at the values of k: not all of them where they are many."""
+    sizes = np.unique(np.concatenate([line.get_xdata() for line in ax.get_lines()]))
+    ticks = [sizes[-1]]
+    for size in sizes[-2::-1]:
+        # A tenth of the axis is as wide as a number of three or four digits.
+        if np.log(ticks[-1] / size) > 0.1 * np.log(sizes[-1] / sizes[0]):
+            ticks.append(size)
+    ax.set_xticks(ticks, [f"{size:g}" for size in ticks])
+    ax.minorticks_off()
