@@ -195,6 +195,8 @@ def test_bad_input(planted):
         describe_features(codes, y, confounds={"plate": [None, *batch[1:]]})
     with pytest.raises(ValueError, match="confounds must be a dict or a DataFrame"):
         describe_features(codes, y, confounds=batch)
+    with pytest.raises(ValueError, match="confounds has two columns that are called 1"):
+        describe_features(codes, y, confounds={1: batch, "1": batch[::-1]})
     with pytest.raises(ValueError, match="column best_class already"):
         describe_features(codes, y, confounds={"class": batch})
     with pytest.raises(ValueError, match="'alpha' parameter"):

@@ -285,5 +285,7 @@ class TestProbes:
             subspace_probes(X, X[:, 0], projection)
         with pytest.raises(ValueError, match="inconsistent numbers of samples"):
             subspace_probes(X, y, projection, groups=np.arange(9))
-        with pytest.raises(ValueError, match=r"y holds NaN .* 60 of 180 rows"):
+        with pytest.raises(ValueError, match=r"y holds missing .* 60 of 180 rows"):
             subspace_probes(X, np.where(y == "a", np.nan, 1.0), projection)
+        with pytest.raises(ValueError, match=r"y holds missing .* 60 of 180 rows"):
+            subspace_probes(X, np.where(y == "a", None, y), projection)

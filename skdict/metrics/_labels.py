@@ -67,7 +67,7 @@ def encode(values, name, n_samples):
         raise ValueError(
             f"codes has {n_samples} rows, but {name} has length {len(values)}."
         )
-    missing = np.flatnonzero(_is_missing(values))
+    missing = np.flatnonzero(is_missing(values))
     if missing.size:
         raise ValueError(
             f"{name} holds {missing.size} missing or infinite values of {n_samples}, "
@@ -96,10 +96,15 @@ def named_columns(table, name):
             f"{name} must be a dict or a DataFrame, so that its columns have names, "
             f"got {type(table).__name__}."
         )
+    keys = [str(key) for key, _ in table.items()]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f"{name} has two columns that are called {key}.")
     return {str(key): column for key, column in table.items()}
 
 
-def _is_missing(values):
+def is_missing(values):
+    """Which labels are NaN, infinite, None or any other mark of a missing value."""
     if values.dtype.kind == "f":
         return ~np.isfinite(values)
     if values.dtype.kind in "mM":

@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, validate_param
 from sklearn.utils.multiclass import check_classification_targets
 
 from ._activity import check_rows_finite
+from ._labels import is_missing
 from ._probe import make_linear_probe
 from ._table import as_table
 
@@ -321,11 +322,11 @@ def _check_projection(projection, n_features):
 def _check_labels(X, y):
     y = column_or_1d(y, input_name="y")
     check_consistent_length(X, y)
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        missing = np.flatnonzero(~np.isfinite(y))
+    missing = np.flatnonzero(is_missing(y))
+    if missing.size:
         raise ValueError(
-            f"y holds NaN or infinity in {len(missing)} of {len(y)} rows, the first "
-            f"of them row {missing[0]}."
+            f"y holds missing or infinite values in {len(missing)} of {len(y)} rows, "
+            f"the first of them row {missing[0]}."
         )
     check_classification_targets(y)
     if len(np.unique(y)) < 2:
