@@ -3,6 +3,8 @@
 from ._atom_similarity import AtomSimilarityDisplay
 from ._density import DensityDisplay
 from ._direction_histogram import DirectionHistogramDisplay
+from ._gallery import GalleryDisplay
+from ._heatmap import HeatmapDisplay
 from ._selectivity_cdf import SelectivityCDFDisplay
 from ._selectivity_curve import SelectivityCurveDisplay
 from ._sparsity_curve import SparsityCurveDisplay
@@ -16,4 +18,6 @@ __all__ = [
     "DensityDisplay",
     "AtomSimilarityDisplay",
     "TrainingHistoryDisplay",
+    "HeatmapDisplay",
+    "GalleryDisplay",
 ]
