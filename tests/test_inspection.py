@@ -567,7 +567,8 @@ def test_density_counts_every_feature_once():
     assert never.get_height() == 3
     assert never.get_x() + never.get_width() < display.bars_[0].get_x()
     assert display.threshold_line_.get_xdata()[0] == 1e-5
-    assert display.threshold_line_.get_label() == "dead below 1e-05: 8 of 48"
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert labels == ["dead below 1e-05", "8 of 48 dead"]
     assert "never" in [tick.get_text() for tick in display.ax_.get_xticklabels()]
 
 
@@ -583,7 +584,7 @@ def test_density_display_takes_the_densities():
         np.testing.assert_array_equal(display.density, density)
         labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
         dead = (density < 0.1).sum()
-        assert labels == ["ICFL", f"dead below 0.1: {dead} of 24"]
+        assert labels == ["dead below 0.1", f"ICFL: {dead} of 24 dead"]
 
 
 @pytest.mark.parametrize("density", [np.zeros(4), np.ones(4), np.full(4, 1e-5)])
@@ -591,6 +592,20 @@ def test_density_of_features_that_are_all_alike(density):
     display = DensityDisplay(density=density).plot()
     n_never = display.never_bar_[0].get_height() if display.never_bar_ else 0
     assert n_never + sum(bar.get_height() for bar in display.bars_) == 4
+
+
+def test_density_of_a_second_dictionary_joins_the_legend():
+    first = DensityDisplay.from_estimator(PIPELINE, name="a")
+    DensityDisplay.from_estimator(PIPELINE, name="b", ax=first.ax_)
+    labels = [text.get_text() for text in first.ax_.get_legend().get_texts()]
+    assert labels == ["dead below 1e-05", "a: 0 of 24 dead", "b: 0 of 24 dead"]
+
+
+@pytest.mark.parametrize("threshold", [0, -1, 1.5, np.nan])
+def test_density_refuses_other_thresholds(threshold):
+    with pytest.raises(ValueError, match="threshold must be a share"):
+        DensityDisplay.from_estimator(PIPELINE, threshold=threshold)
+    assert plt.get_fignums() == []
 
 
 @pytest.mark.parametrize("bins", [0, -1, 2.5, "auto"])
@@ -684,13 +699,16 @@ def test_history_on_axes_of_the_caller():
 def test_history_keeps_extremes_from_flattening_the_rest():
     history = [
         {"epoch": i, "explained_variance": e, "dead_share": 0.0, "learning_rate": rate}
-        for i, e, rate in [(1, -7.0, 1.0), (2, 0.5, 0.6), (3, 0.8, 0.2)]
+        for i, e, rate in [(1, -7.0, 1.0), (2, 0.5, 0.6), (3, 0.8, 0.0)]
     ]
     display = TrainingHistoryDisplay(history=history).plot()
     assert display.ax_[0].get_ylim()[0] == -0.1
     assert display.ax_[1].get_ylim()[1] == 0.1
     assert display.ax_[2].get_yscale() == "linear"
-    slower = [record | {"learning_rate": 0.001} for record in history]
+    slower = [
+        record | {"learning_rate": 0.001 * record["learning_rate"]}
+        for record in history
+    ]
     TrainingHistoryDisplay(history=slower).plot(display.ax_)
     assert display.ax_[2].get_yscale() == "log"
 

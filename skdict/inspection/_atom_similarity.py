@@ -140,8 +140,12 @@ class AtomSimilarityDisplay:
             As in :func:`~skdict.metrics.order_atoms`; clusters get a square each.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
-        limit, colorbar, **kwargs
-            As in :meth:`plot`.
+        limit : float, default=None
+            Absolute cosine at which the colours end, as in :meth:`plot`.
+        colorbar : bool, default=True
+            Whether to draw a colour bar.
+        **kwargs : dict
+            Arguments for matplotlib's `imshow`.
 
         Returns
         -------
@@ -185,8 +189,12 @@ class AtomSimilarityDisplay:
             As in :func:`~skdict.metrics.order_atoms`; clusters get a square each.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
-        limit, colorbar, **kwargs
-            As in :meth:`plot`.
+        limit : float, default=None
+            Absolute cosine at which the colours end, as in :meth:`plot`.
+        colorbar : bool, default=True
+            Whether to draw a colour bar.
+        **kwargs : dict
+            Arguments for matplotlib's `imshow`.
 
         Returns
         -------

@@ -85,20 +85,30 @@ class DensityDisplay:
         Raises
         ------
         ValueError
-            If `bins` is not a positive integer.
+            If `bins` is not a positive integer, or the threshold not in (0, 1].
         """
         if not isinstance(bins, Integral) or bins < 1:
             raise ValueError(f"bins must be a positive integer, got {bins!r}.")
+        if not 0 < self.threshold <= 1:
+            raise ValueError(
+                f"The threshold must be a share in (0, 1], got {self.threshold!r}."
+            )
         name = self.name if name is None else name
         density = np.asarray(self.density)
         fires = density > 0
-        lowest = min(self.threshold or 1.0, *density[fires], 0.1)
+        lowest = min(self.threshold, *density[fires], 0.1)
         # Half a decade of room keeps the threshold off the end.
         edges = np.geomspace(lowest / 3, 1, bins + 1)
         counts, _ = np.histogram(density[fires], edges)
         dead = density < self.threshold
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
-            kwargs = {"label": name, "edgecolor": "white", "linewidth": 0.3} | kwargs
+            summary = f"{dead.sum()} of {len(dead)} dead"
+            kwargs = {
+                "label": f"{name}: {summary}" if name else summary,
+                "alpha": 0.7,  # those of a second dictionary stand on top
+                "edgecolor": "white",
+                "linewidth": 0.3,
+            } | kwargs
             self.bars_ = ax.bar(
                 edges[:-1], counts, np.diff(edges), align="edge", **kwargs
             )
@@ -115,16 +125,17 @@ class DensityDisplay:
                 ticks[np.sqrt(left * right)] = "never"
             ax.set_xticks(list(ticks), list(ticks.values()))
             ax.minorticks_off()
+            limit = f"dead below {self.threshold:g}"
+            known = limit in ax.get_legend_handles_labels()[1]
             self.threshold_line_ = ax.axvline(
                 self.threshold,
                 color=BLACK,
                 linestyle="--",
                 linewidth=1,
-                label=f"dead below {self.threshold:g}: {dead.sum()} of {len(dead)}",
+                label="_again" if known else limit,
             )
             ax.set(xlabel="density, share of samples", ylabel="number of features")
-            named = [self.bars_] if name else []
-            legend_above(ax, [*named, self.threshold_line_])
+            legend_above(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -156,8 +167,10 @@ class DensityDisplay:
             Name of the dictionary in the legend.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
-        bins, **kwargs
-            As in :meth:`plot`.
+        bins : int, default=30
+            Number of bins, as in :meth:`plot`.
+        **kwargs : dict
+            Arguments for matplotlib's `bar`.
 
         Returns
         -------
@@ -188,8 +201,10 @@ class DensityDisplay:
             Name of the dictionary in the legend.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
-        bins, **kwargs
-            As in :meth:`plot`.
+        bins : int, default=30
+            Number of bins, as in :meth:`plot`.
+        **kwargs : dict
+            Arguments for matplotlib's `bar`.
 
         Returns
         -------

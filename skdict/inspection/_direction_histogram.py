@@ -143,8 +143,12 @@ class DirectionHistogramDisplay:
             Class that is set against all others.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
-        bins, rest_kwargs, **kwargs
-            As in :meth:`plot`.
+        bins : int or array-like of edges, default=40
+            Bins, as in :func:`numpy.histogram_bin_edges`.
+        rest_kwargs : dict, default=None
+            Arguments for matplotlib's `stairs`, which draws the rest.
+        **kwargs : dict
+            Arguments for matplotlib's `stairs`, which draws the label.
 
         Returns
         -------
@@ -195,8 +199,12 @@ class DirectionHistogramDisplay:
             Index of the direction, for the label of the x-axis.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
-        bins, rest_kwargs, **kwargs
-            As in :meth:`plot`.
+        bins : int or array-like of edges, default=40
+            Bins, as in :func:`numpy.histogram_bin_edges`.
+        rest_kwargs : dict, default=None
+            Arguments for matplotlib's `stairs`, which draws the rest.
+        **kwargs : dict
+            Arguments for matplotlib's `stairs`, which draws the label.
 
         Returns
         -------

@@ -188,8 +188,10 @@ class SparsityCurveDisplay:
             Name of the curve; None: that of the dictionary's class.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
-        band_kwargs, **kwargs
-            As in :meth:`plot`.
+        band_kwargs : dict, default=None
+            Arguments for matplotlib's `fill_between`, which draws the bands.
+        **kwargs : dict
+            Arguments for matplotlib's `plot`, which draws the curves.
 
         Returns
         -------
@@ -269,8 +271,10 @@ compare_dictionaries` for each `k`, with `k` added.
             Column that names the curves.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
-        band_kwargs, **kwargs
-            As in :meth:`plot`.
+        band_kwargs : dict, default=None
+            Arguments for matplotlib's `fill_between`, which draws the bands.
+        **kwargs : dict
+            Arguments for matplotlib's `plot`, which draws the curves.
 
         Returns
         -------

@@ -189,8 +189,8 @@ def _set_limits(panel, measure):
     if measure == "dead_share":
         top = max(0.1, 1.05 * values.max())
         panel.set_ylim(-0.03 * top, top)
-    if measure == "learning_rate" and values.min() > 0:
+    if measure == "learning_rate":
         # ICFL's rate is hundreds of times that of TopKSAE.
         highest = [max(line) for line in lines]
-        if max(highest) > 20 * min(highest):
+        if max(highest) > 20 * min(highest) > 0:
             panel.set_yscale("log")
