@@ -14,6 +14,7 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import pearsonr
 
+from skdict import ICFL
 from skdict.datasets import make_planted_dictionary
 from skdict.metrics import (
     match_codes,
@@ -290,6 +291,8 @@ class TestStabilityReport:
             stability_report(
                 {"a": A, "b": np.where(np.arange(4)[:, None] == 2, np.inf, A)}
             )
+        with pytest.raises(ValueError, match=r"dictionaries\[0\] .* estimator ICFL"):
+            stability_report([ICFL(), ICFL()])
         with pytest.raises(ValueError, match="'threshold' parameter"):
             stability_report([A, A], threshold=1.5)
         with pytest.raises(ValueError, match="'dictionaries' parameter"):

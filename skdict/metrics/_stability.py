@@ -336,6 +336,12 @@ def _check_dictionaries(dictionaries):
             f"Stability compares dictionaries, but only {len(arrays)} was given: "
             "at least two are needed."
         )
+    for name, array in zip(names, arrays, strict=True):
+        if hasattr(array, "get_params"):
+            raise ValueError(
+                f"dictionaries[{name!r}] must be an array of atoms, but is the "
+                f"estimator {type(array).__name__}: pass its components_ once fitted."
+            )
     atoms = [
         _check_atoms(array, f"dictionaries[{name!r}]")
         for name, array in zip(names, arrays, strict=True)
