@@ -86,12 +86,15 @@ def slope(values: list[int], seconds: list[float]) -> float:
 
 def draw(times: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullLocator
 
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True, layout="tight")
     for axis, name in zip(axes, ("k", "M", "rows"), strict=True):
         axis.loglog(*times[name], "o-", label="ICFL.transform")
         if name == "M":
             axis.loglog(*times["M, products alone"], "s--", label="products alone")
+        axis.set_xticks(times[name][0], map(str, times[name][0]))
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlabel(name)
         axis.grid(True, which="both", alpha=0.3)
         axis.legend()

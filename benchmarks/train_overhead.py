@@ -82,7 +82,7 @@ def loops(
 
 def bare_loop(module: TopKAutoencoder, X, batch_size: int) -> Callable[[], object]:
     """The work of a step, and nothing around it."""
-    optimizer = torch.optim.Adam(module.parameters(), lr=_LEARNING_RATE)
+    optimizer = torch.optim.Adam(module.parameters(), lr=_LEARNING_RATE, fused=True)
     n_components = len(module.atoms)
     batches = RowBatches(
         X,

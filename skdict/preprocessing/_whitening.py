@@ -332,8 +332,14 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         # where it is large. What its rounding to float32 left out follows afterwards.
         left_out = self.mean_ - xp.astype(mean, self.mean_.dtype)
         offset = xp.astype(left_out @ self._whitening, dtype)
+
+        def whiten(rows):
+            product = (rows - mean) @ matrix
+            product -= offset
+            return product
+
         return map_blocks(
-            lambda rows: (rows - mean) @ matrix - offset,
+            whiten,
             X,
             n_out=matrix.shape[1],
             dtype=dtype,
