@@ -800,3 +800,13 @@ def test_clone_and_input_unchanged():
     np.testing.assert_array_equal(X, before)
     X.setflags(write=False)
     scaler.fit(np.asfortranarray(X), control=control, batch=batch)
+
+
+def test_a_label_that_no_row_has_is_named_beside_those_there_are():
+    X = np.random.default_rng(0).normal(size=(14, 2))
+    y = np.repeat(list("abcdefg"), 2)
+    message = (
+        r"control_label='DMSO' is not among the 7 labels in y: a, b, c, d, e, \.\.\."
+    )
+    with pytest.raises(ValueError, match=message):
+        ControlCenterScaler(control_label="DMSO").fit(X, y, batch=y)

@@ -895,3 +895,13 @@ def test_what_the_sample_missed_is_seen_at_the_end(products):
 def test_the_sample_spares_products_in_vain(products):
     ControlPCAWhitener().fit(conditioned(spread=1e5))
     assert [dtype for n, dtype in products if n == 500] == [torch.float64] * 12
+
+
+def test_a_label_that_no_row_has_is_named_beside_those_there_are():
+    X = np.random.default_rng(0).normal(size=(14, 2))
+    y = np.repeat(list("abcdefg"), 2)
+    message = (
+        r"control_label='DMSO' is not among the 7 labels in y: a, b, c, d, e, \.\.\."
+    )
+    with pytest.raises(ValueError, match=message):
+        ControlPCAWhitener(control_label="DMSO").fit(X, y)

@@ -38,7 +38,7 @@ from skdict.preprocessing._batches import (
     split_off_column,
     union,
 )
-from skdict.preprocessing._controls import FOLD_REMEDY, control_mask, control_rows
+from skdict.preprocessing._controls import control_mask, control_rows, without_controls
 from skdict.preprocessing._rows import map_blocks, place_in, storage_eps
 
 __all__ = ["ControlCenterScaler"]
@@ -267,10 +267,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         """
         names, moments, eps, home = self._read(X, y, control, batch, reset=True)
         if not moments.n_samples.any():
-            raise ValueError(
-                f"None of the {_num_samples(X)} rows passed to fit is a control. "
-                f"{FOLD_REMEDY}."
-            )
+            raise without_controls(self, _num_samples(X), y, control)
         self._remember(names, moments, eps, home, streamed=False)
         if names is not None:
             self._warn_of_few_controls(names, self.n_batch_control_samples_)

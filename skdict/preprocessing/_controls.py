@@ -7,7 +7,7 @@ from sklearn.utils import column_or_1d
 
 from skdict._validation import as_numpy
 
-__all__ = ["FOLD_REMEDY", "control_mask", "control_rows"]
+__all__ = ["FOLD_REMEDY", "control_mask", "control_rows", "without_controls"]
 
 FOLD_REMEDY = (
     "In cross-validation every training fold needs controls: split with "
@@ -44,6 +44,23 @@ def control_rows(estimator, n_samples: int, y, control) -> np.ndarray | None:
     if len(y) != n_samples:
         raise ValueError(f"y holds {len(y)} labels for the {n_samples} rows of X.")
     return np.flatnonzero(y == control_label)
+
+
+def without_controls(estimator, n_samples: int, y, control) -> ValueError:
+    """What to raise where no row is a control."""
+    message = f"None of the {n_samples} rows passed to fit is a control. "
+    if control is None and y is not None:
+        labels = [str(label) for label in np.unique(as_numpy(y).astype(str))]
+        shown = ", ".join(labels[:_LABELS_SHOWN])
+        more = ", ..." if len(labels) > _LABELS_SHOWN else ""
+        message += (
+            f"control_label={estimator.control_label!r} is not among the "
+            f"{len(labels)} labels in y: {shown}{more}. "
+        )
+    return ValueError(f"{message}{FOLD_REMEDY}.")
+
+
+_LABELS_SHOWN = 5
 
 
 def control_mask(control, n_samples: int) -> np.ndarray:

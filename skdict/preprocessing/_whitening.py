@@ -38,7 +38,7 @@ from skdict.ops.moments import (
     supported_axes,
     whitening_matrix,
 )
-from skdict.preprocessing._controls import FOLD_REMEDY, control_rows
+from skdict.preprocessing._controls import FOLD_REMEDY, control_rows, without_controls
 from skdict.preprocessing._rows import map_blocks, place_in, storage_eps
 
 __all__ = ["ControlPCAWhitener"]
@@ -250,10 +250,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         """
         moments, eps, home = self._read(X, y, control, reset=True)
         if moments.n_samples == 0:
-            raise ValueError(
-                f"None of the {_num_samples(X)} rows passed to fit is a control. "
-                f"{FOLD_REMEDY}."
-            )
+            raise without_controls(self, _num_samples(X), y, control)
         self._remember(moments, eps, streamed=False)
         self._whiten(moments, eps, home)
         self._warn_of_few_controls()
