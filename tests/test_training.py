@@ -404,8 +404,8 @@ def test_topk_step_is_a_step_of_adam():
 def test_a_latent_is_dead_after_so_many_rows_without_firing():
     net = topk(dead_after=20, auxiliary_weight=1.0)
     asked = []
-    net._auxiliary_loss = lambda x, x_hat, dead: (
-        asked.append(dead.tolist()) or x_hat.sum() * 0
+    net._auxiliary_loss = lambda x, x_hat: (
+        asked.append(net.dead.tolist()) or x_hat.sum() * 0
     )
     x = torch.zeros(10, D, dtype=torch.float64)
     fired = torch.ones(M, dtype=torch.int64)
