@@ -11,8 +11,9 @@ from skdict._validation import check_finite
 
 __all__ = ["map_blocks", "place_in", "storage_eps"]
 
-# Entries of the blocks of rows that are transformed.
-_BLOCK_ENTRIES = 2**22
+# Entries of the blocks of rows that are transformed: half of it took 1.26 times as long as
+# one product, this 1.12 times, twice as much 1.28 times (200,000 x 1024).
+_BLOCK_ENTRIES = 2**23
 
 
 def storage_eps(X) -> float:
