@@ -11,8 +11,9 @@ from skdict._validation import check_finite
 
 __all__ = ["map_blocks", "place_in", "storage_eps"]
 
-# Entries of the blocks of rows that are transformed. Whitening 200,000 x 1024 rows takes
-# 1.12 times as long as one product; 1.26 times with half, 1.28 times with twice as many.
+# Entries of the blocks of rows that are transformed. Whitening 200,000 x 1024 rows
+# takes 1.12 times as long as one product; 1.26 times with half as many, 1.28 times
+# with twice as many.
 _BLOCK_ENTRIES = 2**23
 
 
