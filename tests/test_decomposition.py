@@ -1,5 +1,6 @@
 """Tests of the dictionary estimators ICFL and TopKSAE."""
 
+import itertools
 import pickle
 import warnings
 
@@ -17,13 +18,14 @@ from sklearn.exceptions import NotFittedError
 
 from skdict import ICFL, TopKSAE
 from skdict.datasets import make_planted_dictionary
+from skdict.decomposition import _base
 from skdict.metrics import (
     explained_variance,
     feature_density,
     match_dictionaries,
     mutual_coherence,
 )
-from skdict.modules import TopKAutoencoder
+from skdict.modules import DictionaryModule, TopKAutoencoder
 from skdict.training import TopKNet
 
 PLANTED = make_planted_dictionary(1500, 16, n_components=24, n_active=2, random_state=0)
@@ -1030,6 +1032,33 @@ def test_rows_at_the_end_of_the_range_are_refused(cls, rows):
     codes[1] = 0
     with pytest.raises(ValueError, match=r"overflows float.* in 1 of 2 rows"):
         model.inverse_transform(codes)
+
+
+@both
+def test_the_row_that_overflowed_is_counted_over_all_batches(cls, monkeypatch):
+    monkeypatch.setattr(_base, "_INFERENCE_ROWS", 100)
+    model, rows = planted(cls, max_iter=1).fit(X), X.copy()
+    rows[1234] = np.sign(X[1234]) * np.finfo(np.float32).max
+    for method in (model.transform, model.score):
+        with pytest.raises(ValueError, match=r"1 of 1500 rows .*is row 1234\)"):
+            method(rows)
+
+
+@both
+def test_a_reconstruction_that_overflows_is_told(cls, monkeypatch):
+    monkeypatch.setattr(_base, "_INFERENCE_ROWS", 100)
+    decode, batches = DictionaryModule.decode, itertools.count()
+
+    def overflow(self, code):
+        x_hat = decode(self, code)
+        if next(batches) == 12:
+            x_hat[34] = np.inf
+        return x_hat
+
+    model = planted(cls, max_iter=1).fit(X)
+    monkeypatch.setattr(DictionaryModule, "decode", overflow)
+    with pytest.raises(ValueError, match=r"reconstruction overflows .*is row 1234\)"):
+        model.score(X)
 
 
 # Odd input that is no error

@@ -271,13 +271,11 @@ class _SparseDictionary(
         X = self._validate_new(X)
         _, spread = centre_and_spread(as_rows(X))
         squares = 0.0
-        for rows, code, module in self._encode(X):
+        for i, (rows, code, module) in enumerate(self._encode(X)):
             with torch.no_grad():
-                x_hat = module.decode(code)
-            error = (rows - x_hat).cpu().double() / (spread or 1.0)
-            check_finite(
-                error.numpy(), f"The reconstruction overflows {_name(rows.dtype)}"
-            )
+                error = rows - module.decode(code)
+            _check_batch(error, "The reconstruction", i, X.shape[0])
+            error = error.cpu().double() / (spread or 1.0)
             squares += float(error.square().sum())
         if spread == 0.0:
             return float(squares == 0.0)
@@ -303,13 +301,7 @@ class _SparseDictionary(
                 if i == 0:
                     module.to(batch).prepare_(len(rows))
                 code = module.encode(batch)
-                bad = ~torch.isfinite(code.values).all(1)
-            if bad.any():
-                raise ValueError(
-                    f"The encoding overflows {_name(batch.dtype)} in {bad.sum()} "
-                    f"of {len(rows)} rows (the first is row "
-                    f"{i * _INFERENCE_ROWS + int(bad.int().argmax())})."
-                )
+            _check_batch(code.values, "The encoding", i, len(rows))
             yield batch, code, module
 
     # Training
@@ -466,6 +458,16 @@ class _SparseDictionary(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = not self.sparse_output
         return tags
+
+
+def _check_batch(values: Tensor, what: str, i: int, n_rows: int) -> None:
+    """Raise a ValueError if a row of the ``i``-th batch at inference overflowed."""
+    bad = ~torch.isfinite(values).all(1)
+    if bad.any():
+        raise ValueError(
+            f"{what} overflows {_name(values.dtype)} in {bad.sum()} of {n_rows} rows "
+            f"(the first is row {i * _INFERENCE_ROWS + int(bad.int().argmax())})."
+        )
 
 
 def default_k(n_features: int) -> int:

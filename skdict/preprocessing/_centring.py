@@ -14,7 +14,6 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_array
 from sklearn.utils._array_api import (
     check_same_namespace,
     get_namespace,
@@ -24,7 +23,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 from torch import Tensor
 
-from skdict._validation import as_numpy, check_finite, validate_rows
+from skdict._validation import as_numpy, validate_rows
 from skdict.data import as_tensor
 from skdict.ops.group_moments import (
     GroupMoments,
@@ -39,7 +38,12 @@ from skdict.preprocessing._batches import (
     union,
 )
 from skdict.preprocessing._controls import control_mask, control_rows, without_controls
-from skdict.preprocessing._rows import map_blocks, place_in, storage_eps
+from skdict.preprocessing._rows import (
+    check_transformed,
+    map_blocks,
+    place_in,
+    storage_eps,
+)
 
 __all__ = ["ControlCenterScaler"]
 
@@ -410,23 +414,9 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             than `transform` returns, and for unseen batches.
         """
         self._check_statistics()
-        check_same_namespace(
-            X, self, attribute="pooled_mean_", method="inverse_transform"
+        X = check_transformed(
+            self, X, attribute="pooled_mean_", n_columns=self.n_features_in_
         )
-        xp, _ = get_namespace(X)
-        X = check_array(
-            X,
-            dtype=[xp.float32, xp.float64],
-            ensure_all_finite=False,
-            input_name="X",
-            estimator=self,
-        )
-        check_finite(X, "X contains NaN or infinity")
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {X.shape[1]} columns, but inverse_transform expects the "
-                f"{self.n_features_in_} that transform returns."
-            )
         return self._map(
             lambda rows, mean, scale: rows * scale + mean,
             X,

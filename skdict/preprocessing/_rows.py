@@ -1,15 +1,17 @@
 """Rows in, rows out: what the estimators on control statistics share."""
 
 import numpy as np
+from sklearn.utils import check_array
 from sklearn.utils._array_api import (
     _max_precision_float_dtype,
+    check_same_namespace,
     get_namespace,
     get_namespace_and_device,
 )
 
 from skdict._validation import check_finite
 
-__all__ = ["map_blocks", "place_in", "storage_eps"]
+__all__ = ["check_transformed", "map_blocks", "place_in", "storage_eps"]
 
 # Entries of the blocks of rows that are transformed. Whitening 200,000 x 1024 rows
 # takes 1.12 times as long as one product; 1.26 times with half as many, 1.28 times
@@ -43,6 +45,29 @@ def place_in(tensor, *, home):
         return array
     dtype = _max_precision_float_dtype(xp, device)
     return xp.asarray(array, dtype=dtype, device=device)
+
+
+def check_transformed(estimator, X, *, attribute: str, n_columns: int):
+    """Rows that are to be mapped back, checked to be what `transform` returns.
+
+    They live where the fitted `attribute` does.
+    """
+    check_same_namespace(X, estimator, attribute=attribute, method="inverse_transform")
+    xp, _ = get_namespace(X)
+    X = check_array(
+        X,
+        dtype=[xp.float32, xp.float64],
+        ensure_all_finite=False,
+        input_name="X",
+        estimator=estimator,
+    )
+    check_finite(X, "X contains NaN or infinity")
+    if X.shape[1] != n_columns:
+        raise ValueError(
+            f"X has {X.shape[1]} columns, but inverse_transform expects the "
+            f"{n_columns} that transform returns."
+        )
+    return X
 
 
 def map_blocks(function, X, *along, n_out: int, dtype, what: str):

@@ -14,7 +14,6 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_array
 from sklearn.utils._array_api import (
     check_same_namespace,
     get_namespace,
@@ -23,7 +22,7 @@ from sklearn.utils._array_api import (
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import _num_samples
 
-from skdict._validation import as_numpy, check_finite, validate_rows
+from skdict._validation import as_numpy, validate_rows
 from skdict.data import as_tensor
 from skdict.ops.moments import (
     Moments,
@@ -39,7 +38,12 @@ from skdict.ops.moments import (
     whitening_matrix,
 )
 from skdict.preprocessing._controls import FOLD_REMEDY, control_rows, without_controls
-from skdict.preprocessing._rows import map_blocks, place_in, storage_eps
+from skdict.preprocessing._rows import (
+    check_transformed,
+    map_blocks,
+    place_in,
+    storage_eps,
+)
 
 __all__ = ["ControlPCAWhitener"]
 
@@ -365,23 +369,10 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             If X is not finite or has not as many columns as the output of `transform`.
         """
         self._check_whitening()
-        check_same_namespace(
-            X, self, attribute="components_", method="inverse_transform"
+        X = check_transformed(
+            self, X, attribute="components_", n_columns=self._n_features_out
         )
         xp, _ = get_namespace(X)
-        X = check_array(
-            X,
-            dtype=[xp.float32, xp.float64],
-            ensure_all_finite=False,
-            input_name="X",
-            estimator=self,
-        )
-        check_finite(X, "X contains NaN or infinity")
-        if X.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"X has {X.shape[1]} columns, but inverse_transform expects the "
-                f"{self._n_features_out} that transform returns."
-            )
         dtype = self._working_dtype(X)
         back = xp.sqrt(self.explained_variance_)[:, None] * self.components_
         if self._zca:
