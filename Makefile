@@ -16,7 +16,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## find concepts in a real tissue image; figures in examples/figures
-	MPLBACKEND=Agg $(BIN)/python examples/plot_tissue_concepts.py
+	MPLBACKEND=Agg $(BIN)/python examples/tissue_concepts.py
 
 test: $(VENV)/.dev ## run the whole test suite and the package's doctests
 	$(BIN)/python -m pytest --doctest-modules $(PYTEST_ARGS) skdict tests

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "plot_tissue_concepts.py"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "tissue_concepts.py"
 
 
 @pytest.mark.slow

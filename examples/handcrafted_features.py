@@ -7,8 +7,9 @@ texture. A dictionary finds its features by itself. Do the two single out the sa
 nuclei? CellProfiler's measurements are made binary here, so that they can be held
 against the codes of a dictionary at an equal number of active features.
 
-Run it with ``python examples/plot_handcrafted_features.py``, after
-``pip install .[cells]``. The figure goes to ``examples/figures``.
+Run it with ``python examples/handcrafted_features.py``, after
+``pip install -c constraints-cells.txt '.[cells]'``. The figure goes to
+``examples/figures``.
 """
 
 # %%

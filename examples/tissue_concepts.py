@@ -7,7 +7,7 @@ directions of its embedding space nevertheless respond to the white lumen of a g
 to the brown DAB stain or to the stroma between the glands? This example learns sparse
 dictionaries on the left half of one real image and judges everything on the right half.
 
-Run it with ``make demo``, or ``python examples/plot_tissue_concepts.py``; the option
+Run it with ``make demo``, or ``python examples/tissue_concepts.py``; the option
 ``--quick`` takes one seed and fewer values of k. The figures and the table of all runs
 go to ``examples/figures``.
 """
