@@ -269,6 +269,44 @@ def test_elpv_memory_spares_the_network(cells, tmp_path):
     assert len(cells.calls) == 2
 
 
+def test_elpv_draws_images_in_the_proportions_of_their_kinds(cells):
+    every = load_elpv_tokens(tokens_per_image=None)
+    n_places = np.prod(every.grid_shape)
+    some = load_elpv_tokens(tokens_per_image=None, n_images=33, return_images=True)
+    drawn = some.groups[::n_places]
+    assert (np.diff(drawn) > 0).all()
+    assert len(drawn) == 33
+    np.testing.assert_array_equal(some.groups, np.repeat(drawn, n_places))
+    np.testing.assert_array_equal(some.images, cells.images[drawn], strict=True)
+    of_drawn = np.isin(every.groups, drawn)
+    np.testing.assert_allclose(some.tokens, every.tokens[of_drawn], atol=1e-3)
+    for name in ("labels", "control", "batch", "groups", "rows", "columns"):
+        np.testing.assert_array_equal(some[name], every[name][of_drawn], strict=True)
+    # A run that holds two kinds may draw either, at each end of a kind.
+    for label in np.unique(every.labels):
+        for batch in ("mono", "poly"):
+            share, all_ = (
+                ((d.labels == label) & (d.batch == batch)).sum() / n_places
+                for d in (some, every)
+            )
+            assert abs(share - all_ * 33 / N_CELLS) < 2
+    assert "images" not in every
+    again = load_elpv_tokens(tokens_per_image=None, n_images=33)
+    np.testing.assert_array_equal(again.groups, some.groups)
+    other = load_elpv_tokens(tokens_per_image=None, n_images=33, random_state=1)
+    assert (other.groups != some.groups).any()
+
+
+def test_elpv_memory_holds_no_images(cells, tmp_path):
+    memory = str(tmp_path)
+    first = load_elpv_tokens(2, n_images=5, return_images=True, memory=memory)
+    kept = load_elpv_tokens(2, n_images=5, memory=memory)
+    assert len(cells.calls) == 1
+    np.testing.assert_array_equal(kept.tokens, first.tokens)
+    assert "images" not in kept
+    assert load_elpv_tokens(2, n_images=6, memory=memory).tokens.shape[0] == 12
+
+
 @pytest.mark.parametrize(("n_places", "n_drawn"), [(324, 40), (324, 1), (7, 6), (5, 5)])
 def test_elpv_places_cover_the_grid(n_places, n_drawn):
     places = _elpv._draw_places(4000, n_places, n_drawn, np.random.RandomState(0))
@@ -290,6 +328,10 @@ def test_elpv_refuses_bad_parameters(cells):
         load_elpv_tokens(tokens_per_image=int(n_places) + 1)
     with pytest.raises(ValueError, match="tokens_per_image"):
         load_elpv_tokens(tokens_per_image=0)
+    with pytest.raises(ValueError, match=f"only {N_CELLS} images"):
+        load_elpv_tokens(n_images=N_CELLS + 1)
+    with pytest.raises(ValueError, match="n_images"):
+        load_elpv_tokens(n_images=0)
     with pytest.raises(ValueError, match="memory"):
         load_elpv_tokens(memory=3)
 

