@@ -86,6 +86,8 @@ def _extract(tokens_per_image, n_images, seed, data=None):
     import torch
     from elpv_dataset.utils import load_dataset
 
+    from skdict.feature_extraction import TokenExtractor
+
     images, probabilities, types = data or load_dataset()
     rng = np.random.RandomState(seed)
     numbers = np.arange(len(images))
@@ -95,12 +97,9 @@ def _extract(tokens_per_image, n_images, seed, data=None):
                 f"n_images={n_images}, but there are only {len(images)} images."
             )
         numbers = _draw_images(probabilities, types, n_images, rng)
-    images, probabilities, types = (
-        images[numbers],
-        probabilities[numbers],
-        types[numbers],
-    )
-    from skdict.feature_extraction import TokenExtractor
+        images, probabilities, types = (
+            values[numbers] for values in (images, probabilities, types)
+        )
 
     extractor = TokenExtractor(
         efficientnet_lite0(), _LAYER, pool=None, batch_size=_CHUNK, device="cpu"
