@@ -35,9 +35,10 @@ format: $(VENV)/.dev ## repair style and formatting where ruff can
 types: $(VENV)/.dev ## check the types of the package
 	$(BIN)/mypy
 
-docs: $(VENV)/.docs ## build the documentation into docs/_build/html; warnings are errors
-	rm -rf docs/api/generated
-	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+docs: $(VENV)/.docs ## build the documentation with its examples into docs/_build/html
+	rm -rf docs/api/generated docs/auto_examples
+	MPLBACKEND=Agg $(BIN)/python -W error::UserWarning -W error::RuntimeWarning \
+		-W error::FutureWarning -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)-bench/.made ## time it beside other libraries, an hour; BENCH_ARGS=--quick to try
@@ -54,7 +55,7 @@ constraints: ## renew constraints.txt with the newest versions that pyproject.to
 	rm -rf $(VENV)-constraints
 
 clean: ## remove the virtual environment and everything that was built
-	rm -rf $(VENV) $(VENV)-* build dist docs/_build docs/api/generated examples/figures
+	rm -rf $(VENV) $(VENV)-* build dist docs/_build docs/api/generated docs/auto_examples examples/figures
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find skdict tests docs examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 

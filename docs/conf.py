@@ -5,6 +5,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+from sphinx_gallery.sorting import ExplicitOrder
+
 import skdict
 
 project = "skdict"
@@ -19,6 +21,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "numpydoc",
     "myst_parser",
+    "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "images"]
 templates_path = ["_templates"]
@@ -35,6 +38,35 @@ autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections say it with shapes and defaults
 numpydoc_show_class_members = False  # the class template lists them
 numpydoc_class_members_toctree = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    # The order of a user's work.
+    "within_subsection_order": ExplicitOrder(
+        [
+            "plot_choose_k.py",
+            "plot_control_whitening.py",
+            "plot_icfl_against_topk.py",
+            "plot_selectivity_and_its_null.py",
+            "plot_confounded_batch.py",
+            "plot_heatmaps.py",
+            "plot_stability.py",
+            "plot_layers.py",
+            "*",
+        ]
+    ),
+    "ignore_pattern": r"(^|[\\/])(?!plot_)\w+\.py$",
+    "backreferences_dir": "api/generated/backreferences",
+    "doc_module": ("skdict",),
+    "reference_url": {"skdict": None},
+    "image_srcset": ["2x"],  # figures are as wide as a column of print
+    "show_signature": False,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "matplotlib_animations": False,
+    "min_reported_time": 1,
+}
 
 # Heading, module, and whether its names are written skdict.X where skdict has them.
 API_GROUPS = [
