@@ -27,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skdict.metrics import (
     make_selectivity_scorer,
+    selectivity_curve,
     selectivity_report,
     selectivity_scores,
 )
@@ -497,7 +498,25 @@ class TestReport:
         with pytest.warns(UserWarning, match="No group holds") as caught:
             report = selectivity_report(codes, y, groups=y, n_permutations=3)
         assert caught[0].filename == __file__
-        assert_array_equal(report["p_value"], 1.0)
+        assert report[["null_q95", "p_value"]].isna().all(axis=None)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_class_that_is_never_exchanged_is_not_tested(self, planted, kind):
+        codes, y = planted
+        options = {"kind": kind, "n_permutations": 9, "random_state": 0}
+        report = selectivity_report(codes, y, control=y == "a", **options)
+        assert report["p_value"].isna().tolist() == [True, False, False]
+        assert report["null_q95"].isna().tolist() == [True, False, False]
+        assert np.isfinite(report["score"]).all()
+        assert all(np.isfinite(report.attrs["null_mean_scores"]))
+        # One sample of another class among the controls, and they can be exchanged.
+        mixed = (y == "a") | (np.arange(len(y)) == np.flatnonzero(y == "b")[0])
+        report = selectivity_report(codes, y, control=mixed, **options)
+        assert not report.isna().any(axis=None)
+        curve = selectivity_curve(codes, y, label="a", control=y == "a", **options)
+        assert curve[["null_q05", "null_q95"]].isna().all(axis=None)
+        curve = selectivity_curve(codes, y, label="b", control=y == "a", **options)
+        assert not curve.isna().any(axis=None)
 
     def test_attrs_survive_joining_and_copies(self, planted):
         codes, y = planted

@@ -33,7 +33,7 @@ def encode_groups(groups, labels, control=None):
     if not can_permute(labels, group_ids):
         warn(
             "No group holds samples of two classes: permuting y inside the groups "
-            "changes nothing, and every p-value is 1.",
+            "changes nothing, so nothing is tested.",
             stacklevel=4,  # past the public function and its parameters' check
         )
     return group_ids
@@ -41,7 +41,19 @@ def encode_groups(groups, labels, control=None):
 
 def can_permute(labels, group_ids) -> bool:
     """Whether any group holds samples of two classes."""
-    return cross(group_ids, labels).max() > group_ids.max()
+    return bool(exchanged_classes(labels, group_ids).any())
+
+
+def exchanged_classes(labels, group_ids):
+    """Which classes share a group with another, so that permutation moves them."""
+    n_classes = labels.max() + 1
+    if group_ids is None:
+        return np.full(n_classes, n_classes > 1)
+    groups, classes = np.divmod(np.unique(group_ids * n_classes + labels), n_classes)
+    shared = np.bincount(groups)[groups] > 1
+    exchanged = np.zeros(n_classes, dtype=bool)
+    exchanged[classes[shared]] = True
+    return exchanged
 
 
 def cross(first, second):

@@ -9,7 +9,12 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ._activity import count_active, find_active
-from ._labels import encode_classes, encode_groups, permutations
+from ._labels import (
+    encode_classes,
+    encode_groups,
+    exchanged_classes,
+    permutations,
+)
 from ._table import as_table
 
 _KINDS = ("average", "maximum")
@@ -178,10 +183,15 @@ def selectivity_report(
         - `p_value`: ``(1 + #{null >= score}) / (1 + n_permutations)``. Only with
           ``n_permutations > 0``.
 
+        A class that shares no group with another, such as that of the controls with
+        `control`, is never exchanged and so not tested: its `null_q95` and
+        `p_value` are NaN.
+
         ``report.attrs`` is a dict with the figures over all classes: `kind`,
         `n_permutations`, `mean_score` (the mean of the column `score`) and, with
         ``n_permutations > 0``, `null_mean_scores` (a list: the same mean for each
-        permutation), `null_mean_q95` and `mean_p_value`.
+        permutation), `null_mean_q95` and `mean_p_value`. Classes that are not
+        tested add the same to all of these means.
 
     Raises
     ------
@@ -193,7 +203,7 @@ def selectivity_report(
     -----
     UserWarning
         If no group holds samples of two classes, so that no permutation changes
-        anything and every p-value is 1.
+        anything and no class is tested.
 
     See Also
     --------
@@ -239,15 +249,18 @@ def selectivity_report(
     scores = score_features(activity, labels, class_sizes, kind)
     best_features, best_scores = scores.argmax(axis=1), scores.max(axis=1)
     group_ids = encode_groups(groups, labels, control)
-    rng = check_random_state(random_state)
-    null = np.empty((n_permutations, len(classes)))
-    for i, permuted in enumerate(permutations(labels, group_ids, n_permutations, rng)):
-        # Into the same table: new memory for it costs as much as the arithmetic.
-        score_features(activity, permuted, class_sizes, kind, out=scores)
-        null[i] = scores.max(axis=1)
+    null = null_statistics(
+        lambda permuted: permuted.max(axis=1),
+        activity,
+        labels,
+        kind,
+        group_ids=group_ids,
+        n_permutations=n_permutations,
+        random_state=random_state,
+    )
 
     # One sum for the observed scores and the null, so that equal ones stay equal.
-    mean_score, *null_means = np.vstack((best_scores, null)).mean(axis=1).tolist()
+    mean_score, *null_means = np.vstack((best_scores, *null)).mean(axis=1).tolist()
     columns = {
         "class": classes,
         "n_samples": class_sizes,
@@ -260,8 +273,11 @@ def selectivity_report(
         "mean_score": mean_score,
     }
     if n_permutations > 0:
-        columns["null_q95"] = np.quantile(null, 0.95, axis=0)
-        columns["p_value"] = permutation_p_value(null, best_scores)
+        exchanged = exchanged_classes(labels, group_ids)
+        null_q95 = np.quantile(null, 0.95, axis=0)
+        p_values = permutation_p_value(null, best_scores)
+        columns["null_q95"] = np.where(exchanged, null_q95, np.nan)
+        columns["p_value"] = np.where(exchanged, p_values, np.nan)
         attrs["null_mean_scores"] = null_means
         attrs["null_mean_q95"] = float(np.quantile(null_means, 0.95))
         attrs["mean_p_value"] = float(
@@ -372,6 +388,46 @@ def score_features(
     """Score all features for all classes, as an array (n_classes, n_components)."""
     counts = count_active(activity, labels, len(class_sizes))
     return score_counts(counts, class_sizes, kind, out)
+
+
+def null_statistics(
+    statistic,
+    activity,
+    labels,
+    kind,
+    *,
+    group_ids,
+    n_permutations,
+    random_state,
+):
+    """A statistic of the table of scores, for every permutation of the labels.
+
+    Parameters
+    ----------
+    statistic : callable
+        From a table of scores (n_classes, n_components) to an array; it must not
+        keep the table, which is overwritten.
+    activity, labels, kind
+        As in `score_features`.
+    group_ids : ndarray of shape (n_samples,) or None
+        Group of each sample, inside which labels are permuted.
+    n_permutations : int
+        Number of permutations.
+    random_state : int, RandomState instance or None
+        Seed of the permutations.
+
+    Returns
+    -------
+    null : ndarray of shape (n_permutations, n_statistics)
+    """
+    rng = check_random_state(random_state)
+    class_sizes = np.bincount(labels)
+    null, scores = [], None
+    for permuted in permutations(labels, group_ids, n_permutations, rng):
+        # Into the same table: new memory for it costs as much as the arithmetic.
+        scores = score_features(activity, permuted, class_sizes, kind, out=scores)
+        null.append(statistic(scores))
+    return np.array(null)
 
 
 def score_counts(counts, class_sizes, kind, out=None):

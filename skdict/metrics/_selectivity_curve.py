@@ -3,12 +3,16 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
 from ._activity import find_active
-from ._labels import encode_classes, encode_groups, permutations
-from ._selectivity import KIND_CONSTRAINT, THRESHOLD_CONSTRAINT, score_features
+from ._labels import encode_classes, encode_groups, exchanged_classes
+from ._selectivity import (
+    KIND_CONSTRAINT,
+    THRESHOLD_CONSTRAINT,
+    null_statistics,
+    score_features,
+)
 from ._table import as_table
 
 
@@ -81,8 +85,9 @@ def selectivity_curve(
         - `feature`: index of the feature.
         - `score`: its score.
         - `null_q05`, `null_q95`: 5 % and 95 % quantiles, over the permutations, of
-          the score at the same place of the sorted curve. Only with
-          ``n_permutations > 0``.
+          the score at the same place of the sorted curve; NaN where permutation
+          cannot move the class `label`, such as that of the controls with
+          `control`. Only with ``n_permutations > 0``.
 
         ``curve.attrs`` is a dict with `kind`, `label` and `n_permutations`.
 
@@ -94,7 +99,7 @@ def selectivity_curve(
     Warns
     -----
     UserWarning
-        If no group holds samples of two classes, so that the null is the curve.
+        If no group holds samples of two classes, so that there is no null.
 
     See Also
     --------
@@ -127,17 +132,22 @@ def selectivity_curve(
     row = slice(None) if label is None else _row_of(label, classes)
     class_sizes = np.bincount(labels)
     group_ids = encode_groups(groups, labels, control)
-    rng = check_random_state(random_state)
     scores = score_features(activity, labels, class_sizes, kind)
     best = np.atleast_2d(scores[row]).max(axis=0)
     order = np.argsort(-best, kind="stable")
-    null = np.empty((n_permutations, len(best)))
-    for i, permuted in enumerate(permutations(labels, group_ids, n_permutations, rng)):
-        score_features(activity, permuted, class_sizes, kind, out=scores)
-        null[i] = np.sort(np.atleast_2d(scores[row]).max(axis=0))[::-1]
-
     columns = {"feature": order, "score": best[order]}
     if n_permutations > 0:
+        null = null_statistics(
+            lambda permuted: np.sort(np.atleast_2d(permuted[row]).max(axis=0))[::-1],
+            activity,
+            labels,
+            kind,
+            group_ids=group_ids,
+            n_permutations=n_permutations,
+            random_state=random_state,
+        )
+        if not exchanged_classes(labels, group_ids)[row].any():
+            null.fill(np.nan)
         columns["null_q05"], columns["null_q95"] = np.quantile(
             null, [0.05, 0.95], axis=0
         )

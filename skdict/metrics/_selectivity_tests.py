@@ -5,14 +5,15 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.special import gammaincc, gammaln
 from scipy.stats import false_discovery_control
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ._activity import count_active, find_active, indicator
-from ._labels import encode_classes, encode_groups, permutations
+from ._labels import encode_classes, encode_groups
 from ._selectivity import (
     KIND_CONSTRAINT,
     THRESHOLD_CONSTRAINT,
+    null_statistics,
     permutation_p_value,
     score_counts,
     score_features,
@@ -107,7 +108,7 @@ def selectivity_tests(
     Warns
     -----
     UserWarning
-        If no group holds samples of two classes, so that every p-value is 1.
+        If no group holds samples of two classes, so that nothing is tested.
 
     See Also
     --------
@@ -273,7 +274,7 @@ def selectivity_counts(
     Warns
     -----
     UserWarning
-        If no group holds samples of two classes, so that every p-value is 1.
+        If no group holds samples of two classes, so that nothing is tested.
 
     See Also
     --------
@@ -309,16 +310,19 @@ def selectivity_counts(
     levels = _check_score_thresholds(score_thresholds)
     class_sizes = np.bincount(labels)
     group_ids = encode_groups(groups, labels, control)
-    rng = check_random_state(random_state)
     scores = score_features(activity, labels, class_sizes, kind)
     n_features = _count_above(scores, levels)
-    null = np.empty((n_permutations, len(levels)))
-    for i, permuted in enumerate(permutations(labels, group_ids, n_permutations, rng)):
-        score_features(activity, permuted, class_sizes, kind, out=scores)
-        null[i] = _count_above(scores, levels)
-
     columns = {"score_threshold": levels, "n_features": n_features}
     if n_permutations > 0:
+        null = null_statistics(
+            lambda permuted: _count_above(permuted, levels),
+            activity,
+            labels,
+            kind,
+            group_ids=group_ids,
+            n_permutations=n_permutations,
+            random_state=random_state,
+        )
         columns["null_mean"] = null.mean(axis=0)
         columns["null_q95"] = np.quantile(null, 0.95, axis=0)
         columns["p_value"] = permutation_p_value(null, n_features)
