@@ -176,7 +176,23 @@ def test_sparse_and_dense_codes_agree(variant):
     assert_array_equal(same, array, strict=True)
 
 
+@variants
+def test_more_non_zeros_than_components_warn(variant):
+    for options in ({"n_components": 4}, {"n_components": None, "init": X[:4]}):
+        model = make(variant, max_iter=1, **options)
+        for fit in ("fit", "partial_fit"):
+            with pytest.warns(UserWarning, match="k=5 is larger .* 4 comp") as caught:
+                more = getattr(clone(model).set_params(k=5), fit)(X[:50])
+            assert caught[0].filename == __file__
+            equal = getattr(clone(model).set_params(k=4), fit)(X[:50])
+            codes = more.transform(X[:50]).toarray()
+            assert_array_equal(codes, equal.transform(X[:50]).toarray())
+    # The default has no one to be warned.
+    make(variant, n_components=2, k=None, max_iter=1).fit(np.tile(X[:50], 3))
+
+
 @pytest.mark.parametrize("k", [1, 3, 7, 128, 1000])
+@pytest.mark.filterwarnings("ignore:k=")
 @variants
 def test_csr_codes_are_canonical(variant, k):
     model = make(variant, max_iter=1, k=k).fit(X[:50])
@@ -1239,6 +1255,7 @@ def finite_rows(draw):
     batch_size=st.sampled_from(["auto", 1, 7]),
     streamed=st.booleans(),
 )
+@pytest.mark.filterwarnings("ignore:k=")
 def test_never_a_nan_out_of_finite_rows(
     rows, variant, n_components, k, init, batch_size, streamed
 ):
@@ -1266,6 +1283,7 @@ def test_never_a_nan_out_of_finite_rows(
     selection=st.sampled_from(["positive", "absolute"]),
     refit=st.booleans(),
 )
+@pytest.mark.filterwarnings("ignore:k=")
 def test_icfl_against_plain_loops(
     seed, n_components, k, atoms_per_step, selection, refit
 ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from numbers import Integral, Real
+from warnings import warn
 
 import numpy as np
 import scipy.sparse as sp
@@ -328,6 +329,12 @@ class _SparseDictionary(
             scale=scale,
         )
         atoms = self._initial_atoms(sample - mean / scale, generator)
+        if self.k is not None and self.k > len(atoms):
+            warn(
+                f"k={self.k} is larger than the {len(atoms)} components: all of them "
+                "may be active in a row, so the codes are not sparse.",
+                stacklevel=6,  # past the decorators of fit
+            )
         module = self._new_module(atoms, sample, mean / scale)
         module.project_()
         module.rescale_(scale)

@@ -30,8 +30,8 @@ class ICFL(_SparseDictionary):
         Number of atoms (the paper's M). None: ``8 * n_features``, or as many as
         ``init`` holds.
     k : int, default=None
-        Most non-zeros of a code. None: a tenth of the features, at least 1. Values
-        above ``n_components`` are clipped.
+        Most non-zeros of a code. None: a tenth of the features, at least 1, at most
+        ``n_components``. Larger values count as ``n_components``, with a warning.
     atoms_per_step : int, default=5
         Atoms picked at once (the paper's L). There are
         ``ceil(k / atoms_per_step)`` steps (the paper's J), the last one smaller

@@ -28,8 +28,9 @@ class TopKSAE(_SparseDictionary):
     n_components : int, default=None
         Number of latents. None: ``8 * n_features``, or as many as ``init`` holds.
     k : int, default=None
-        Most active latents of a code. None: a tenth of the features, at least 1.
-        Values above ``n_components`` are clipped.
+        Most active latents of a code. None: a tenth of the features, at least 1, at
+        most ``n_components``. Larger values count as ``n_components``, with a
+        warning.
     auxiliary_weight : float, default=1/32
         Weight of the auxiliary loss: the squared error with which the
         ``k`` strongest dead latents of a row rebuild the residual, relative to
