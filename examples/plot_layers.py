@@ -151,10 +151,10 @@ for ax in axes[:, 1]:
 # Atoms of two layers lie in different spaces and cannot be compared, but their codes
 # for the same tokens can: :func:`skdict.metrics.match_codes` pairs the features of two
 # dictionaries by correlation. The best partner out of 128 is never bad, so its
-# correlation stands between two others. The null shifts the codes of one layer by half of the
-# image in both directions: as smooth as before, but in the wrong place. And a second
-# dictionary of the same layer, from another seed, says what agreement can be had at
-# all.
+# correlation stands between two others. The null shifts the codes of one layer by half
+# of the image in both directions: as smooth as before, but in the wrong place. And a
+# second dictionary of the same layer, from another seed, says what agreement can be
+# had at all.
 
 
 def fit_codes(X, seed=0):
