@@ -7,6 +7,7 @@ from skdict.evaluation import (
     sweep_layers,
 )
 from skdict.feature_extraction import TokenExtractor
+from skdict.inspection import FeatureReport
 from skdict.metrics import (
     association_report,
     association_scores,
@@ -51,6 +52,7 @@ __all__ = [
     "ICFL",
     "ControlCenterScaler",
     "ControlPCAWhitener",
+    "FeatureReport",
     "Reconstructor",
     "TokenExtractor",
     "TopKSAE",

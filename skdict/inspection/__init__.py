@@ -5,6 +5,7 @@ from ._density import DensityDisplay
 from ._direction_histogram import DirectionHistogramDisplay
 from ._gallery import GalleryDisplay
 from ._heatmap import HeatmapDisplay
+from ._report import FeatureReport
 from ._selectivity_cdf import SelectivityCDFDisplay
 from ._selectivity_curve import SelectivityCurveDisplay
 from ._sparsity_curve import SparsityCurveDisplay
@@ -20,4 +21,5 @@ __all__ = [
     "TrainingHistoryDisplay",
     "HeatmapDisplay",
     "GalleryDisplay",
+    "FeatureReport",
 ]

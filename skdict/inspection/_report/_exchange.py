@@ -1,0 +1,205 @@
+"""Tests of features against labels, with what may be exchanged under the null.
+
+Rows of one image are not independent. Where labels differ between the rows of an image,
+they are exchanged inside it, row by row; where all rows of an image share a label, the
+labels of whole images are exchanged.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.special import gammaln
+from scipy.stats import pearson3
+from sklearn.utils import check_random_state, gen_batches
+
+from skdict.metrics._activity import count_active, indicator
+from skdict.metrics._labels import can_permute, cross, permutations
+from skdict.metrics._selectivity import score_counts, score_features
+from skdict.metrics._selectivity_tests import adjust, count_and_test
+
+# Cells of a dense block of (groups, features), and of a table kept dense.
+_BLOCK_CELLS = 2**22
+_MAX_DENSE_CELLS = 2**25
+
+
+@dataclass
+class Tests:
+    """The tests of all pairs; arrays of shape (n_levels, n_features)."""
+
+    sizes: np.ndarray  # rows of each level
+    counts: np.ndarray
+    scores: np.ndarray
+    q_values: np.ndarray
+    exchanged: str  # "rows" or "groups"
+
+
+class Exchange:
+    """Tests for one set of codes.
+
+    Parameters
+    ----------
+    activity : csr_array of shape (n_rows, n_features), int8
+        From `find_active`.
+    groups : ndarray of shape (n_rows,) of int, default=None
+        The group of each row, for example its image.
+    control : ndarray of shape (n_rows,) of int, default=None
+        Which rows are controls; nothing is exchanged between them and the others.
+    """
+
+    def __init__(self, activity, groups=None, control=None):
+        self.activity = activity
+        if groups is not None and len(np.unique(groups)) == len(groups):
+            groups = None  # each row is a group of its own
+        self.groups = groups
+        self.control = control
+
+    def test(self, ids, strata=None):
+        """Test every feature for every level; labels are exchanged inside `strata`."""
+        sizes = np.bincount(ids)
+        within = _cross_all(self.control, strata)
+        units = self._units(ids, within)
+        if units is None:
+            group_ids = _cross_all(self.groups, within)
+            counts, p_values = count_and_test(self.activity, ids, sizes, group_ids)
+        else:
+            counts = count_active(self.activity, ids, len(sizes))
+            p_values = _test_units(*units, len(sizes))
+        return Tests(
+            sizes=sizes,
+            counts=counts,
+            scores=score_counts(counts, sizes, "average"),
+            q_values=adjust(p_values, "bh"),
+            exchanged="rows" if units is None else "groups",
+        )
+
+    def best_under_null(self, ids, n_permutations, random_state):
+        """The best score of all features for each level, in every permutation."""
+        rng = check_random_state(random_state)
+        n_levels = ids.max() + 1
+        null = np.empty((n_permutations, n_levels))
+        within = _cross_all(self.control)
+        units = self._units(ids, within)
+        if units is None:
+            sizes = np.bincount(ids)
+            group_ids = _cross_all(self.groups, within)
+            scores = np.empty((n_levels, self.activity.shape[1]))
+            draws = permutations(ids, group_ids, n_permutations, rng)
+            for i, permuted in enumerate(draws):
+                score_features(self.activity, permuted, sizes, "average", out=scores)
+                null[i] = scores.max(axis=1)
+            return null
+        counts, sizes, labels, within = units
+        if counts.shape[0] * counts.shape[1] <= _MAX_DENSE_CELLS:
+            counts = counts.toarray()
+        for i, permuted in enumerate(permutations(labels, within, n_permutations, rng)):
+            sums = indicator(permuted, n_levels).T @ counts
+            sums = sums.toarray() if sparse.issparse(sums) else sums
+            rows = np.bincount(permuted, weights=sizes, minlength=n_levels)
+            null[i] = score_counts(sums, rows, "average").max(axis=1)
+        return null
+
+    def can_permute(self, ids, strata=None):
+        """Whether any exchange changes anything."""
+        within = _cross_all(self.control, strata)
+        units = self._units(ids, within)
+        if units is None:
+            group_ids = _cross_all(self.groups, within)
+            return group_ids is None or can_permute(ids, group_ids)
+        return units[3] is None or can_permute(units[2], units[3])
+
+    def _units(self, ids, within):
+        """Counts, sizes, labels and strata of whole groups; None if rows are exchanged.
+
+        A group that lies in several strata is a unit in each of them.
+        """
+        if self.groups is None or can_permute(ids, self.groups):
+            return None
+        units = _cross_all(self.groups, within)
+        first = np.unique(units, return_index=True)[1]
+        counts = (indicator(units, len(first)).T @ self.activity).tocsr()
+        strata = None if within is None else cross(within[first], 0 * first)
+        return counts, np.bincount(units), ids[first], strata
+
+
+def _cross_all(*numberings):
+    """The combinations of the numberings that are not None; None if all are."""
+    combined = None
+    for ids in numberings:
+        if ids is not None:
+            combined = ids if combined is None else cross(combined, ids)
+    return combined
+
+
+def _test_units(counts, sizes, labels, strata, n_levels):
+    """How probable sums as high are when the labels of groups are permuted.
+
+    Parameters
+    ----------
+    counts : csr_array of shape (n_units, n_features)
+        Active rows of each group.
+    sizes : ndarray of shape (n_units,)
+        Rows of each group.
+    labels : ndarray of shape (n_units,)
+        Level of each group.
+    strata : ndarray of shape (n_units,) or None
+        Inside which labels are permuted.
+    n_levels : int
+
+    Returns
+    -------
+    p_values : ndarray of shape (n_levels, n_features)
+
+    Notes
+    -----
+    Tested is the number of active rows of a level beyond those expected at the
+    feature's overall rate. Its mean, variance and third cumulant under the
+    permutations are those of sampling without replacement; the tail is that of
+    Pearson's type III distribution with the same three. Where a few groups hold all
+    the activity, that tail is too thin: the p-value is then raised to the probability
+    that the active groups of the level, all of them, get its label again, which is
+    exact if there are no others.
+    """
+    strata = np.zeros(len(labels), np.intp) if strata is None else strata
+    n_strata = strata.max() + 1
+    N = np.bincount(strata, minlength=n_strata).astype(np.float64)
+    places = labels * n_strata + strata
+    n = np.bincount(places, minlength=n_levels * n_strata).reshape(n_levels, n_strata)
+    drawn = n * (N - n) / (N * np.maximum(N - 1, 1))
+    lean = drawn * (N - 2 * n) / np.maximum(N - 2, 1)
+    of_strata, of_levels = indicator(strata, n_strata).T, indicator(labels, n_levels).T
+    of_places = indicator(places, n_levels * n_strata).T
+
+    p_values = np.empty((n_levels, counts.shape[1]))
+    rates = counts.sum(axis=0) / sizes.sum()
+    counts = counts.tocsc()
+    for some in gen_batches(counts.shape[1], max(1, _BLOCK_CELLS // len(labels))):
+        active = counts[:, some].toarray()
+        excess = active - sizes[:, None] * rates[some]
+        observed = of_levels @ excess
+        means = (of_strata @ excess) / N[:, None]
+        excess -= means[strata]
+        squares = excess * excess
+        variance = drawn @ (of_strata @ squares)
+        third = lean @ (of_strata @ (squares * excess))
+        tail = _pearson_tail(observed - n @ means, variance, third)
+        n_active = (of_places @ (active > 0)).reshape(n_levels, n_strata, -1)
+        p_values[:, some] = np.maximum(tail, _same_again(n_active, n, N))
+    return p_values
+
+
+def _pearson_tail(excess, variance, third):
+    """P(X >= excess) for a centred X of integers with these cumulants."""
+    # Rounding leaves a variance of about 1e-16 where the sum is certain.
+    certain = variance <= 1e-9
+    deviation = np.sqrt(np.where(certain, 1.0, variance))
+    skewness = np.where(certain, 0.0, third) / deviation**3
+    tail = pearson3.sf((excess - 0.5) / deviation, skewness)
+    return np.where(certain, 1.0, tail)
+
+
+def _same_again(m, n, N):
+    """P(m given groups get the label of n of N groups), over all strata."""
+    n, N = n[:, :, None], N[None, :, None]
+    logs = gammaln(N - m + 1) - gammaln(n - m + 1) + gammaln(n + 1) - gammaln(N + 1)
+    return np.exp(np.minimum(logs.sum(axis=1), 0.0))

@@ -1,0 +1,444 @@
+"""One HTML page with all features of a dictionary."""
+
+import html
+import json
+import os
+from numbers import Integral, Real
+from pathlib import Path
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from sklearn.utils.validation import check_is_fitted
+from tqdm.auto import tqdm
+
+from skdict.metrics._activity import find_active
+from skdict.metrics._labels import encode
+from skdict.metrics._table import as_table
+
+from .._estimators import fitted_attribute, name_of
+from ._cards import gen_cards
+from ._exchange import Exchange
+from ._features import describe, to_columns
+from ._inputs import (
+    column_of,
+    encode_rows,
+    encoded_rows,
+    images_of,
+    lay_out,
+    rows_of,
+    sort_metadata,
+)
+from ._page import write_page
+from ._pictures import choose_pictures
+
+_MAX_CAPTION = 80
+
+
+class FeatureReport:
+    """A page on which all features of a dictionary can be sorted, searched and opened.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Fitted dictionary, or a fitted :class:`~sklearn.pipeline.Pipeline` whose last
+        step is one: :class:`~skdict.ICFL`, :class:`~skdict.TopKSAE`, or any
+        transformer with `components_`.
+
+    X : array-like of shape (n_rows, n_features)
+        Rows, as `estimator` takes them. With `images`, one row per image, or the
+        tokens of each image, image by image and row by row of the grid, as
+        `TokenExtractor` with ``pool=None`` gives them.
+
+    y : array-like of shape (n_rows,) or (n_images,), default=None
+        Labels, of at least two classes. None: a report without labels.
+
+    images : array-like of shape (n_images, height, width[, n_channels]), default=None
+        Images of one size, channels last; a list or a memory map will do. None: cards
+        without images.
+
+    metadata : dict of array-like or DataFrame, default=None
+        Columns with one value per row or per image. Values that repeat, at most 256
+        of them, are taken for those of a batch: the list says which features follow
+        them, see Notes. Others, such as names of wells and measurements, become
+        captions of the images. A numeric quantity that might explain features should
+        be cut into classes first.
+
+    grid_shape : "auto", tuple of int (height, width) or None, default="auto"
+        The grid of an image's tokens. "auto": a square one. None: the rows of an
+        image are no grid, for instance tokens drawn from it; the cards then have no
+        heatmaps.
+
+    groups : array-like of shape (n_rows,) or (n_images,), default=None
+        What belongs together and is not independent: the image of each row, or the
+        well of each image. None: the rows of an image, where there are images,
+        otherwise each row by itself.
+
+    control : array-like of shape (n_rows,) or (n_images,), default=None
+        Boolean or 0/1 array of the controls with which the whitening was fitted. They
+        are not exchanged with others under the null hypothesis, as in
+        :func:`~skdict.metrics.selectivity_report`.
+
+    threshold : float, default=0.0
+        A feature fires on a row where ``|z| > threshold``.
+
+    alpha : float, default=0.05
+        False discovery rate up to which a feature counts as selective.
+
+    n_permutations : int, default=100
+        Permutations for the null of the scores. With 0 there is none.
+
+    random_state : int, RandomState instance or None, default=0
+        Seed of the permutations. An int gives the same page in every call.
+
+    verbose : bool, default=True
+        Whether to show a progress bar.
+
+    See Also
+    --------
+    skdict.metrics.describe_features : The list as a table, for independent rows.
+    skdict.metrics.selectivity_report : The null of the scores.
+    GalleryDisplay : The images of one feature as a figure.
+
+    Notes
+    -----
+    **Nulls.** What is exchanged follows from the labels. Where rows of a group have
+    different labels, these are exchanged inside the groups, row by row, and the
+    q-values are those of :func:`~skdict.metrics.selectivity_tests`. Where all rows of
+    each group share their label, as the tokens of a labelled image do, the labels of
+    whole groups are exchanged: to permute rows would take thousands of tokens for
+    independent. The distribution of a score is then not hypergeometric; its tail is
+    that of Pearson's type III distribution with the mean, the variance and the
+    skewness of the permutations, and never thinner than the probability that the
+    groups in which the feature fires are drawn again. The q-values control the false
+    discovery rate over all features and labels. The null beside a score is the 95 %
+    quantile over permutations of the score of the best feature for that label.
+
+    **Flags.** A feature follows a batch if it is selective for one of the batches, and
+    for no label when labels are exchanged inside the batches only: the rule of
+    :func:`~skdict.metrics.describe_features`. Without labels the first suffices.
+
+    **Images.** Ranked by the mean cosine of their rows with the atom; heatmaps show the
+    cosines of the tokens, as they reach the dictionary. They are reduced to a coarser
+    grid by means, and stored as one byte each between the smallest and the largest
+    value of their card, an error of at most 1/510 of that range (and 0.0001).
+
+    **Size.** Pictures are made so small that the page stays below 30 MB for up to 8192
+    features: first come the pixels of the thumbnails (512 to 24 at the longer side),
+    then the cells of the heatmaps (32 to 6, fewer where that is not enough), then the
+    number of images on a card (5 most and 3 least aligned ones, down to one). Beyond
+    that number of features the page grows by some 1.2 kB for each. Only images that a
+    card shows are stored, each of them once.
+
+    Nothing is ever held for all rows times all features: features are worked on in
+    batches. The numbers are computed once, when they are first needed.
+
+    Examples
+    --------
+    >>> import tempfile, os
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import MiniBatchDictionaryLearning
+    >>> from skdict.inspection import FeatureReport
+    >>> X, y = load_digits(return_X_y=True)
+    >>> dictionary = MiniBatchDictionaryLearning(20, max_iter=5, random_state=0).fit(X)
+    >>> report = FeatureReport(dictionary, X, y, verbose=False)
+    >>> report.to_frame().columns[:4].tolist()
+    ['feature', 'density', 'best_label', 'score']
+    >>> path = report.to_html(os.path.join(tempfile.mkdtemp(), "digits.html"))
+    >>> path.name
+    'digits.html'
+    """
+
+    _parameter_constraints = {
+        "threshold": [Interval(Real, 0, None, closed="left")],
+        "alpha": [Interval(Real, 0, 1, closed="right")],
+        "n_permutations": [Interval(Integral, 0, None, closed="left")],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        X,
+        y=None,
+        *,
+        images=None,
+        metadata=None,
+        grid_shape="auto",
+        groups=None,
+        control=None,
+        threshold=0.0,
+        alpha=0.05,
+        n_permutations=100,
+        random_state=0,
+        verbose=True,
+    ):
+        self.estimator = estimator
+        self.X = X
+        self.y = y
+        self.images = images
+        self.metadata = metadata
+        self.grid_shape = grid_shape
+        self.groups = groups
+        self.control = control
+        self.threshold = threshold
+        self.alpha = alpha
+        self.n_permutations = n_permutations
+        self.random_state = random_state
+        self.verbose = verbose
+        self._computed = None
+
+    def __repr__(self):
+        parts = [name_of(self.estimator), f"{len(self.X)} rows"]
+        if self.images is not None:
+            parts.append(f"{len(self.images)} images")
+        return f"FeatureReport({', '.join(parts)})"
+
+    def _repr_html_(self):
+        text = html.escape(repr(self))
+        return f"<code>{text}</code>: <code>to_html(path)</code> writes the page."
+
+    def to_frame(self):
+        """Return the list of features.
+
+        Returns
+        -------
+        features : DataFrame or :class:`~sklearn.utils.Bunch`
+            One row per feature, in their order, with the columns of the page: a
+            DataFrame where pandas is installed, otherwise a Bunch of arrays with the
+            same keys. None where a figure is undefined.
+        """
+        values, columns = to_columns(self._compute()["features"])
+        return as_table(values, {"help": {c["key"]: c["help"] for c in columns}})
+
+    def to_html(self, path, *, title=None):
+        """Write the page.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; an existing one is replaced, as a whole or not at all. Its folder
+            must exist.
+        title : str, default=None
+            Title of the page. None: the class of the dictionary and its size.
+
+        Returns
+        -------
+        path : Path
+            The file.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder does not exist.
+        IsADirectoryError
+            If `path` is a folder.
+        ValueError
+            If lengths do not match, if rows, labels or images hold missing values, or
+            as the estimator raises.
+        """
+        path = Path(os.fspath(path))
+        # Before minutes of work.
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; name a file in it.")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"There is no folder {path.parent}.")
+        computed = self._compute()
+        features, encoded = computed["features"], computed["encoded"]
+        layout = computed["layout"]
+        values, columns = to_columns(features)
+        columns_text = {key: _jsonable(column) for key, column in values.items()}
+        n_features = len(features.names)
+        report = {
+            "title": title or f"{name_of(self.estimator)}: {n_features} features",
+            "overview": self._overview(computed),
+            "notes": self._notes(computed),
+            "columns": columns,
+            "features": columns_text,
+            "grid": None,
+            "image_shape": None,
+        }
+        pictures, captions = None, []
+        if layout.n_images is not None:
+            captions = self._captions(computed)
+            pictures = choose_pictures(
+                encoded, layout, self.images, captions, len(json.dumps(report))
+            )
+            report["grid"] = None if pictures.grid is None else list(pictures.grid)
+            report["image_shape"] = list(pictures.image_shape)
+        with self._progress(n_features, "cards", "feature") as bar:
+            cards = gen_cards(encoded, features, layout, pictures, captions, bar.update)
+            write_page(path, report, cards, pictures.thumbnails if pictures else [])
+        return path
+
+    def _progress(self, total, desc, unit):
+        return tqdm(total=total, desc=desc, unit=unit, disable=not self.verbose)
+
+    def _compute(self):
+        """Everything but the cards, once."""
+        if self._computed is not None:
+            return self._computed
+        validate_parameter_constraints(
+            self._parameter_constraints,
+            {name: getattr(self, name) for name in self._parameter_constraints},
+            caller_name="FeatureReport",
+        )
+        check_is_fitted(self.estimator)
+        fitted_attribute(self.estimator, "components_")
+        layout = lay_out(self.X, self.images, self.grid_shape)
+        y = None
+        if self.y is not None:
+            y = column_of(self.y, "y", layout)
+            levels, ids = encode(y, "y", len(y))
+            if len(levels) < 2:
+                raise ValueError(
+                    f"y needs at least two classes; it holds only {levels[0]}."
+                )
+            y = rows_of(levels[ids], layout)
+        groups = encoded_rows(self.groups, "groups", layout)
+        control = encoded_rows(self.control, "control", layout)
+        metadata = sort_metadata(self.metadata, layout, groups)
+        if groups is None and layout.n_images is not None:
+            groups = np.repeat(np.arange(layout.n_images), layout.per_image)
+
+        with self._progress(layout.n_rows, "codes", "row") as bar:
+            encoded = encode_rows(self.estimator, self.X, bar.update)
+        exchange = Exchange(find_active(encoded.codes, self.threshold), groups, control)
+        features = describe(
+            encoded.names,
+            encoded.codes,
+            y,
+            metadata.confounds,
+            exchange,
+            alpha=self.alpha,
+            n_permutations=self.n_permutations,
+            random_state=self.random_state,
+        )
+        self._computed = {
+            "layout": layout,
+            "encoded": encoded,
+            "features": features,
+            "metadata": metadata,
+            "y": y,
+        }
+        return self._computed
+
+    def _captions(self, computed):
+        """What stands below each image: its label and what is known of it."""
+        layout, y = computed["layout"], computed["y"]
+        columns = []
+        if y is not None and (labels := images_of(y, layout)) is not None:
+            columns.append([*map(str, labels.tolist())])
+        for name, values in computed["metadata"].captions.items():
+            columns.append([f"{name} {value}" for value in values.tolist()])
+        if not columns:
+            return [f"image {i}" for i in range(layout.n_images)]
+        captions = [
+            " \N{MIDDLE DOT} ".join(parts) for parts in zip(*columns, strict=True)
+        ]
+        return [
+            c
+            if len(c) <= _MAX_CAPTION
+            else c[: _MAX_CAPTION - 1] + "\N{HORIZONTAL ELLIPSIS}"
+            for c in captions
+        ]
+
+    def _overview(self, computed):
+        layout, features = computed["layout"], computed["features"]
+        metadata, alpha = computed["metadata"], features.alpha
+        steps = [self.estimator]
+        if isinstance(self.estimator, Pipeline):
+            steps = [step for _, step in self.estimator.steps]
+        rows = [
+            ("Dictionary", ", ".join(type(step).__name__ for step in steps)),
+            ("Features", f"{len(features.names):,}"),
+            ("Rows", f"{layout.n_rows:,}"),
+        ]
+        if layout.n_images is not None:
+            tokens = f"{layout.per_image:,} rows each"
+            if layout.grid_shape is not None:
+                tokens = "{} x {} tokens each".format(*layout.grid_shape)
+            rows.append(("Images", f"{layout.n_images:,}, {tokens}"))
+        fires = features.n_active > 0
+        rows += [
+            ("Features that fire", f"{fires.sum():,}"),
+            ("Median density of these", _percent(np.median(features.density[fires])))
+            if fires.any()
+            else ("Median density", "0"),
+            (
+                "Active features per row",
+                f"{features.n_active.sum() / layout.n_rows:.1f}",
+            ),
+        ]
+        if (label := features.label) is not None:
+            rows.append(
+                ("Labels", f"{len(label.levels)}: {_sizes(label)}"),
+            )
+            q_values = label.tests.q_values
+            rows.append(
+                (
+                    f"Features selective for a label (q up to {100 * alpha:g} %)",
+                    f"{(q_values <= alpha).any(axis=0).sum():,}",
+                )
+            )
+            if label.null is not None:
+                above = (label.tests.scores > label.null[:, None]).any(axis=0)
+                rows.append(
+                    ("Features with a score above its null", f"{above.sum():,}")
+                )
+        for name, column in features.confounds.items():
+            rows.append((name, f"{len(column.levels)}: {_sizes(column)}"))
+            rows.append(
+                (f"Features that follow {name}", f"{features.follows(name).sum():,}")
+            )
+        rows += metadata.constants.items()
+        return [{"name": name, "value": value} for name, value in rows]
+
+    def _notes(self, computed):
+        layout, features = computed["layout"], computed["features"]
+        notes = [*features.notes]
+        if (label := features.label) is not None:
+            if label.tests.exchanged == "groups":
+                notes.append(
+                    "Labels belong to whole groups of rows (images, unless groups was "
+                    "passed), and whole groups are exchanged under the null hypothesis."
+                )
+            elif layout.grid_shape is not None:
+                notes.append(
+                    "Labels differ between the tokens of an image and are exchanged "
+                    "token by token. Neighbouring tokens are alike, so the q-values "
+                    "are smaller and the nulls lower than they should be."
+                )
+            elif self.groups is None and layout.n_images is None:
+                notes.append(
+                    "Rows are taken as independent. If several come from one image or "
+                    "well, pass groups."
+                )
+        if computed["metadata"].unused:
+            notes.append(
+                "Not tested, because they are no batches: "
+                f"{', '.join(computed['metadata'].unused)}."
+            )
+        return notes
+
+
+def _sizes(column):
+    sizes = [
+        f"{level} ({size:,} rows)"
+        for level, size in zip(column.levels, column.tests.sizes, strict=True)
+    ]
+    return ", ".join(sizes[:10]) + (", ..." if len(sizes) > 10 else "")
+
+
+def _percent(share):
+    return f"{100 * share:.3g} %"
+
+
+def _jsonable(column):
+    """A column as a list of JSON values with few digits."""
+    if isinstance(column, list):
+        return column
+    if column.dtype.kind == "f":
+        return [float(f"{value:.4g}") for value in column]
+    return column.tolist()

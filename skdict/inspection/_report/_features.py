@@ -1,0 +1,276 @@
+"""One row for each feature: how dense it is, and what it responds to."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from skdict.metrics import auroc_scores
+from skdict.metrics._labels import encode
+
+from ._exchange import Tests
+
+# A card names at most so many labels.
+MAX_LABELS = 10
+
+
+@dataclass
+class Column:
+    """What is known of the features and one set of labels."""
+
+    name: str
+    levels: np.ndarray
+    ids: np.ndarray
+    tests: Tests
+    null: np.ndarray | None  # of each level
+    best: np.ndarray  # of each feature
+
+    def of_best(self, table):
+        """The entry of each feature's best level in a table (n_levels, n_features)."""
+        return table[self.best, np.arange(len(self.best))]
+
+
+@dataclass
+class Features:
+    """All numbers of the list."""
+
+    names: list[str]
+    n_active: np.ndarray
+    n_rows: int
+    label: Column | None
+    confounds: dict[str, Column] = field(default_factory=dict)
+    # The smallest q-value over the labels inside each confound's values.
+    within: dict[str, np.ndarray] = field(default_factory=dict)
+    auroc: np.ndarray | None = None
+    alpha: float = 0.05
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def density(self):
+        return self.n_active / self.n_rows
+
+    def follows(self, name):
+        """Which features are selective for a confound, and for no label inside it."""
+        column = self.confounds[name]
+        follows = column.of_best(column.tests.q_values) <= self.alpha
+        if name in self.within:
+            follows &= self.within[name] > self.alpha
+        return follows
+
+
+def describe(
+    names,
+    codes,
+    y,
+    confounds,
+    exchange,
+    *,
+    alpha,
+    n_permutations,
+    random_state,
+):
+    """Test all features for the labels and for each confound.
+
+    Parameters
+    ----------
+    names : list of str
+        Names of the features.
+    codes : csr_array of shape (n_rows, n_features)
+    y : ndarray of shape (n_rows,) or None
+    confounds : dict of ndarray of shape (n_rows,)
+    exchange : Exchange
+    alpha, n_permutations, random_state
+        As in `FeatureReport`.
+
+    Returns
+    -------
+    features : Features
+    """
+    n_rows, n_features = codes.shape
+    n_active = np.bincount(exchange.activity.indices, minlength=n_features)
+    features = Features(names, n_active, n_rows, None, alpha=alpha)
+
+    def tested(name, values):
+        levels, ids = encode(values, name, n_rows)
+        tests = exchange.test(ids)
+        null = None
+        if n_permutations:
+            best = exchange.best_under_null(ids, n_permutations, random_state)
+            null = np.quantile(best, 0.95, axis=0)
+        # Scores are at least -1: any that is significant stands above the others.
+        found = tests.q_values <= alpha
+        best = np.where(found, tests.scores, tests.scores - 4).argmax(axis=0)
+        return Column(name, levels, ids, tests, null, best)
+
+    if y is not None:
+        features.label = tested("y", y)
+        auroc = auroc_scores(codes, features.label.ids)
+        features.auroc = auroc[np.arange(n_features), features.label.best]
+    for name, values in confounds.items():
+        column = features.confounds[name] = tested(name, values)
+        if y is not None:
+            within = exchange.test(features.label.ids, column.ids)
+            features.within[name] = within.q_values.min(axis=0)
+            if not exchange.can_permute(features.label.ids, column.ids):
+                features.notes.append(
+                    f"Labels and {name} coincide: no value of {name} holds two labels "
+                    "that could be exchanged, so the flags cannot tell them apart."
+                )
+    return features
+
+
+def to_columns(features):
+    """The list as columns of values, and what the page says of each column.
+
+    Returns
+    -------
+    values : dict of ndarray
+        None stands for what is undefined.
+    columns : list of dict
+        "key", "label", "kind" and "help".
+    """
+    percent = f"{100 * features.alpha:g} %"
+    fires = features.n_active > 0
+    values, columns = {}, []
+
+    def add(key, label, kind, help_text, column):
+        values[key] = column
+        columns.append({"key": key, "label": label, "kind": kind, "help": help_text})
+
+    def where_it_fires(column):
+        return np.where(fires, column.astype(object), None)
+
+    def add_scores(column, key, what, best_key, score_key, null_key, q_key):
+        tests = column.tests
+        unit = "row" if tests.exchanged == "rows" else "whole group of rows"
+        add(
+            best_key,
+            f"best {what}",
+            "text",
+            f"The {what} with the highest score among those with a q-value up to "
+            f"{percent}; where there is none, among all. Empty if the feature never "
+            "fires.",
+            where_it_fires(np.array([*map(str, column.levels)], object)[column.best]),
+        )
+        add(
+            score_key,
+            f"{what} score",
+            "number",
+            f"Selectivity: share of the rows of the best {what} on which the feature "
+            "fires, less that of all other rows; from -1 to 1.",
+            column.of_best(tests.scores),
+        )
+        if column.null is not None:
+            add(
+                null_key,
+                f"{what} null",
+                "number",
+                f"The 95 % quantile, when the {what} of each {unit} is permuted, of "
+                f"the score of the best of all {len(features.names)} features for "
+                f"this {what}. A score above it is not the luck of having many "
+                "features.",
+                column.null[column.best],
+            )
+        add(
+            q_key,
+            f"{what} q",
+            "p",
+            "The false discovery rate at which the pair is still among the "
+            "discoveries, controlled (Benjamini and Hochberg) over all "
+            f"{len(features.names)} features and {len(column.levels)} values of "
+            f"{what}; exchanged is the {what} of each {unit}.",
+            column.of_best(tests.q_values),
+        )
+
+    add("feature", "feature", "text", "Name of the feature.", features.names)
+    add(
+        "density",
+        "density",
+        "share",
+        "Share of the rows on which the feature fires.",
+        features.density,
+    )
+    if (label := features.label) is not None:
+        add_scores(label, "label", "label", "best_label", "score", "null", "q_value")
+        add(
+            "auroc",
+            "AUROC",
+            "number",
+            "Probability that a row of the best label has a larger code than another "
+            "row, ties counted half: 0.5 is chance.",
+            features.auroc,
+        )
+        add(
+            "n_labels",
+            "labels",
+            "count",
+            f"Number of labels with a q-value up to {percent}.",
+            (label.tests.q_values <= features.alpha).sum(axis=0),
+        )
+    for name, column in features.confounds.items():
+        rule = f"The feature is selective for a value of {name} (q up to {percent})"
+        if label is not None:
+            rule += (
+                f", and for no label once labels are exchanged inside the values of "
+                f"{name} only (q above {percent}): what it tells of the labels is "
+                f"explained by {name}"
+            )
+        taken = values.keys() & {
+            f"follows_{name}",
+            f"best_{name}",
+            f"{name}_score",
+            f"{name}_null",
+            f"{name}_q_value",
+            f"q_value_within_{name}",
+        }
+        if taken:
+            raise ValueError(
+                f"The column {name} of metadata needs another name: the list has a "
+                f"column {min(taken)} already."
+            )
+        add(
+            f"follows_{name}",
+            f"follows {name}",
+            "flag",
+            f"{rule}.",
+            features.follows(name),
+        )
+        add_scores(
+            column,
+            name,
+            name,
+            f"best_{name}",
+            f"{name}_score",
+            f"{name}_null",
+            f"{name}_q_value",
+        )
+        if name in features.within:
+            add(
+                f"q_value_within_{name}",
+                f"label q within {name}",
+                "p",
+                "The smallest q-value over the labels when they are exchanged inside "
+                f"the values of {name} only.",
+                features.within[name],
+            )
+    return values, columns
+
+
+def card_labels(features, feature):
+    """The labels of a card, by falling score."""
+    if features.label is None:
+        return []
+    label = features.label
+    tests = label.tests
+    scores = tests.scores[:, feature]
+    entries = []
+    for c in np.argsort(-scores, kind="stable")[:MAX_LABELS]:
+        null = None if label.null is None else float(label.null[c])
+        entry = {
+            "name": str(label.levels[c]),
+            "rate": round(float(tests.counts[c, feature] / tests.sizes[c]), 4),
+            "score": round(float(scores[c]), 4),
+            "null": None if null is None else round(null, 4),
+            "p": float(f"{tests.q_values[c, feature]:.2g}"),
+        }
+        entries.append(entry)
+    return entries

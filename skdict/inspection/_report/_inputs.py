@@ -1,0 +1,232 @@
+"""What a report is given: rows and their codes, images, labels and metadata."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import column_or_1d, gen_batches
+from sklearn.utils.validation import _num_samples
+
+from skdict._validation import as_numpy
+from skdict.metrics._activity import check_rows_finite, gen_row_batches
+from skdict.metrics._grid import check_grid_shape
+from skdict.metrics._labels import encode, is_missing, named_columns
+from skdict.metrics._reconstruction import unit_rows
+
+from .._estimators import fitted_attribute, last_step, rows_before
+
+# A column with more values than this is none of batches.
+_MAX_LEVELS = 256
+
+# Cells of codes that may be dense at a time.
+_BLOCK_CELLS = 2**25
+
+
+@dataclass
+class Encoded:
+    """Rows as the dictionary sees them."""
+
+    atoms: np.ndarray  # of unit length, (n_features, n_dimensions)
+    rows: np.ndarray  # of unit length, (n_rows, n_dimensions)
+    codes: sparse.csr_array
+    names: list[str]
+
+
+def encode_rows(estimator, X, progress):
+    """Atoms, rows and codes of a fitted dictionary or a Pipeline that ends in one."""
+    atoms = as_numpy(fitted_attribute(estimator, "components_"))
+    rows = np.atleast_2d(as_numpy(rows_before(estimator, X)))
+    coder = estimator[-1] if hasattr(estimator, "named_steps") else estimator
+    if sparse.issparse(rows):
+        raise ValueError("X must be dense where it reaches the dictionary.")
+    if rows.dtype.kind not in "biuf":
+        rows = rows.astype(np.float64)
+    # A dictionary with sparse codes works in batches by itself.
+    whole = getattr(last_step(estimator), "sparse_output", False)
+    size = len(rows) if whole else max(1, _BLOCK_CELLS // len(atoms))
+    blocks = []
+    for some in gen_batches(len(rows), size):
+        blocks.append(sparse.csr_array(_plain(coder.transform(rows[some]))))
+        progress(len(blocks[-1].indptr) - 1)
+    codes = sparse.vstack(blocks, format="csr") if len(blocks) > 1 else blocks[0]
+    check_rows_finite(rows, "X as it reaches the dictionary")
+    if codes.shape[1] != len(atoms):
+        raise ValueError(
+            f"The dictionary has {len(atoms)} atoms, but its codes have "
+            f"{codes.shape[1]} columns."
+        )
+    return Encoded(
+        _unit_length(atoms), _unit_length(rows), codes, _feature_names(coder, atoms)
+    )
+
+
+def _plain(codes):
+    return codes if sparse.issparse(codes) else as_numpy(codes)
+
+
+def _unit_length(rows):
+    """Rows of unit length in their own precision, zero rows left."""
+    dtype = rows.dtype if rows.dtype == np.float64 else np.float32
+    out = np.empty(rows.shape, dtype)
+    for some in gen_row_batches(rows):
+        out[some] = unit_rows(rows[some])[0]
+    return out
+
+
+def _feature_names(coder, atoms):
+    try:
+        return [str(name) for name in coder.get_feature_names_out()]
+    except AttributeError:
+        return [str(i) for i in range(len(atoms))]
+
+
+@dataclass
+class Layout:
+    """How rows belong to images."""
+
+    n_rows: int
+    n_images: int | None = None
+    grid_shape: tuple[int, int] | None = None  # of the tokens of an image
+
+    @property
+    def per_image(self):
+        return self.n_rows // self.n_images
+
+
+def lay_out(X, images, grid_shape):
+    """Check images against rows, and find the grid of tokens."""
+    n_rows = _num_samples(X)
+    if images is None:
+        if grid_shape not in ("auto", None):
+            raise ValueError("grid_shape needs images.")
+        return Layout(n_rows)
+    if not hasattr(images, "__len__"):
+        raise ValueError(
+            f"images must be an array or a list of arrays, got {type(images).__name__}."
+        )
+    n_images, shape = len(images), getattr(images, "shape", None)
+    if shape is not None and (
+        len(shape) not in (3, 4) or (len(shape) == 3 and shape[2] <= 4)
+    ):
+        raise ValueError(
+            "images must have shape (n_images, height, width) or (n_images, height, "
+            f"width, n_channels), got {tuple(shape)}. A single image needs an axis in "
+            "front, images[np.newaxis]."
+        )
+    if n_images == 0 or n_rows % n_images:
+        raise ValueError(
+            f"X has {n_rows} rows, which is no multiple of the {n_images} images. Pass "
+            "one row per image, or the same number of rows for each, image by image."
+        )
+    per_image = n_rows // n_images
+    if grid_shape is None or (isinstance(grid_shape, str) and per_image == 1):
+        return Layout(n_rows, n_images)
+    if isinstance(grid_shape, str):
+        if grid_shape != "auto":
+            raise ValueError(
+                f"grid_shape must be 'auto', (height, width) or None, got "
+                f"{grid_shape!r}."
+            )
+        side = round(np.sqrt(per_image))
+        if side * side != per_image:
+            raise ValueError(
+                f"X has {per_image} rows for each of the {n_images} images, which is "
+                "no square: pass grid_shape=(height, width), or None if the rows of an "
+                "image are no grid, for images without heatmaps."
+            )
+        return Layout(n_rows, n_images, (side, side))
+    height, width = check_grid_shape(grid_shape)
+    if height * width != per_image:
+        raise ValueError(
+            f"X has {per_image} rows for each of the {n_images} images, but a grid of "
+            f"{height} x {width} has {height * width} tokens."
+        )
+    return Layout(n_rows, n_images, (height, width) if per_image > 1 else None)
+
+
+def column_of(values, name, layout):
+    """A column with one value per row or per image."""
+    values = column_or_1d(values, input_name=name)
+    if len(values) not in (layout.n_rows, layout.n_images):
+        images = "" if layout.n_images is None else f" and {layout.n_images} images"
+        raise ValueError(
+            f"{name} has length {len(values)}, but there are {layout.n_rows} rows"
+            f"{images}."
+        )
+    return values
+
+
+def rows_of(values, layout):
+    """A column with one value per row."""
+    if len(values) == layout.n_rows:
+        return values
+    return np.repeat(values, layout.per_image)
+
+
+def images_of(values, layout):
+    """A column with one value per image, or None where an image has several."""
+    if len(values) == layout.n_images:
+        return values
+    per_image = values.reshape(layout.n_images, -1)
+    same = (per_image == per_image[:, :1]) | is_missing(values).reshape(per_image.shape)
+    return per_image[:, 0] if same.all() else None
+
+
+def encoded_rows(values, name, layout):
+    """Numbers of the values of a column, one per row; None stays None."""
+    if values is None:
+        return None
+    values = column_of(values, name, layout)
+    return rows_of(encode(values, name, len(values))[1], layout)
+
+
+@dataclass
+class Metadata:
+    """The columns of metadata by what they are used for."""
+
+    confounds: dict[str, np.ndarray] = field(default_factory=dict)  # one per row
+    captions: dict[str, np.ndarray] = field(default_factory=dict)  # one per image
+    constants: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+
+
+def sort_metadata(metadata, layout, groups):
+    """Batches, captions and the rest.
+
+    A column whose values repeat, at most 256 of them, may be that of a batch. Values
+    that stand for one image, group or row each, and fractional numbers, name or measure
+    it: they are captions where they hold for a whole image.
+    """
+    sorted_ = Metadata()
+    for name, values in named_columns(metadata, "metadata").items():
+        values = column_of(values, f"Column {name} of metadata", layout)
+        of_images = None if layout.n_images is None else images_of(values, layout)
+        if not _may_be_batch(values, of_images, groups, layout):
+            if of_images is None:
+                sorted_.unused.append(name)
+            else:
+                sorted_.captions[name] = of_images
+            continue
+        levels, ids = encode(values, f"Column {name} of metadata", len(values))
+        if len(levels) == 1:
+            sorted_.constants[name] = str(levels[0])
+        else:
+            sorted_.confounds[name] = rows_of(levels[ids], layout)
+            if of_images is not None:
+                sorted_.captions[name] = of_images
+    return sorted_
+
+
+def _may_be_batch(values, of_images, groups, layout):
+    if values.dtype.kind == "f":
+        finite = values[np.isfinite(values)]
+        if (finite != np.floor(finite)).any():
+            return False
+    elif values.dtype.kind in "mMc":
+        return False
+    n_levels = len({*map(str, values.tolist())})
+    if n_levels == 1:
+        return True
+    n_groups = None if groups is None else len(np.unique(groups))
+    units = (layout.n_rows, layout.n_images, n_groups)
+    return n_levels <= _MAX_LEVELS and n_levels not in units

@@ -1,0 +1,127 @@
+"""Small pictures of the images that some card shows, and how much space they take."""
+
+import io
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from .._images import Renderer
+
+# Longest side in pixels and quality of the JPEG, from the best to the smallest.
+_SETTINGS = [
+    (512, 85),
+    (384, 85),
+    (256, 80),
+    (192, 80),
+    (160, 80),
+    (128, 80),
+    (96, 75),
+    (80, 75),
+    (64, 75),
+    (48, 70),
+    (48, 50),
+    (32, 50),
+    (32, 30),
+    (24, 30),
+]
+_N_TRIED = 32
+
+# base64 writes three bytes as four characters.
+BASE64 = 4 / 3
+
+
+def make_thumbnails(images, shown, budget):
+    """JPEG files of some images that take at most `budget` bytes in base64.
+
+    Parameters
+    ----------
+    images : sequence of array-like of shape (height, width[, n_channels])
+        All images. Only those that are shown are looked at.
+    shown : ndarray of int
+        Indices of the images to make thumbnails of.
+    budget : float
+        Bytes. The largest pictures of `_SETTINGS` that fit are made; if none fit, the
+        smallest.
+
+    Returns
+    -------
+    thumbnails : list of bytes
+    shape : tuple of int
+        Height and width in pixels.
+    """
+    check_matplotlib_support("FeatureReport.to_html with images")
+    tried = shown[np.unique(np.linspace(0, len(shown) - 1, _N_TRIED).astype(int))]
+    sample = [check_image(images[i], i) for i in tried]
+    longest = max(sample[0].shape[:2])
+    files, shape = [], sample[0].shape[:2]
+    for side, quality in _SETTINGS:
+        if side > longest and side != _SETTINGS[-1][0] and side // 2 >= longest:
+            continue  # pictures are not made larger than the images are
+        size = sum(map(len, _encode(_reduce_all(sample, side), quality)))
+        is_last = (side, quality) == _SETTINGS[-1]
+        # The sample may be smaller than the others by chance.
+        if not is_last and size / len(sample) * len(shown) * BASE64 > 0.95 * budget:
+            continue
+        small = _reduce_all((check_image(images[i], i) for i in shown), side)
+        files, shape = _encode(small, quality), small[0].shape[:2]
+        if sum(map(len, files)) * BASE64 <= budget:
+            break
+    return files, tuple(shape)
+
+
+def check_image(image, i):
+    """An image of shape (height, width, n_channels) of finite numbers."""
+    image = np.asarray(image)
+    if image.dtype.kind not in "biuf":
+        raise ValueError(f"Image {i} holds no numbers: its dtype is {image.dtype}.")
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise ValueError(
+            f"Image {i} must have shape (height, width) or (height, width, "
+            f"n_channels), got {image.shape}."
+        )
+    if not np.isfinite(image).all():
+        raise ValueError(f"Image {i} holds NaN or infinity.")
+    return image if image.ndim == 3 else image[..., None]
+
+
+def _reduce_all(images, side):
+    small = [_reduce(image, side) for image in images]
+    shapes = {image.shape for image in small}
+    if len(shapes) > 1:
+        raise ValueError(
+            "The images of a report must have one shape and number of channels, got "
+            f"thumbnails of {sorted(shapes)}."
+        )
+    return small
+
+
+def _reduce(image, side):
+    """Means over blocks of whole pixels; never more pixels than there are."""
+    longest = max(image.shape[:2])
+    if longest <= side:
+        return image
+    reduced = image
+    for axis, n in enumerate(image.shape[:2]):
+        n_blocks = max(1, round(n * side / longest))
+        starts = np.arange(n_blocks) * n // n_blocks
+        lengths = np.diff(np.append(starts, n)).reshape(
+            (-1, 1, 1)[axis::-1] + (1,) * (2 - axis)
+        )
+        reduced = np.add.reduceat(reduced, starts, axis=axis, dtype=np.float64)
+        reduced = reduced / lengths
+    if image.dtype == np.uint8:  # by which the renderer knows red, green and blue
+        return np.rint(reduced).astype(np.uint8)
+    return reduced.astype(np.float32)
+
+
+def _encode(images, quality):
+    from matplotlib.image import imsave
+
+    renderer = Renderer(images)
+    files = []
+    for image in images:
+        picture = np.rint(255 * renderer.composite(image)).astype(np.uint8)
+        file = io.BytesIO()
+        imsave(file, picture, format="jpeg", pil_kwargs={"quality": quality})
+        files.append(file.getvalue())
+    return files
