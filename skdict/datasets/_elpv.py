@@ -13,6 +13,9 @@ __all__ = ["load_elpv_tokens"]
 
 _LAYER = "_blocks.7"
 _CHUNK = 32  # images that are held as floats, with all their tokens
+# Images in the network at once. Activations of many are returned to the system and
+# fetched anew in every layer: twice the time of the processor.
+_BATCH = 2
 
 # The authors' words for the four probabilities of a defect: what an expert saw, with
 # a question mark where the expert was not sure.
@@ -102,7 +105,7 @@ def _extract(tokens_per_image, n_images, seed, data=None):
         )
 
     extractor = TokenExtractor(
-        efficientnet_lite0(), _LAYER, pool=None, batch_size=_CHUNK, device="cpu"
+        efficientnet_lite0(), _LAYER, pool=None, batch_size=_BATCH, device="cpu"
     )
     kept = []
     for start in range(0, len(images), _CHUNK):
