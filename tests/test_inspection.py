@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from itertools import combinations
 
 import matplotlib
 
@@ -13,12 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from figures import texts_of, unreadable
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
@@ -55,6 +56,7 @@ PIPELINE = make_pipeline(
     StandardScaler(), Normalizer(), ICFL(24, 3, max_iter=3, random_state=0)
 ).fit(X)
 DICTIONARY = PIPELINE[-1]
+PROBE = KNeighborsClassifier(1)
 RUNS = [
     {"dictionary": name, "k": k, "seed": seed, "cosine": best - 0.3 / k + 0.01 * seed}
     for name, best in [("ICFL", 0.9), ("TopKSAE", 0.8), ("random atoms", 0.6)]
@@ -98,6 +100,9 @@ DRAWN = {
     "atom similarity": lambda ax: AtomSimilarityDisplay.from_estimator(
         PIPELINE, n_clusters=4, ax=ax
     ),
+    "sparsity curve of a probe": lambda ax: SparsityCurveDisplay.from_estimator(
+        PIPELINE, X, Y, k=[1, 3], measure="probe_codes", cv=2, probe=PROBE, ax=ax
+    ),
     "training history": lambda ax: TrainingHistoryDisplay.from_estimator(
         PIPELINE, ax=ax
     ),
@@ -107,42 +112,126 @@ every_display = pytest.mark.parametrize(
 )
 
 
-def texts_of(figure):
-    """The texts that are seen in a rendered figure, and their boxes in pixels."""
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    found = []
-    # Ticks beyond the limits of an axis exist, but are not drawn.
-    unseen = set()
-    for ax in figure.axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            ticks = {*axis.get_major_ticks(), *axis.get_minor_ticks()}
-            for tick in ticks - set(axis._update_ticks()):
-                unseen |= {tick.label1, tick.label2}
-            if not (axis.get_visible() and ax.axison):
-                unseen |= set(axis.findobj(Text))
-    for text in figure.findobj(Text):
-        if text.get_visible() and text.get_text().strip() and text not in unseen:
-            box = text.get_window_extent(renderer)
-            if box.width and box.height:
-                found.append((text.get_text(), box))
-    return found
-
-
 @every_display
 def test_texts_neither_overlap_nor_leave_the_figure(draw):
     figure = draw(None).figure_
-    texts = texts_of(figure)
-    assert len(texts) >= 6
-    for (one, box), (other, other_box) in combinations(texts, 2):
-        # Boxes hold room for descenders, so that a pixel is no overlap.
-        shared = box.padded(-1), other_box.padded(-1)
-        assert not shared[0].overlaps(shared[1]), (one, other)
-    for text, box in texts:
-        assert box.x0 >= 0, text
-        assert box.y0 >= 0, text
-        assert box.x1 <= figure.bbox.x1, text
-        assert box.y1 <= figure.bbox.y1, text
+    assert len(texts_of(figure)) >= 6
+    assert unreadable(figure) == []
+
+
+@every_display
+def test_a_panel_of_a_figure_is_readable(draw):
+    figure, axes = plt.subplots(2, 2, layout="constrained")
+    draw(axes[0, 0])
+    assert unreadable(figure) == []
+
+
+@every_display
+def test_on_a_dark_ground_nothing_is_black(draw):
+    with plt.style.context("dark_background"):
+        display = draw(None)
+    drawn = [
+        line
+        for ax in np.ravel(display.ax_)
+        for line in (*ax.get_lines(), *ax.get_legend_handles_labels()[0])
+        if hasattr(line, "get_color")
+    ]
+    assert all(to_hex(line.get_color()) != "#000000" for line in drawn)
+    assert all(
+        to_hex(text.get_color()) == "#ffffff"
+        for text in display.figure_.findobj(Text)
+        if text.get_text().strip()
+    )
+
+
+LONG = np.array([f"treatment with compound {i} at {i} micromolar" for i in range(12)])
+ODD = np.array(["a$b$c", "_hidden", "x_1^2", "5 $"])
+MANY = np.random.default_rng(1).integers(0, 12, 120)
+FOUR = MANY % 4
+NULL = {"n_permutations": 3, "random_state": 0}
+AWKWARD = {
+    "curve, long names": lambda: SelectivityCurveDisplay.from_predictions(
+        CODES, LONG[MANY], label=LONG[3], name=LONG[11], **NULL
+    ),
+    "curve, odd names": lambda: SelectivityCurveDisplay.from_predictions(
+        CODES, ODD[FOUR], label=ODD[0], name="_hidden, 5 $ a_1", **NULL
+    ),
+    "curve, 2 features": lambda: SelectivityCurveDisplay.from_predictions(
+        CODES[:, :2], Y, name="two", **NULL
+    ),
+    "curve, 8192 features": lambda: SelectivityCurveDisplay.from_predictions(
+        sp.hstack([CODES] * 274, format="csr")[:, :8192], Y, name="many", **NULL
+    ),
+    "curve, all dead": lambda: SelectivityCurveDisplay.from_predictions(
+        np.zeros((120, 7)), Y, name="dead", **NULL
+    ),
+    "CDF, 12 long names": lambda: SelectivityCDFDisplay.from_predictions(
+        CODES, LONG[MANY], labels="all", **NULL
+    ),
+    "CDF, odd names": lambda: SelectivityCDFDisplay.from_predictions(
+        CODES, ODD[FOUR], labels="all", **NULL
+    ),
+    "CDF, 2 features": lambda: SelectivityCDFDisplay.from_predictions(
+        CODES[:, :2], Y, complementary=True, **NULL
+    ),
+    "CDF, all dead": lambda: SelectivityCDFDisplay.from_predictions(
+        np.zeros((120, 7)), Y, complementary=True, name="dead", **NULL
+    ),
+    "direction, long name": lambda: DirectionHistogramDisplay.from_estimator(
+        PIPELINE, X, LONG[MANY], feature=2, label=LONG[3]
+    ),
+    "direction, odd name": lambda: DirectionHistogramDisplay.from_estimator(
+        PIPELINE, X, ODD[FOUR], feature=2, label="_hidden"
+    ),
+    "sparsity, one k": lambda: SparsityCurveDisplay.from_estimator(PIPELINE, X, k=[3]),
+    "sparsity, long names": lambda: SparsityCurveDisplay.from_runs(
+        [run | {"dictionary": run["dictionary"] + LONG[0]} for run in RUNS],
+        references={LONG[1]: 0.5, "a$b$": 0.3, "chance": 0.1},
+    ),
+    "density, all dead": lambda: DensityDisplay(
+        density=np.zeros(12), name=LONG[0]
+    ).plot(),
+    "density, odd name": lambda: DensityDisplay(
+        density=np.r_[0, np.geomspace(1e-8, 1, 8191)], name="_a$b$"
+    ).plot(),
+    "atoms, 2": lambda: AtomSimilarityDisplay.from_components(np.eye(2)),
+    "history, long name": lambda: TrainingHistoryDisplay.from_estimator(
+        PIPELINE, name=LONG[0] + " and_$more$"
+    ),
+    "history, one measure": lambda: TrainingHistoryDisplay.from_estimator(
+        PIPELINE, measures=["loss"]
+    ),
+}
+
+
+@pytest.mark.parametrize("draw", AWKWARD.values(), ids=AWKWARD)
+def test_awkward_figures_are_readable(draw):
+    display = draw()
+    assert unreadable(display.figure_) == []
+    assert display.figure_.get_figwidth() == COLUMN_WIDTH
+    # No name became mathematics: only the powers of ten are.
+    texts = [text for text, _ in texts_of(display.figure_)]
+    assert not any("$" in t.replace(r"\$", "") for t in texts if "10^" not in t)
+
+
+def test_names_in_the_legend_are_those_given():
+    display = SelectivityCDFDisplay.from_predictions(
+        CODES, ODD[FOUR], labels="all", n_permutations=0
+    )
+    texts = display.ax_.get_legend().get_texts()
+    shown = [text.get_text().strip().replace(r"\$", "$") for text in texts]
+    assert shown == sorted(ODD)
+
+
+@pytest.mark.parametrize("width", [2, 8])
+def test_a_legend_on_the_axes_of_a_caller_leaves_the_figure_as_it_is(width):
+    figure, ax = plt.subplots(figsize=(width, 2.5), layout="constrained")
+    SelectivityCDFDisplay.from_predictions(
+        CODES, LONG[MANY], labels="all", n_permutations=0, ax=ax
+    )
+    assert figure.get_size_inches().tolist() == [width, 2.5]
+    figure.canvas.draw()
+    assert ax.get_window_extent().height > 0.5 * figure.dpi
 
 
 @every_display
@@ -323,7 +412,7 @@ def test_curve_display_draws_the_curve():
     assert display.ax_.get_xscale() == "log"
     assert display.ax_.get_ylabel() == "maximum selectivity"
     labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert labels == ["codes", "permuted labels, codes"]
+    assert labels == ["codes", "permuted labels"]
 
 
 def test_curve_display_without_a_null_has_no_band():
@@ -342,7 +431,7 @@ def test_a_second_curve_differs_and_looks_like_the_first():
     assert to_hex(second.line_.get_color()) in [c.lower() for c in COLOURS]
     assert second.line_.get_linestyle() != first.line_.get_linestyle()
     texts = first.ax_.get_legend().get_texts()
-    assert len(texts) == 4
+    assert [text.get_text() for text in texts] == ["a", "b", "permuted labels"]
     assert {text.get_fontsize() for text in texts} == {7}
 
 
@@ -365,6 +454,86 @@ def test_cdf_display_draws_shares_of_features():
     np.testing.assert_allclose(y[1:], np.arange(1, 31) / 30)
     assert display.line_.get_drawstyle() == "steps-post"
     assert display.ax_.get_legend().get_texts()[0].get_text() == "a"
+
+
+def band_at(band, share):
+    """Scores between which a horizontal band lies at a share."""
+    vertices = band.get_paths()[0].vertices
+    edges = np.unique(vertices[:, 1])
+    top = edges[np.searchsorted(edges, share)]
+    bottom = edges[np.searchsorted(edges, share) - 1]
+    inside = {tuple(v) for v in vertices if v[1] == top}
+    inside &= {(x, top) for x, y in map(tuple, vertices) if y == bottom}
+    scores = sorted(x for x, _ in inside)
+    return scores[0], scores[-1]
+
+
+@pytest.mark.parametrize("label", [None, "treatment A"])
+@pytest.mark.parametrize("complementary", [False, True])
+def test_cdf_band_is_that_of_the_sorted_curve(label, complementary):
+    settings = {
+        "n_permutations": 20,
+        "random_state": 0,
+        "kind": "maximum",
+        "threshold": 0.1,
+        "groups": np.arange(120) % 3,
+        "control": Y == "control",
+    }
+    display = SelectivityCDFDisplay.from_predictions(
+        CODES,
+        Y,
+        labels=None if label is None else [label],
+        complementary=complementary,
+        null_kwargs={"alpha": 0.5},
+        **settings,
+    )
+    curve = selectivity_curve(CODES, Y, label=label, **settings)
+    (band,) = display.null_bands_
+    assert band.get_alpha() == 0.5
+    assert band.get_label() == "permuted labels"
+    for rank in (0, 4, 15, 29):
+        # This many of the features have a higher score.
+        above = (rank + 0.5) / 30
+        low, high = band_at(band, above if complementary else 1 - above)
+        assert low == curve["null_q05"][rank]
+        assert high == curve["null_q95"][rank]
+
+
+def test_cdf_band_lies_where_permuted_codes_do():
+    # Codes that know nothing of the labels: the curve is one more permutation.
+    rng = np.random.default_rng(5)
+    inside = []
+    for _ in range(10):
+        display = SelectivityCDFDisplay.from_predictions(
+            CODES, rng.permutation(Y), n_permutations=60, random_state=1
+        )
+        for rank in range(30):
+            low, high = band_at(display.null_bands_[0], (rank + 0.5) / 30)
+            inside.append(low <= np.sort(display.scores)[rank] <= high)
+        plt.close("all")
+    assert 0.8 < np.mean(inside) < 0.98
+
+
+def test_cdf_of_labels_has_a_band_for_each_that_is_exchanged():
+    display = SelectivityCDFDisplay.from_estimator(
+        PIPELINE, X, Y, labels="all", control=Y == "control", **NULL
+    )
+    control, *others = display.null_bands_
+    assert control is None
+    for band, line in zip(others, display.line_[1:], strict=True):
+        assert to_hex(band.get_facecolor()[0]) == to_hex(line.get_color())
+    texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert texts.count("permuted labels") == 1
+    none = SelectivityCDFDisplay.from_predictions(CODES, Y, n_permutations=0)
+    assert none.null_bands_ == [None]
+    assert none.null_low is None
+
+
+def test_a_curve_of_a_class_that_is_never_exchanged_has_no_band():
+    display = SelectivityCurveDisplay.from_predictions(
+        CODES, Y, label="control", control=Y == "control", **NULL
+    )
+    assert display.null_band_ is None
 
 
 def test_cdf_display_of_labels():
@@ -395,6 +564,8 @@ def test_cdf_display_refuses():
     display = SelectivityCDFDisplay(scores=[np.arange(3.0), np.arange(4.0)])
     with pytest.raises(ValueError, match="2 curves, but 1 names"):
         display.plot(name=["a"])
+    with pytest.raises(ValueError, match="1 curves, but 2 upper edges"):
+        SelectivityCDFDisplay(scores=np.arange(3.0), null_high=[None, None]).plot()
     assert plt.get_fignums() == []
 
 
@@ -508,6 +679,57 @@ def test_sparsity_curve_of_a_probe():
     assert display.ax_.get_ylabel() == "balanced accuracy of probe"
 
 
+def test_sparsity_curve_of_a_probe_has_the_probe_on_x_and_chance():
+    cv = StratifiedKFold(3, shuffle=True, random_state=0)
+    options = {"k": [2], "measure": "probe_codes"}
+    display = SparsityCurveDisplay.from_estimator(PIPELINE, X, Y, cv=cv, **options)
+    rows = PIPELINE[:-1].transform(X)
+    scores = cross_val_score(
+        make_linear_probe(), rows, Y, cv=cv, scoring="balanced_accuracy"
+    )
+    assert display.references == pytest.approx(
+        {"probe on x": scores.mean(), "chance": 1 / 3}
+    )
+    heights = [line.get_ydata()[0] for line in display.reference_lines_]
+    assert heights == pytest.approx([scores.mean(), 1 / 3])
+    texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert texts == ["ICFL", "probe on x", "chance"]
+    # A second dictionary: other markers, the same ticks, no second entries.
+    SparsityCurveDisplay.from_estimator(
+        PIPELINE, X, Y, name="b", ax=display.ax_, cv=cv, **options | {"k": [1, 3]}
+    )
+    texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert texts == ["ICFL", "b", "probe on x", "chance"]
+    assert sorted(display.ax_.get_xticks()) == [1, 2, 3]
+    other = SparsityCurveDisplay.from_estimator(
+        PIPELINE, X, Y, references={"paper": 0.5}, cv=cv, **options
+    )
+    assert other.references == {"paper": 0.5}
+    cosine = SparsityCurveDisplay.from_estimator(PIPELINE, X, k=[2])
+    assert cosine.reference_lines_ == []
+
+
+def test_folds_of_a_probe_are_drawn_once():
+    cv = StratifiedKFold(3, shuffle=True, random_state=np.random.RandomState(0))
+    identity = Truncator(PCA(8).fit(X)).fit(X)
+    display = SparsityCurveDisplay.from_estimator(
+        identity, X, Y, k=[8], measure="probe_codes", cv=cv, probe=PROBE
+    )
+    # A rotation of x tells a nearest neighbour what x tells it.
+    assert display.mean[0] == pytest.approx(display.references["probe on x"])
+
+
+def test_runs_with_the_probe_on_x_have_it_as_reference():
+    runs = [run | {"probe_codes": run["cosine"], "probe_x": 0.7} for run in RUNS]
+    display = SparsityCurveDisplay.from_runs(runs, measure="probe_codes")
+    assert display.references == pytest.approx({"probe on x": 0.7})
+    assert SparsityCurveDisplay.from_runs(runs).references is None
+    for without in (RUNS, [r | {"probe_x": r["cosine"]} for r in runs]):
+        runs = [{"probe_codes": 0.5} | run for run in without]
+        display = SparsityCurveDisplay.from_runs(runs, measure="probe_codes")
+        assert display.reference_lines_ == []
+
+
 def test_sparsity_curve_of_another_transformer():
     pca = PCA(6).fit(X)
     display = SparsityCurveDisplay.from_estimator(pca, X, k=[1, 6])
@@ -568,7 +790,7 @@ def test_density_counts_every_feature_once():
     assert never.get_x() + never.get_width() < display.bars_[0].get_x()
     assert display.threshold_line_.get_xdata()[0] == 1e-5
     labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert labels == ["dead below 1e-05", "8 of 48 dead"]
+    assert labels == ["8 of 48 dead", "dead below 1e-05"]
     assert "never" in [tick.get_text() for tick in display.ax_.get_xticklabels()]
 
 
@@ -584,7 +806,7 @@ def test_density_display_takes_the_densities():
         np.testing.assert_array_equal(display.density, density)
         labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
         dead = (density < 0.1).sum()
-        assert labels == ["dead below 0.1", f"ICFL: {dead} of 24 dead"]
+        assert labels == [f"ICFL: {dead} of 24 dead", "dead below 0.1"]
 
 
 @pytest.mark.parametrize("density", [np.zeros(4), np.ones(4), np.full(4, 1e-5)])
@@ -598,7 +820,7 @@ def test_density_of_a_second_dictionary_joins_the_legend():
     first = DensityDisplay.from_estimator(PIPELINE, name="a")
     DensityDisplay.from_estimator(PIPELINE, name="b", ax=first.ax_)
     labels = [text.get_text() for text in first.ax_.get_legend().get_texts()]
-    assert labels == ["dead below 1e-05", "a: 0 of 24 dead", "b: 0 of 24 dead"]
+    assert labels == ["a: 0 of 24 dead", "b: 0 of 24 dead", "dead below 1e-05"]
 
 
 @pytest.mark.parametrize("threshold", [0, -1, 1.5, np.nan])
@@ -643,6 +865,15 @@ def test_atom_similarity_without_extras():
     assert display.im_.get_clim() == (-0.5, 0.5)
     assert display.im_.get_cmap().name == "PuOr"
     assert len(display.figure_.axes) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "extend"), [(1, "neither"), (0.9, "max"), (0.4, "both"), (None, "max")]
+)
+def test_the_colour_bar_points_where_values_lie_beyond(limit, extend):
+    atoms = [[1.0, 0.0], [-0.5, 0.75**0.5], [0.0, 1.0]]
+    display = AtomSimilarityDisplay.from_components(atoms, limit=limit)
+    assert display.colorbar_.extend == extend
 
 
 @pytest.mark.parametrize("atoms", [np.eye(3), np.eye(1)])

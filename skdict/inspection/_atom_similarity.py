@@ -95,8 +95,9 @@ class AtomSimilarityDisplay:
             ax.locator_params(integer=True, nbins=5)
             self.colorbar_ = None
             if colorbar:
+                beyond = _beyond(similarity, *self.im_.get_clim())
                 self.colorbar_ = ax.figure.colorbar(
-                    self.im_, ax=ax, label="cosine", extend="max"
+                    self.im_, ax=ax, label="cosine", extend=beyond
                 )
                 self.colorbar_.outline.set_visible(False)
         self.ax_, self.figure_ = ax, ax.figure
@@ -214,6 +215,15 @@ class AtomSimilarityDisplay:
             starts = np.unique(ordered.labels[ordered.order], return_index=True)[1]
         display = cls(similarity=ordered.similarity, cluster_starts=starts)
         return display.plot(ax, limit=limit, colorbar=colorbar, **kwargs)
+
+
+def _beyond(similarity, low, high):
+    """Ends of the colours beyond which there are values, for matplotlib's `extend`."""
+    # The ones of the diagonal are rounded.
+    below, above = similarity.min() < low - 1e-6, similarity.max() > high + 1e-6
+    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+        (bool(below), bool(above)), "neither"
+    )
 
 
 def _largest_off_diagonal(similarity):

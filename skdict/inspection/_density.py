@@ -8,7 +8,10 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from skdict.metrics import feature_density
 
 from ._estimators import encode, fitted_attribute
-from ._style import BLACK, drawing_on, legend_above
+from ._style import ONCE, drawing_on, ink, legend_above, plain
+
+# As a share of the axis.
+_WIDTH_OF_NEVER = 0.13
 
 
 class DensityDisplay:
@@ -104,7 +107,7 @@ class DensityDisplay:
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
             summary = f"{dead.sum()} of {len(dead)} dead"
             kwargs = {
-                "label": f"{name}: {summary}" if name else summary,
+                "label": f"{plain(name)}: {summary}" if name else summary,
                 "alpha": 0.7,  # those of a second dictionary stand on top
                 "edgecolor": "white",
                 "linewidth": 0.3,
@@ -122,17 +125,19 @@ class DensityDisplay:
                     left, (~fires).sum(), right - left, align="edge", **kwargs
                 )
                 # Density 0 has no place on a logarithmic axis.
-                ticks[np.sqrt(left * right)] = "never"
+                never = np.sqrt(left * right)
+                beside = never ** (1 - _WIDTH_OF_NEVER)
+                ticks = {at: name for at, name in ticks.items() if at > beside}
+                ticks[never] = "never"
             ax.set_xticks(list(ticks), list(ticks.values()))
             ax.minorticks_off()
-            limit = f"dead below {self.threshold:g}"
-            known = limit in ax.get_legend_handles_labels()[1]
             self.threshold_line_ = ax.axvline(
                 self.threshold,
-                color=BLACK,
+                color=ink(ax),
                 linestyle="--",
                 linewidth=1,
-                label="_again" if known else limit,
+                label=f"dead below {self.threshold:g}",
+                gid=ONCE,
             )
             ax.set(xlabel="density, share of samples", ylabel="number of features")
             legend_above(ax)

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skdict.metrics import direction_cosines
 
 from ._estimators import fitted_attribute, rows_before
-from ._style import GREY, VERMILION, drawing_on, legend_above
+from ._style import GREY, VERMILION, drawing_on, legend_above, plain
 
 
 class DirectionHistogramDisplay:
@@ -92,7 +92,7 @@ class DirectionHistogramDisplay:
         """
         cosines, is_label = np.asarray(self.cosines), np.asarray(self.is_label)
         edges = np.histogram_bin_edges(cosines, bins)
-        name = "the label" if self.label is None else str(self.label)
+        name = "the label" if self.label is None else plain(self.label)
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
             common = {"fill": True, "alpha": 0.5}
             # The rest behind: it is the wider one as a rule.

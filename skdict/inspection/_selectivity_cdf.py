@@ -1,13 +1,14 @@
-"""Distribution of the selectivity over features."""
+"""Distribution of the selectivity over features, beside its null."""
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
 
-from skdict.metrics import selectivity_scores
+from skdict.metrics import selectivity_curve, selectivity_scores
 
 from ._estimators import encode, name_of
-from ._style import as_list, drawing_on
+from ._selectivity_curve import null_band
+from ._style import ONCE, as_list, drawing_on, label_y, legend_above, plain
 
 
 class SelectivityCDFDisplay:
@@ -20,6 +21,10 @@ class SelectivityCDFDisplay:
     ----------
     scores : ndarray of shape (n_components,) or list of them
         Scores of the features, for one curve or for several.
+    null_low, null_high : ndarray of shape (n_components,) or list, default=None
+        Edges of the null's band at each place of the scores in falling order, as in
+        `SelectivityCurveDisplay`, for one curve or for several. None, also in the
+        place of a curve: no band.
     kind : {"average", "maximum"}, default="average"
         The score, for the label of the x-axis.
     name : str or list of str, default=None
@@ -29,6 +34,8 @@ class SelectivityCDFDisplay:
     ----------
     line_ : matplotlib Line2D or list of them
         The curves; a list where there are several.
+    null_bands_ : list of matplotlib PolyCollection or None
+        The null's band of each curve.
     ax_ : matplotlib Axes
         Axes with the curves.
     figure_ : matplotlib Figure
@@ -45,6 +52,10 @@ class SelectivityCDFDisplay:
     apart is the upper tail; ``complementary=True`` in :meth:`plot` shows it as the
     share of features above a score, on a logarithmic axis.
 
+    The band holds, at each share of the features, the central 90 % of the score at
+    which that share is reached after permutation of the labels: it is the band of
+    `SelectivityCurveDisplay` with the axes exchanged.
+
     Examples
     --------
     >>> from skdict.inspection import SelectivityCDFDisplay
@@ -54,12 +65,18 @@ class SelectivityCDFDisplay:
     array([1., 0.])
     """
 
-    def __init__(self, *, scores, kind="average", name=None):
+    def __init__(
+        self, *, scores, null_low=None, null_high=None, kind="average", name=None
+    ):
         self.scores = scores
+        self.null_low = null_low
+        self.null_high = null_high
         self.kind = kind
         self.name = name
 
-    def plot(self, ax=None, *, name=None, complementary=False, **kwargs):
+    def plot(
+        self, ax=None, *, name=None, complementary=False, null_kwargs=None, **kwargs
+    ):
         """Draw the distribution.
 
         Parameters
@@ -71,6 +88,8 @@ class SelectivityCDFDisplay:
         complementary : bool, default=False
             Draw the share of features above a score, on a logarithmic axis, instead
             of the share up to it.
+        null_kwargs : dict, default=None
+            Arguments for matplotlib's `fill_betweenx`, which draws the bands.
         **kwargs : dict
             Arguments for matplotlib's `ecdf`, which draws each curve.
 
@@ -82,31 +101,57 @@ class SelectivityCDFDisplay:
         Raises
         ------
         ValueError
-            If there are not as many names as curves.
+            If there are not as many names, or edges of bands, as curves.
         """
         curves = as_list(self.scores)
-        names = self.name if name is None else name
-        names = names if isinstance(names, list) else [names] * len(curves)
-        if len(names) != len(curves):
-            raise ValueError(
-                f"There are {len(curves)} curves, but {len(names)} names: {names}."
-            )
+        names = self._one_each(self.name if name is None else name, "names")
+        lows = self._one_each(self.null_low, "lower edges")
+        highs = self._one_each(self.null_high, "upper edges")
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
-            lines = []
-            for scores, label in zip(curves, names, strict=True):
-                line_kwargs = _validate_style_kwargs({"label": label}, kwargs)
+            lines, self.null_bands_ = [], []
+            for scores, label, low, high in zip(
+                curves, names, lows, highs, strict=True
+            ):
+                line_kwargs = {"label": None if label is None else plain(label)}
+                line_kwargs = _validate_style_kwargs(line_kwargs, kwargs)
                 line = ax.ecdf(scores, complementary=complementary, **line_kwargs)
                 lines.append(line)
+                band = None
+                if low is not None and high is not None:
+                    style = {
+                        "label": "permuted labels",
+                        "gid": ONCE,
+                        "color": line.get_color(),
+                        "alpha": 0.25,
+                        "linewidth": 0,
+                    } | (null_kwargs or {})
+                    band = _fill_between(ax, low, high, complementary, style)
+                self.null_bands_.append(band)
             if complementary:
-                ax.set(yscale="log", ylabel="share of features above the score")
+                # The last step goes to 0, which has no place on this axis.
+                shares = [1 / len(line.get_xdata()) for line in ax.get_lines()]
+                ax.set_yscale("log")
+                label_y(ax, "share of features above the score")
+                ax.set_ylim(0.7 * min(shares), 1.4)
             else:
-                ax.set(ylim=(0, 1.02), ylabel="share of features")
+                ax.set_ylim(0, 1.02)
+                label_y(ax, "share of features")
             ax.set_xlabel(f"{self.kind} selectivity")
-            if ax.get_legend_handles_labels()[1]:
-                ax.legend(loc="upper right" if complementary else "lower right")
+            ax.locator_params(axis="x", nbins=6)
+            legend_above(ax)
         self.line_ = lines if isinstance(self.scores, list) else lines[0]
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+    def _one_each(self, values, what):
+        """A list with as many values as there are curves."""
+        n_curves = len(as_list(self.scores))
+        values = values if isinstance(values, list) else [values] * n_curves
+        if len(values) != n_curves:
+            raise ValueError(
+                f"There are {n_curves} curves, but {len(values)} {what}: {values}."
+            )
+        return values
 
     @classmethod
     def from_estimator(
@@ -118,9 +163,14 @@ class SelectivityCDFDisplay:
         labels=None,
         kind="average",
         threshold=0.0,
+        n_permutations=100,
+        groups=None,
+        control=None,
+        random_state=None,
         name=None,
         ax=None,
         complementary=False,
+        null_kwargs=None,
         **kwargs,
     ):
         """Encode rows and draw the distribution of their features' scores.
@@ -139,6 +189,9 @@ class SelectivityCDFDisplay:
             score over the classes.
         kind, threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
+        n_permutations, groups, control, random_state
+            Null of each curve, as in :func:`~skdict.metrics.selectivity_curve`. With
+            ``n_permutations=0`` there is none.
         name : str, default=None
             Name of the curve, or what stands before each class; None: that of the
             dictionary's class for one curve, nothing for several.
@@ -147,6 +200,8 @@ class SelectivityCDFDisplay:
             display compare dictionaries.
         complementary : bool, default=False
             Draw the share of features above a score, as in :meth:`plot`.
+        null_kwargs : dict, default=None
+            Arguments for matplotlib's `fill_betweenx`, which draws the bands.
         **kwargs : dict
             Arguments for matplotlib's `ecdf`, which draws each curve.
 
@@ -162,9 +217,14 @@ class SelectivityCDFDisplay:
             labels=labels,
             kind=kind,
             threshold=threshold,
+            n_permutations=n_permutations,
+            groups=groups,
+            control=control,
+            random_state=random_state,
             name=name_of(estimator, name) if labels is None else name,
             ax=ax,
             complementary=complementary,
+            null_kwargs=null_kwargs,
             **kwargs,
         )
 
@@ -177,9 +237,14 @@ class SelectivityCDFDisplay:
         labels=None,
         kind="average",
         threshold=0.0,
+        n_permutations=100,
+        groups=None,
+        control=None,
+        random_state=None,
         name=None,
         ax=None,
         complementary=False,
+        null_kwargs=None,
         **kwargs,
     ):
         """Draw the distribution of the scores of given codes.
@@ -195,12 +260,17 @@ class SelectivityCDFDisplay:
             score over the classes.
         kind, threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
+        n_permutations, groups, control, random_state
+            Null of each curve, as in :func:`~skdict.metrics.selectivity_curve`. With
+            ``n_permutations=0`` there is none.
         name : str, default=None
             Name of the curve, or what stands before each class.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         complementary : bool, default=False
             Draw the share of features above a score, as in :meth:`plot`.
+        null_kwargs : dict, default=None
+            Arguments for matplotlib's `fill_betweenx`, which draws the bands.
         **kwargs : dict
             Arguments for matplotlib's `ecdf`, which draws each curve.
 
@@ -217,7 +287,7 @@ class SelectivityCDFDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
         scores = selectivity_scores(codes, y, kind=kind, threshold=threshold)
         if labels is None:
-            curves, names = scores.max(axis=1), name
+            curves, names, chosen = scores.max(axis=1), name, [None]
         else:
             classes = np.unique(y)
             chosen = classes if isinstance(labels, str) and labels == "all" else labels
@@ -231,5 +301,40 @@ class SelectivityCDFDisplay:
             curves = [scores[:, c] for c in np.searchsorted(classes, chosen)]
             before = f"{name}, " if name else ""
             names = [f"{before}{label}" for label in chosen]
-        display = cls(scores=curves, kind=kind, name=names)
-        return display.plot(ax, complementary=complementary, **kwargs)
+        lows, highs = [], []
+        for label in chosen if n_permutations > 0 else ():
+            curve = selectivity_curve(
+                codes,
+                y,
+                label=label,
+                kind=kind,
+                threshold=threshold,
+                n_permutations=n_permutations,
+                groups=groups,
+                control=control,
+                random_state=random_state,
+            )
+            low, high = null_band(curve)
+            lows.append(low)
+            highs.append(high)
+        display = cls(
+            scores=curves,
+            null_low=lows or None,
+            null_high=highs or None,
+            kind=kind,
+            name=names,
+        )
+        return display.plot(
+            ax, complementary=complementary, null_kwargs=null_kwargs, **kwargs
+        )
+
+
+def _fill_between(ax, low, high, complementary, style):
+    """A band between two curves of sorted scores, given in falling order."""
+    # The share jumps to i / n at the i-th lowest score, so that the i-th rectangle
+    # ends there.
+    low, high = (np.asarray(edge)[::-1] for edge in (low, high))
+    low, high = (np.concatenate((edge[:1], edge)) for edge in (low, high))
+    shares = np.linspace(0, 1, len(low))
+    shares = 1 - shares if complementary else shares
+    return ax.fill_betweenx(shares, low, high, step="pre", **style)

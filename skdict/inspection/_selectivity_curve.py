@@ -7,7 +7,7 @@ from sklearn.utils._plotting import _validate_style_kwargs
 from skdict.metrics import selectivity_curve
 
 from ._estimators import encode, name_of
-from ._style import drawing_on
+from ._style import ONCE, drawing_on, label_y, legend_above, plain
 
 
 class SelectivityCurveDisplay:
@@ -21,7 +21,8 @@ class SelectivityCurveDisplay:
     scores : ndarray of shape (n_components,)
         Scores in falling order.
     null_low, null_high : ndarray of shape (n_components,), default=None
-        Edges of the null's band at each place of the sorted curve. None: no band.
+        Edges of the null's band at each place of the sorted curve. None: no band,
+        as for a class whose labels are never exchanged with others.
     kind : {"average", "maximum"}, default="average"
         The score, for the label of the y-axis.
     label : label of a class, default=None
@@ -43,7 +44,7 @@ class SelectivityCurveDisplay:
     See Also
     --------
     skdict.metrics.selectivity_curve : The numbers.
-    SelectivityCDFDisplay : The distribution over features, without a null.
+    SelectivityCDFDisplay : The distribution over features.
 
     Notes
     -----
@@ -107,12 +108,14 @@ class SelectivityCurveDisplay:
         scores = np.asarray(self.scores)
         rank = np.arange(1, len(scores) + 1)
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
-            line_kwargs = _validate_style_kwargs({"label": name}, kwargs)
+            line_kwargs = {"label": None if name is None else plain(name)}
+            line_kwargs = _validate_style_kwargs(line_kwargs, kwargs)
             (self.line_,) = ax.plot(rank, scores, **line_kwargs)
             self.null_band_ = None
             if self.null_low is not None and self.null_high is not None:
                 band_kwargs = {
-                    "label": "permuted labels" + (f", {name}" if name else ""),
+                    "label": "permuted labels",
+                    "gid": ONCE,
                     "color": self.line_.get_color(),
                     "alpha": 0.25,
                     "linewidth": 0,
@@ -120,15 +123,17 @@ class SelectivityCurveDisplay:
                 self.null_band_ = ax.fill_between(
                     rank, self.null_low, self.null_high, **band_kwargs
                 )
-            of_label = "" if self.label is None else f" for {self.label}"
+            of_label = "" if self.label is None else f" for {plain(self.label)}"
             ax.set(
                 xscale="log",
                 xlabel="feature, by falling score",
-                ylabel=f"{self.kind} selectivity{of_label}",
             )
+            label_y(ax, f"{self.kind} selectivity{of_label}")
             ax.xaxis.set_major_formatter("{x:.0f}")
-            if ax.get_legend_handles_labels()[1]:
-                ax.legend(loc="upper right")
+            ax.xaxis.set_minor_formatter("")
+            if ax.dataLim.x1 < 10:
+                ax.set_xticks(np.arange(1, ax.dataLim.x1 + 1))
+            legend_above(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -249,11 +254,22 @@ class SelectivityCurveDisplay:
             control=control,
             random_state=random_state,
         )
-        null = {}
-        if n_permutations > 0:
-            null["null_low"] = np.asarray(curve["null_q05"])
-            null["null_high"] = np.asarray(curve["null_q95"])
+        low, high = null_band(curve)
         display = cls(
-            scores=np.asarray(curve["score"]), kind=kind, label=label, name=name, **null
+            scores=np.asarray(curve["score"]),
+            null_low=low,
+            null_high=high,
+            kind=kind,
+            label=label,
+            name=name,
         )
         return display.plot(ax, null_kwargs=null_kwargs, **kwargs)
+
+
+def null_band(curve):
+    """Edges of the band in a table of `selectivity_curve`, None where there is none."""
+    edges = [curve[key] for key in ("null_q05", "null_q95") if key in curve]
+    # A class that is never exchanged with another has no null.
+    if not edges or np.isnan(edges[0]).any():
+        return None, None
+    return tuple(map(np.asarray, edges))

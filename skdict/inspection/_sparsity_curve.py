@@ -1,7 +1,10 @@
 """What a number of active features buys."""
 
+from itertools import cycle
+
 import numpy as np
-from sklearn.model_selection import cross_val_score
+from sklearn.base import is_classifier
+from sklearn.model_selection import check_cv, cross_val_score
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _check_param_lengths, _validate_style_kwargs
 
@@ -13,7 +16,15 @@ from skdict.metrics import (
 )
 
 from ._estimators import last_step, name_of, rows_before
-from ._style import as_list, drawing_on, legend_above
+from ._style import (
+    ONCE,
+    as_list,
+    drawing_on,
+    ink,
+    label_y,
+    legend_above,
+    plain,
+)
 
 _LABELS = {
     "cosine": "cosine of x and reconstruction",
@@ -21,6 +32,8 @@ _LABELS = {
     "probe_codes": "balanced accuracy of probe",
 }
 _MARKERS = "osD^vP*"
+# Of the references.
+_DASHES = ((0, (4, 2)), (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)))
 
 
 class SparsityCurveDisplay:
@@ -41,6 +54,9 @@ class SparsityCurveDisplay:
         What is measured, for the label of the y-axis.
     name : str or list of str, default=None
         Name of each curve in the legend.
+    references : dict of str to float, default=None
+        Values to compare the curves with, by their names, such as that of the probe
+        on x, and chance. They become horizontal lines.
 
     Attributes
     ----------
@@ -48,6 +64,8 @@ class SparsityCurveDisplay:
         The curves; a list where there are several.
     bands_ : list of matplotlib PolyCollection
         Mean ± standard deviation, for the curves that have one.
+    reference_lines_ : list of matplotlib Line2D
+        The references.
     ax_ : matplotlib Axes
         Axes with the curves.
     figure_ : matplotlib Figure
@@ -64,6 +82,10 @@ class SparsityCurveDisplay:
     the largest `k`. Dictionaries trained for each `k` by itself are better at the
     smaller ones; draw those by :meth:`from_runs`.
 
+    A reference is no curve: it has no `k`. For a probe, "probe on x" is the same probe
+    on the rows themselves, scored on the same folds, and "chance" is the balanced
+    accuracy of a probe that knows nothing, one over the number of classes.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -78,12 +100,15 @@ class SparsityCurveDisplay:
     True
     """
 
-    def __init__(self, *, k, mean, std=None, measure="cosine", name=None):
+    def __init__(
+        self, *, k, mean, std=None, measure="cosine", name=None, references=None
+    ):
         self.k = k
         self.mean = mean
         self.std = std
         self.measure = measure
         self.name = name
+        self.references = references
 
     def plot(self, ax=None, *, name=None, band_kwargs=None, **kwargs):
         """Draw the curves.
@@ -122,8 +147,9 @@ class SparsityCurveDisplay:
             lines, self.bands_ = [], []
             for x, mean, std, label in zip(k, means, stds, names, strict=True):
                 # Continues where the curves that are already there end.
-                marker = _MARKERS[len(ax.get_lines()) % len(_MARKERS)]
-                line_kwargs = {"label": label, "marker": marker}
+                marker = _MARKERS[len(_curves(ax)) % len(_MARKERS)]
+                line_kwargs = {"marker": marker}
+                line_kwargs["label"] = None if label is None else plain(label)
                 line_kwargs = _validate_style_kwargs(line_kwargs, kwargs)
                 (line,) = ax.plot(x, mean, **line_kwargs)
                 lines.append(line)
@@ -132,11 +158,16 @@ class SparsityCurveDisplay:
                     low, high = np.subtract(mean, std), np.add(mean, std)
                     band = ax.fill_between(x, low, high, **style | (band_kwargs or {}))
                     self.bands_.append(band)
-            ax.set(
-                xscale="log",
-                xlabel="active features, k",
-                ylabel=_LABELS.get(self.measure, self.measure.replace("_", " ")),
-            )
+            self.reference_lines_ = [
+                ax.axhline(value, label=plain(reference), **style)
+                for (reference, value), style in zip(
+                    (self.references or {}).items(),
+                    cycle(_reference_styles(ax)),
+                    strict=False,
+                )
+            ]
+            ax.set(xscale="log", xlabel="active features, k")
+            label_y(ax, _LABELS.get(self.measure, self.measure.replace("_", " ")))
             _set_ticks(ax)
             legend_above(ax)
         self.line_ = lines if isinstance(self.k, list) else lines[0]
@@ -155,6 +186,7 @@ class SparsityCurveDisplay:
         cv=None,
         groups=None,
         probe=None,
+        references=None,
         name=None,
         ax=None,
         band_kwargs=None,
@@ -184,6 +216,9 @@ class SparsityCurveDisplay:
             Folds of the probe, as in :func:`~sklearn.model_selection.cross_val_score`.
         probe : classifier, default=None
             None means :func:`~skdict.metrics.make_linear_probe`.
+        references : dict of str to float, default=None
+            Values to compare with, as horizontal lines. None: for a probe, the same
+            probe on x and chance; ``{}`` leaves them out.
         name : str, default=None
             Name of the curve; None: that of the dictionary's class.
         ax : matplotlib Axes, default=None
@@ -213,25 +248,25 @@ class SparsityCurveDisplay:
             raise ValueError("A probe needs labels, but y is None.")
         sizes = _check_sizes(k)
         rows = rows_before(estimator, X)
-        probe = make_linear_probe() if probe is None else probe
+        if measure == "probe_codes":
+            score = _make_probe_score(probe, rows, y, cv, groups)
+            if references is None:
+                references = {
+                    "probe on x": np.mean(score(rows)),
+                    "chance": 1 / len(np.unique(y)),
+                }
         scores = []
         for size in sizes:
             shorter = _shorter(last_step(estimator), int(size))
             codes = shorter.transform(rows)
             if measure == "probe_codes":
-                scores.append(
-                    cross_val_score(
-                        probe,
-                        codes,
-                        y,
-                        groups=groups,
-                        cv=cv,
-                        scoring="balanced_accuracy",
-                    )
-                )
+                scores.append(score(codes))
                 continue
-            score = reconstruction_cosine if measure == "cosine" else explained_variance
-            scores.append([score(rows, shorter.inverse_transform(codes))])
+            X_hat = shorter.inverse_transform(codes)
+            if measure == "cosine":
+                scores.append([reconstruction_cosine(rows, X_hat)])
+            else:
+                scores.append([explained_variance(rows, X_hat)])
         std = np.std(scores, axis=1) if measure == "probe_codes" else None
         display = cls(
             k=sizes,
@@ -239,6 +274,7 @@ class SparsityCurveDisplay:
             std=std,
             measure=measure,
             name=name_of(estimator, name),
+            references=references,
         )
         return display.plot(ax, band_kwargs=band_kwargs, **kwargs)
 
@@ -250,6 +286,7 @@ class SparsityCurveDisplay:
         measure="cosine",
         k="k",
         by="dictionary",
+        references=None,
         ax=None,
         band_kwargs=None,
         **kwargs,
@@ -269,6 +306,10 @@ compare_dictionaries` for each `k`, with `k` added.
             Column with the number of active features.
         by : str, default="dictionary"
             Column that names the curves.
+        references : dict of str to float, default=None
+            Values to compare with, as horizontal lines. None: for a probe the mean of
+            the column "probe_x", where all curves have the same; ``{}`` leaves it
+            out.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         band_kwargs : dict, default=None
@@ -305,8 +346,16 @@ compare_dictionaries` for each `k`, with `k` added.
             values = [[r[measure] for r in own if r[k] == size] for size in sizes[-1]]
             means.append(np.array([np.mean(some) for some in values]))
             stds.append(np.array([np.std(some) for some in values]))
-        names = [str(name) for name in names]
-        display = cls(k=sizes, mean=means, std=stds, measure=measure, name=names)
+        if references is None and measure.startswith("probe_"):
+            references = _probe_on_x(runs, by)
+        display = cls(
+            k=sizes,
+            mean=means,
+            std=stds,
+            measure=measure,
+            name=[str(name) for name in names],
+            references=references,
+        )
         return display.plot(ax, band_kwargs=band_kwargs, **kwargs)
 
 
@@ -315,6 +364,41 @@ def _shorter(dictionary, k):
     truncator = Truncator(dictionary, k)
     truncator.estimator_ = dictionary
     return truncator
+
+
+def _make_probe_score(probe, rows, y, cv, groups):
+    """Balanced accuracies of a probe on other features of the same rows."""
+    probe = make_linear_probe() if probe is None else probe
+    # The folds themselves: a splitter that shuffles would draw others every time.
+    cv = check_cv(cv, y, classifier=is_classifier(probe))
+    folds = list(cv.split(rows, y, groups))
+
+    def score(features):
+        return cross_val_score(
+            probe, features, y, cv=folds, scoring="balanced_accuracy"
+        )
+
+    return score
+
+
+def _probe_on_x(runs, by):
+    """The reference in a table of runs; none where the curves have not the same."""
+    values = {}
+    for run in runs:
+        values.setdefault(run[by], []).append(run.get("probe_x", np.nan))
+    means = np.array([np.mean(some) for some in values.values()])
+    # Not for NaN, either.
+    return {"probe on x": means[0]} if np.ptp(means) < 1e-9 else {}
+
+
+def _reference_styles(ax):
+    common = {"color": ink(ax), "linewidth": 1, "zorder": 1.5, "gid": ONCE}
+    return [{"linestyle": dashes, **common} for dashes in _DASHES]
+
+
+def _curves(ax):
+    """Lines with values of k: not the horizontal ones."""
+    return [line for line in ax.get_lines() if line.get_transform() == ax.transData]
 
 
 def _check_sizes(k):
@@ -327,7 +411,7 @@ def _check_sizes(k):
 
 def _set_ticks(ax):
     """Ticks at the values of k: not all of them where they are many."""
-    sizes = np.unique(np.concatenate([line.get_xdata() for line in ax.get_lines()]))
+    sizes = np.unique(np.concatenate([line.get_xdata() for line in _curves(ax)]))
     ticks = [sizes[-1]]
     for size in sizes[-2::-1]:
         # A tenth of the axis is as wide as a number of three or four digits.

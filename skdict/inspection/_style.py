@@ -1,6 +1,7 @@
 """What the figures have in common: colours, sizes, the axes to draw on."""
 
 from contextlib import contextmanager
+from textwrap import fill
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -27,6 +28,10 @@ COLUMN_WIDTH = 3.4
 # Marks the figures made here.
 _GID = "skdict.inspection"
 
+# Marks what stands once in a legend, however many displays have drawn it.
+ONCE = "skdict.inspection.once"
+_MAX_COLOURS = 4  # of one entry
+
 _TICK_SIZE = 7
 _RC = {
     "figure.dpi": 200,
@@ -38,7 +43,7 @@ _RC = {
     "legend.fontsize": _TICK_SIZE,
     "legend.title_fontsize": _TICK_SIZE,
     "legend.framealpha": 0.8,
-    "legend.edgecolor": "white",
+    "legend.edgecolor": "none",
     "legend.handlelength": 1.8,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
@@ -101,18 +106,102 @@ def drawing_on(ax, caller, *, height=2.4, n_rows=1, layout="constrained"):
             raise
 
 
-def legend_above(ax, handles=None):
-    """A legend above the axes, where it hides nothing that is drawn."""
+def legend_above(ax, handles=None, *, height=2.0):
+    """A legend above the axes, where it hides nothing that is drawn.
+
+    In two columns, or in one where two are too wide; long names are broken.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        Where the legend belongs.
+    handles : list of matplotlib artists, default=None
+        What stands in it; None: all that has a label.
+    height : float, default=2.0
+        What a figure of ours keeps for the axes below the legend, in inches.
+    """
     if handles is None:
-        handles, _ = ax.get_legend_handles_labels()
-    if handles:
-        ax.legend(
-            handles=handles,
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=2,
+        handles, labels = _entries(ax)
+    else:
+        labels = [handle.get_label() for handle in handles]
+    if not handles:
+        return
+    from matplotlib.legend_handler import HandlerTuple
+
+    def draw(labels, ncols, **place):
+        return ax.legend(
+            handles,
+            labels,
+            handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
+            ncols=ncols,
+            **({"loc": "lower left", "bbox_to_anchor": (0, 1)} | place),
             borderaxespad=0.2,
         )
+
+    # The layout may leave less.
+    room = 0.9 * ax.get_window_extent().width
+    legend = draw(labels, 2)
+    if legend.get_window_extent().width > room:
+        legend = draw(labels, 1)
+    too_wide = legend.get_window_extent().width - room
+    if too_wide > 0:
+        longest = max(legend.get_texts(), key=lambda t: t.get_window_extent().width)
+        width = longest.get_window_extent().width
+        n_letters = int(len(longest.get_text()) * (1 - too_wide / width))
+        labels = [fill(label, max(n_letters, 10)) for label in labels]
+        legend = draw(labels, 1)
+    size = legend.get_window_extent().height
+    if ax.figure.get_gid() == _GID:
+        needed = height + size / ax.figure.dpi
+        ax.figure.set_figheight(max(ax.figure.get_figheight(), needed))
+    elif size > ax.get_window_extent().height / 2:
+        # No room above axes whose size is the caller's.
+        legend = draw(labels, 1, loc="best", bbox_to_anchor=None, fontsize="xx-small")
+        legend.set_in_layout(False)
+
+
+def _entries(ax):
+    """What has a label, in its order; at the end what stands once, in its colours."""
+    entries, last = {}, {}
+    for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+        once = getattr(handle, "get_gid", str)() == ONCE
+        if once:
+            last.setdefault(label, []).append(handle)
+        else:
+            entries[label, id(handle)] = [handle]
+    entries = {**entries, **last}
+    handles = []
+    for same in entries.values():
+        distinct = {_colour_of(handle): handle for handle in reversed(same)}
+        chosen = tuple(reversed(distinct.values()))[:_MAX_COLOURS]
+        handles.append(chosen if len(chosen) > 1 else chosen[0])
+    return handles, [key if isinstance(key, str) else key[0] for key in entries]
+
+
+def _colour_of(handle):
+    for getter in ("get_facecolor", "get_color"):
+        if hasattr(handle, getter):
+            return str(getattr(handle, getter)())
+    return ""
+
+
+def plain(name):
+    """A name as matplotlib draws it letter by letter, and puts it into legends."""
+    text = str(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def label_y(ax, text):
+    """Label the y-axis, in as many lines as its height asks for."""
+    inches = ax.get_window_extent().height / ax.figure.dpi
+    # Letters are half as wide as high, more or less.
+    letter = 0.55 * ax.yaxis.label.get_size() / 72
+    ax.set_ylabel(fill(text, max(int(1.1 * inches / letter), 10)))
+
+
+def ink(ax):
+    """Colour of the text of axes, which is seen on their ground."""
+    return ax.xaxis.label.get_color()
 
 
 def as_list(values):
@@ -123,7 +212,8 @@ def as_list(values):
 def _set_colours(ax):
     # What the caller has drawn there keeps its cycle of colours.
     if not ax.has_data():
-        ax.set_prop_cycle(color=COLOURS, linestyle=LINE_STYLES)
+        colours = [ink(ax) if colour == BLACK else colour for colour in COLOURS]
+        ax.set_prop_cycle(color=colours, linestyle=LINE_STYLES)
 
 
 def _divided(ax, n_rows):

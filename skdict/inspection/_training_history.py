@@ -5,7 +5,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
 
 from ._estimators import fitted_attribute, name_of
-from ._style import drawing_on, legend_above
+from ._style import drawing_on, legend_above, plain
 
 _LABELS = {
     "explained_variance": "explained\nvariance",
@@ -105,7 +105,7 @@ class TrainingHistoryDisplay:
         self._check(measures)
         name = self.name if name is None else name
         passes = np.array([record["epoch"] for record in self.history])
-        line_kwargs = {"label": name}
+        line_kwargs = {"label": None if name is None else plain(name)}
         if len(passes) < 20:
             line_kwargs["marker"] = "."
         line_kwargs = _validate_style_kwargs(line_kwargs, kwargs)
@@ -121,10 +121,12 @@ class TrainingHistoryDisplay:
                 values = [record[measure] for record in self.history]
                 self.lines_ += panel.plot(passes, values, **line_kwargs)
                 panel.set_ylabel(_LABELS.get(measure, measure))
+                if panel.get_window_extent().height < 0.75 * panel.figure.dpi:
+                    panel.yaxis.label.set_size("xx-small")
                 _set_limits(panel, measure)
             axes[-1].set_xlabel("pass over the data")
             axes[-1].xaxis.get_major_locator().set_params(integer=True)
-            legend_above(axes[0])
+            legend_above(axes[0], height=0.3 + 0.95 * len(measures))
             axes[0].figure.align_ylabels(axes)
         self.ax_, self.figure_ = axes, axes[0].figure
         return self
@@ -193,4 +195,5 @@ def _set_limits(panel, measure):
         # ICFL's rate is hundreds of times that of TopKSAE.
         highest = [max(line) for line in lines]
         if max(highest) > 20 * min(highest) > 0:
-            panel.set_yscale("log")
+            # An annealed rate ends at 0, which has no place on this axis.
+            panel.set_yscale("log", nonpositive="mask")
