@@ -1,13 +1,33 @@
 """Sparse dictionary learning for the embeddings of foundation models."""
 
+from skdict.datasets import (
+    load_elpv_tokens,
+    load_nuclei,
+    load_tissue_tokens,
+    make_planted_dictionary,
+)
 from skdict.decomposition import ICFL, Reconstructor, TopKSAE, Truncator
 from skdict.evaluation import (
     baseline_dictionaries,
     compare_dictionaries,
+    pursuit_ablations,
+    summary_table,
     sweep_layers,
+    vary,
 )
 from skdict.feature_extraction import TokenExtractor
-from skdict.inspection import FeatureReport
+from skdict.inspection import (
+    AtomSimilarityDisplay,
+    DensityDisplay,
+    DirectionHistogramDisplay,
+    FeatureReport,
+    GalleryDisplay,
+    HeatmapDisplay,
+    SelectivityCDFDisplay,
+    SelectivityCurveDisplay,
+    SparsityCurveDisplay,
+    TrainingHistoryDisplay,
+)
 from skdict.metrics import (
     association_report,
     association_scores,
@@ -50,12 +70,21 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "ICFL",
+    "AtomSimilarityDisplay",
     "ControlCenterScaler",
     "ControlPCAWhitener",
+    "DensityDisplay",
+    "DirectionHistogramDisplay",
     "FeatureReport",
+    "GalleryDisplay",
+    "HeatmapDisplay",
     "Reconstructor",
+    "SelectivityCDFDisplay",
+    "SelectivityCurveDisplay",
+    "SparsityCurveDisplay",
     "TokenExtractor",
     "TopKSAE",
+    "TrainingHistoryDisplay",
     "Truncator",
     "association_report",
     "association_scores",
@@ -72,13 +101,18 @@ __all__ = [
     "heatmap_by_region",
     "heatmap_channel_correlations",
     "load",
+    "load_elpv_tokens",
+    "load_nuclei",
+    "load_tissue_tokens",
     "make_linear_probe",
+    "make_planted_dictionary",
     "make_selectivity_scorer",
     "match_codes",
     "match_dictionaries",
     "morans_i",
     "mutual_coherence",
     "order_atoms",
+    "pursuit_ablations",
     "rank_images",
     "reconstruction_cosine",
     "rescore_associations",
@@ -92,7 +126,9 @@ __all__ = [
     "stability_report",
     "strongest_patches",
     "subspace_probes",
+    "summary_table",
     "sweep_layers",
     "token_heatmaps",
     "variance_explained",
+    "vary",
 ]

@@ -1,8 +1,11 @@
 """Files of the project that must agree with each other."""
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import skdict
 
@@ -78,6 +81,26 @@ def test_public_names_are_listed_and_exist():
     assert len(set(skdict.__all__)) == len(skdict.__all__)
     for name in skdict.__all__:
         assert hasattr(skdict, name), name
+
+
+@pytest.mark.parametrize(
+    "subpackage",
+    [
+        "datasets",
+        "decomposition",
+        "evaluation",
+        "feature_extraction",
+        "inspection",
+        "metrics",
+        "persistence",
+        "preprocessing",
+    ],
+)
+def test_names_of_subpackages_are_public_at_the_top(subpackage):
+    module = importlib.import_module(f"skdict.{subpackage}")
+    assert set(module.__all__) <= set(skdict.__all__)
+    for name in module.__all__:
+        assert getattr(skdict, name) is getattr(module, name), name
 
 
 def test_package_is_typed():
