@@ -40,8 +40,8 @@ def pytest_collection_modifyitems(config, items):
     needing = [item for item in items if item.get_closest_marker("browser")]
     if needing and os.environ.get("SKDICT_REQUIRE_BROWSER"):
         raise pytest.UsageError(
-            f"{len(needing)} tests need a browser and SKDICT_REQUIRE_BROWSER is set, but "
-            f"there is none of {', '.join(BROWSERS)}; SKDICT_CHROMIUM may name another."
+            f"SKDICT_REQUIRE_BROWSER is set and {len(needing)} tests need a browser, "
+            f"but there is none of {', '.join(BROWSERS)}; name one in SKDICT_CHROMIUM."
         )
     config.hook.pytest_deselected(items=needing)
     items[:] = [item for item in items if not item.get_closest_marker("browser")]

@@ -84,9 +84,7 @@ def _parts(report, cards, thumbnails):
     head, _, tail = _asset("page.html").partition("$chunks")
     style, script = _ascii(_asset("page.css")), _ascii(_asset("page.js"))
     yield Template(head).substitute(
-        title=html.escape(report["title"])
-        .encode("ascii", "xmlcharrefreplace")
-        .decode(),
+        title=_escaped(report["title"]),
         policy=_content_security_policy(style, script),
         style=style,
         report=_json(report, "the report"),
@@ -110,6 +108,11 @@ def _parts(report, cards, thumbnails):
 
 def _asset(name):
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _escaped(text):
+    """As text in HTML; what is not ASCII by its number."""
+    return html.escape(text).encode("ascii", "xmlcharrefreplace").decode()
 
 
 def _ascii(text):
@@ -137,7 +140,8 @@ def _chunks(items):
 
 
 def _data_block(name, first, text):
-    return f'<script type="text/plain" class="{name}" data-first="{first}">{text}</script>\n'
+    attributes = f'type="text/plain" class="{name}" data-first="{first}"'
+    return f"<script {attributes}>{text}</script>\n"
 
 
 def _json(value, what):
@@ -185,7 +189,8 @@ def _checked_cards(cards, grid):
                 if heatmap is not None and len(heatmap) != n_expected:
                     raise ValueError(
                         f"The card of feature {feature} has a heatmap of "
-                        f"{len(heatmap)} characters; the grid {grid} makes {n_expected}."
+                        f"{len(heatmap)} characters; the grid {grid} makes "
+                        f"{n_expected}."
                     )
         yield _json(card, f"The card of feature {feature}")
 

@@ -15,9 +15,9 @@
   /** Viridis at 18 points, red, green and blue; straight lines between them. */
   const VIRIDIS = [
     [68, 1, 84], [72, 23, 105], [71, 42, 122], [67, 61, 132], [61, 78, 138],
-    [53, 94, 141], [46, 109, 142], [40, 124, 142], [35, 138, 141], [31, 152, 139],
-    [37, 167, 133], [58, 181, 119], [90, 196, 100], [128, 211, 76], [170, 220, 50],
-    [204, 225, 31], [236, 229, 27], [253, 231, 37],
+    [53, 94, 141], [46, 109, 142], [41, 123, 142], [35, 137, 142], [31, 151, 139],
+    [33, 165, 133], [46, 179, 124], [70, 192, 111], [101, 203, 94], [137, 213, 72],
+    [176, 221, 47], [216, 226, 25], [253, 231, 37],
   ];
 
   /** From a negative extreme over 0 to a positive one: blue, light grey, vermilion. */
@@ -247,13 +247,12 @@
         // A link opens by itself, in a new tab where it is asked to.
         if (row !== null && !event.target.closest("a")) openCard(Number(row.dataset.feature));
       });
-      window.addEventListener("resize", () => {
+      this.update();
+      // The list is lower where it is short, and a row higher where the text is larger.
+      new ResizeObserver(() => {
         this.measure();
         this.draw(true);
-      });
-      this.update();
-      this.measure();
-      this.draw(true);
+      }).observe(this.scroller);
     },
 
     headerCell(column) {
@@ -702,7 +701,10 @@
     body.setAttribute("aria-busy", "true");
     body.replaceChildren(element("p", { class: "muted" }, "Unpacking the card."));
     body.style.setProperty("--overlay", opacity / 100);
-    if (!dialog.open) dialog.showModal();
+    if (!dialog.open) {
+      dialog.showModal();
+      byId("card-title").focus(); // its name is read out, and no button is pressed by Enter
+    }
     dialog.scrollTop = 0;
     const content = await cardContent(feature);
     if (shown !== feature) return; // another card was asked for meanwhile
