@@ -49,9 +49,24 @@ def fitted():
     return pipe.fit(X), X
 
 
-def overlapping_texts(figure):
+def drawn_texts(figure):
     figure.canvas.draw()
-    texts = [t for t in figure.findobj(plt.Text) if t.get_visible() and t.get_text()]
+    hidden = set()  # labels of ticks beyond the limits of their axis
+    for ax, name in itertools.product(figure.axes, "xy"):
+        axis = getattr(ax, f"{name}axis")
+        low, high = sorted(axis.get_view_interval())
+        for tick in axis.get_major_ticks():
+            if not low <= tick.get_loc() <= high:
+                hidden |= {tick.label1, tick.label2}
+    return [
+        text
+        for text in figure.findobj(plt.Text)
+        if text.get_visible() and text.get_text() and text not in hidden
+    ]
+
+
+def overlapping_texts(figure):
+    texts = drawn_texts(figure)
     boxes = [t.get_window_extent() for t in texts]
     return [
         (texts[i].get_text(), texts[j].get_text())
@@ -61,15 +76,20 @@ def overlapping_texts(figure):
 
 
 def cut_off_texts(figure):
-    figure.canvas.draw()
+    boxes = {text.get_text(): text.get_window_extent() for text in drawn_texts(figure)}
     whole = figure.bbox.padded(1)
-    texts = [t for t in figure.findobj(plt.Text) if t.get_visible() and t.get_text()]
-    boxes = {t.get_text(): t.get_window_extent() for t in texts}
     return [
         text
         for text, box in boxes.items()
         if not (whole.contains(*box.min) and whole.contains(*box.max))
     ]
+
+
+def margins(figure):
+    """Share of the figure's width and height that its panels leave empty."""
+    figure.canvas.draw()
+    panels = [ax.get_tightbbox() for ax in figure.axes]
+    return 1 - matplotlib.transforms.Bbox.union(panels).size / figure.bbox.size
 
 
 class TestHeatmap:
@@ -185,6 +205,37 @@ class TestHeatmap:
         display.plot(views=["mito", "heatmap", 0])
         titles = [ax.get_title() for ax in display.axes_[0]]
         assert titles == ["mito", "heatmap", "DNA"]
+
+    def test_one_view_of_several_images_is_wrapped(self, heatmaps, images):
+        display = HeatmapDisplay.from_predictions(heatmaps, images, views="composite")
+        assert display.axes_.shape == (5, 1)
+        places = [ax.get_subplotspec() for ax in display.axes_[:, 0]]
+        assert [(p.rowspan.start, p.colspan.start) for p in places] == [
+            (0, 0),
+            (0, 1),
+            (0, 2),
+            (1, 0),
+            (1, 1),
+        ]
+        titles = [ax.get_title() for ax in display.axes_[:, 0]]
+        assert titles == [f"image {i}" for i in range(5)]
+        assert not any(ax.get_ylabel() for ax in display.axes_.ravel())
+        for i in range(5):
+            drawn = display.heatmap_artists_[i, 0].get_array()
+            assert_array_equal(drawn, heatmaps[i])
+
+    @pytest.mark.parametrize(
+        ("n", "views", "shape"),
+        [
+            (1, None, (48, 24)),
+            (5, "heatmap", (16, 40)),
+            (5, ["image", "heatmap"], (24, 24)),
+        ],
+    )
+    def test_no_wide_margins(self, heatmaps, rng, n, views, shape):
+        images = rng.random((n, *shape))
+        display = HeatmapDisplay.from_predictions(heatmaps[:n], images, views=views)
+        assert (margins(display.figure_) < 0.1).all()
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -324,6 +375,15 @@ class TestGallery:
         assert overlapping_texts(display.figure_) == []
         assert cut_off_texts(display.figure_) == []
         assert len(plt.get_fignums()) == 1
+
+    @pytest.mark.parametrize("shape", [(48, 24), (16, 40)])
+    def test_no_wide_margins(self, heatmaps, rng, shape):
+        images = rng.random((5, *shape))
+        figure = GalleryDisplay.from_predictions(heatmaps, images, feature=1).figure_
+        assert margins(figure)[0] < 0.1
+        assert margins(figure)[1] < 0.2  # the title
+        assert overlapping_texts(figure) == []
+        assert cut_off_texts(figure) == []
 
     def test_only_images_that_are_shown_are_looked_at(self, images):
         heatmaps = np.arange(5.0)[:, None, None] * np.ones(GRID)

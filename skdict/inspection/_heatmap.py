@@ -96,6 +96,7 @@ class HeatmapDisplay:
             The panels of each image: "image" (without the heatmap), "composite" (the
             heatmap over all channels in one picture), the index or the name of a
             channel (the heatmap over it), "heatmap" (by itself). None: all of these.
+            One view of several images is titled by the number of the image.
         alpha : float, default=0.5
             Opacity of the heatmaps over a picture.
         cmap : str or matplotlib Colormap, default=None
@@ -131,6 +132,7 @@ class HeatmapDisplay:
         chosen = _check_views(views, names)
         norm, cmap = colour_scale(heatmaps, self.kind, cmap, vmax)
         shape = (len(heatmaps), len(chosen))
+        one_view = len(chosen) == 1 < len(heatmaps)
         caller = f"{type(self).__name__}.plot"
         with panels(ax, shape, caller, size=1.6, wrap=3) as axes:
             artists = np.full(shape, None, dtype=object)
@@ -151,9 +153,11 @@ class HeatmapDisplay:
                             cmap=cmap,
                             alpha=1.0 if view == "heatmap" else alpha,
                         )
-                    if i == 0:
+                    if i == 0 and not one_view:
                         panel.set_title(view if isinstance(view, str) else names[view])
-                if len(heatmaps) > 1:
+                if one_view:
+                    axes[i, 0].set_title(f"image {i}")
+                elif len(heatmaps) > 1:
                     axes[i, 0].set_ylabel(f"image {i}")
             self.colour_bar_ = None
             if colour_bar and set(chosen) != {"image"}:

@@ -12,6 +12,8 @@ from ._style import _RC
 
 KINDS = ("cosine", "activation")
 
+_PADDING = 0.05  # inches around the panels
+
 
 def check_kind(kind):
     if kind not in KINDS:
@@ -47,7 +49,7 @@ def panels(ax, shape, caller, *, size, wrap=None):
     size : float
         Height and width of a new panel, in inches.
     wrap : int, default=None
-        A single row is broken into rows of so many panels.
+        A single row or column is broken into rows of so many panels.
 
     Yields
     ------
@@ -67,8 +69,9 @@ def panels(ax, shape, caller, *, size, wrap=None):
         yield axes.reshape(shape)
         return
     n_rows, n_columns = shape
-    if n_rows == 1 and wrap is not None and n_columns > wrap:
-        n_rows, n_columns = -(-n_columns // wrap), wrap
+    if wrap is not None and 1 in shape:
+        n_columns = min(wrap, n_panels)
+        n_rows = -(-n_panels // n_columns)
     with plt.rc_context(_RC):
         figure, axes = plt.subplots(
             n_rows,
@@ -81,9 +84,23 @@ def panels(ax, shape, caller, *, size, wrap=None):
             for spare in axes.ravel()[n_panels:]:
                 spare.remove()
             yield axes.ravel()[:n_panels].reshape(shape)
+            _cut_margins(figure)
         except BaseException:
             plt.close(figure)
             raise
+
+
+def _cut_margins(figure):
+    """Make a figure no larger than what the fixed aspect of its panels fills."""
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    width, height = Bbox.union(boxes).size / figure.dpi
+    if figure.get_suptitle():
+        title = max(figure.texts, key=lambda text: text.get_position()[1])
+        height += title.get_window_extent().height / figure.dpi + _PADDING
+    figure.set_size_inches(width + 2 * _PADDING, height + 2 * _PADDING)
 
 
 def feature_label(kind, feature):
