@@ -11,11 +11,17 @@ import numpy as np
 from scipy import sparse
 from scipy.special import gammaln
 from scipy.stats import pearson3
+from sklearn import config_context
 from sklearn.utils import check_random_state, gen_batches
 
 from skdict.metrics._activity import count_active, indicator
-from skdict.metrics._labels import can_permute, cross, permutations
-from skdict.metrics._selectivity import score_counts, score_features
+from skdict.metrics._labels import (
+    can_permute,
+    cross,
+    exchanged_classes,
+    permutations,
+)
+from skdict.metrics._selectivity import null_statistics, score_counts
 from skdict.metrics._selectivity_tests import adjust, count_and_test
 
 # Cells of a dense block of (groups, features), and of a table kept dense.
@@ -31,7 +37,8 @@ class Tests:
     counts: np.ndarray
     scores: np.ndarray
     q_values: np.ndarray
-    exchanged: str  # "rows" or "groups"
+    tested: np.ndarray  # of each level, whether permutation moves it
+    of_groups: bool  # whether the labels of whole groups were exchanged
 
 
 class Exchange:
@@ -61,8 +68,12 @@ class Exchange:
         units = self._units(ids, within)
         if units is None:
             group_ids = _cross_all(self.groups, within)
-            counts, p_values = count_and_test(self.activity, ids, sizes, group_ids)
+            tested = exchanged_classes(ids, group_ids)
+            # As its public callers do: it counts batches of no features.
+            with config_context(skip_parameter_validation=True):
+                counts, p_values = count_and_test(self.activity, ids, sizes, group_ids)
         else:
+            tested = exchanged_classes(*units[2:])
             counts = count_active(self.activity, ids, len(sizes))
             p_values = _test_units(*units, len(sizes))
         return Tests(
@@ -70,43 +81,34 @@ class Exchange:
             counts=counts,
             scores=score_counts(counts, sizes, "average"),
             q_values=adjust(p_values, "bh"),
-            exchanged="rows" if units is None else "groups",
+            tested=tested,
+            of_groups=units is not None,
         )
 
     def best_under_null(self, ids, n_permutations, random_state):
         """The best score of all features for each level, in every permutation."""
-        rng = check_random_state(random_state)
-        n_levels = ids.max() + 1
-        null = np.empty((n_permutations, n_levels))
         within = _cross_all(self.control)
         units = self._units(ids, within)
         if units is None:
-            sizes = np.bincount(ids)
-            group_ids = _cross_all(self.groups, within)
-            scores = np.empty((n_levels, self.activity.shape[1]))
-            draws = permutations(ids, group_ids, n_permutations, rng)
-            for i, permuted in enumerate(draws):
-                score_features(self.activity, permuted, sizes, "average", out=scores)
-                null[i] = scores.max(axis=1)
-            return null
+            return null_statistics(
+                lambda scores: scores.max(axis=1),
+                self.activity,
+                ids,
+                "average",
+                group_ids=_cross_all(self.groups, within),
+                n_permutations=n_permutations,
+                random_state=random_state,
+            )
         counts, sizes, labels, within = units
         if counts.shape[0] * counts.shape[1] <= _MAX_DENSE_CELLS:
             counts = counts.toarray()
-        for i, permuted in enumerate(permutations(labels, within, n_permutations, rng)):
+        rng, n_levels, null = check_random_state(random_state), ids.max() + 1, []
+        for permuted in permutations(labels, within, n_permutations, rng):
             sums = indicator(permuted, n_levels).T @ counts
             sums = sums.toarray() if sparse.issparse(sums) else sums
             rows = np.bincount(permuted, weights=sizes, minlength=n_levels)
-            null[i] = score_counts(sums, rows, "average").max(axis=1)
-        return null
-
-    def can_permute(self, ids, strata=None):
-        """Whether any exchange changes anything."""
-        within = _cross_all(self.control, strata)
-        units = self._units(ids, within)
-        if units is None:
-            group_ids = _cross_all(self.groups, within)
-            return group_ids is None or can_permute(ids, group_ids)
-        return units[3] is None or can_permute(units[2], units[3])
+            null.append(score_counts(sums, rows, "average").max(axis=1))
+        return np.array(null)
 
     def _units(self, ids, within):
         """Counts, sizes, labels and strata of whole groups; None if rows are exchanged.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm.auto import tqdm
 
 from skdict.metrics._activity import find_active
@@ -190,7 +190,10 @@ class FeatureReport:
         self._computed = None
 
     def __repr__(self):
-        parts = [name_of(self.estimator), f"{len(self.X)} rows"]
+        estimator = self.estimator
+        if isinstance(estimator, Pipeline):
+            estimator = estimator[-1]
+        parts = [type(estimator).__name__, f"{_num_samples(self.X)} rows"]
         if self.images is not None:
             parts.append(f"{len(self.images)} images")
         return f"FeatureReport({', '.join(parts)})"
@@ -207,7 +210,7 @@ class FeatureReport:
         features : DataFrame or :class:`~sklearn.utils.Bunch`
             One row per feature, in their order, with the columns of the page: a
             DataFrame where pandas is installed, otherwise a Bunch of arrays with the
-            same keys. None where a figure is undefined.
+            same keys. None or NaN where a figure is undefined.
         """
         values, columns = to_columns(self._compute()["features"])
         return as_table(values, {"help": {c["key"]: c["help"] for c in columns}})
@@ -298,6 +301,8 @@ class FeatureReport:
             y = rows_of(levels[ids], layout)
         groups = encoded_rows(self.groups, "groups", layout)
         control = encoded_rows(self.control, "control", layout)
+        if control is not None:
+            _check_control(self.control)
         metadata = sort_metadata(self.metadata, layout, groups)
         if groups is None and layout.n_images is not None:
             groups = np.repeat(np.arange(layout.n_images), layout.per_image)
@@ -399,7 +404,7 @@ class FeatureReport:
         layout, features = computed["layout"], computed["features"]
         notes = [*features.notes]
         if (label := features.label) is not None:
-            if label.tests.exchanged == "groups":
+            if label.tests.of_groups:
                 notes.append(
                     "Labels belong to whole groups of rows (images, unless groups was "
                     "passed), and whole groups are exchanged under the null hypothesis."
@@ -423,6 +428,15 @@ class FeatureReport:
         return notes
 
 
+def _check_control(control):
+    values = np.unique(control)
+    if values.dtype.kind not in "biuf" or not np.isin(values, [0, 1]).all():
+        raise ValueError(
+            "control must be a boolean or 0/1 array with one entry per row or image, "
+            f"but it holds {values[-1]}."
+        )
+
+
 def _sizes(column):
     sizes = [
         f"{level} ({size:,} rows)"
@@ -440,5 +454,5 @@ def _jsonable(column):
     if isinstance(column, list):
         return column
     if column.dtype.kind == "f":
-        return [float(f"{value:.4g}") for value in column]
+        return [None if np.isnan(v) else float(f"{v:.4g}") for v in column]
     return column.tolist()

@@ -95,7 +95,7 @@ def describe(
         null = None
         if n_permutations:
             best = exchange.best_under_null(ids, n_permutations, random_state)
-            null = np.quantile(best, 0.95, axis=0)
+            null = np.where(tests.tested, np.quantile(best, 0.95, axis=0), np.nan)
         # Scores are at least -1: any that is significant stands above the others.
         found = tests.q_values <= alpha
         best = np.where(found, tests.scores, tests.scores - 4).argmax(axis=0)
@@ -110,7 +110,7 @@ def describe(
         if y is not None:
             within = exchange.test(features.label.ids, column.ids)
             features.within[name] = within.q_values.min(axis=0)
-            if not exchange.can_permute(features.label.ids, column.ids):
+            if not within.tested.any():
                 features.notes.append(
                     f"Labels and {name} coincide: no value of {name} holds two labels "
                     "that could be exchanged, so the flags cannot tell them apart."
@@ -124,7 +124,7 @@ def to_columns(features):
     Returns
     -------
     values : dict of ndarray
-        None stands for what is undefined.
+        None or NaN stands for what is undefined.
     columns : list of dict
         "key", "label", "kind" and "help".
     """
@@ -141,7 +141,7 @@ def to_columns(features):
 
     def add_scores(column, key, what, best_key, score_key, null_key, q_key):
         tests = column.tests
-        unit = "row" if tests.exchanged == "rows" else "whole group of rows"
+        unit = "whole group of rows" if tests.of_groups else "row"
         add(
             best_key,
             f"best {what}",
@@ -177,8 +177,9 @@ def to_columns(features):
             "The false discovery rate at which the pair is still among the "
             "discoveries, controlled (Benjamini and Hochberg) over all "
             f"{len(features.names)} features and {len(column.levels)} values of "
-            f"{what}; exchanged is the {what} of each {unit}.",
-            column.of_best(tests.q_values),
+            f"{what}; exchanged is the {what} of each {unit}. Empty where "
+            "permutation cannot move the value, such as that of the controls.",
+            np.where(tests.tested[column.best], column.of_best(tests.q_values), np.nan),
         )
 
     add("feature", "feature", "text", "Name of the feature.", features.names)
@@ -264,13 +265,15 @@ def card_labels(features, feature):
     scores = tests.scores[:, feature]
     entries = []
     for c in np.argsort(-scores, kind="stable")[:MAX_LABELS]:
-        null = None if label.null is None else float(label.null[c])
+        tested = tests.tested[c]
         entry = {
             "name": str(label.levels[c]),
             "rate": round(float(tests.counts[c, feature] / tests.sizes[c]), 4),
             "score": round(float(scores[c]), 4),
-            "null": None if null is None else round(null, 4),
-            "p": float(f"{tests.q_values[c, feature]:.2g}"),
+            "null": None,
+            "p": float(f"{tests.q_values[c, feature]:.2g}") if tested else None,
         }
+        if tested and label.null is not None:
+            entry["null"] = round(float(label.null[c]), 4)
         entries.append(entry)
     return entries

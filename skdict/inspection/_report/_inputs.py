@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import column_or_1d, gen_batches
+from sklearn.utils import _safe_indexing, column_or_1d, gen_batches
 from sklearn.utils.validation import _num_samples
 
 from skdict._validation import as_numpy
@@ -35,18 +35,23 @@ class Encoded:
 def encode_rows(estimator, X, progress):
     """Atoms, rows and codes of a fitted dictionary or a Pipeline that ends in one."""
     atoms = as_numpy(fitted_attribute(estimator, "components_"))
-    rows = np.atleast_2d(as_numpy(rows_before(estimator, X)))
-    coder = estimator[-1] if hasattr(estimator, "named_steps") else estimator
-    if sparse.issparse(rows):
+    given = rows_before(estimator, X)
+    if sparse.issparse(given):
         raise ValueError("X must be dense where it reaches the dictionary.")
+    rows = np.atleast_2d(as_numpy(given))
+    coder = estimator[-1] if hasattr(estimator, "named_steps") else estimator
     if rows.dtype.kind not in "biuf":
         rows = rows.astype(np.float64)
+    # A dictionary that was fitted on a frame is given one.
+    given = given if hasattr(given, "columns") else rows
     # A dictionary with sparse codes works in batches by itself.
     whole = getattr(last_step(estimator), "sparse_output", False)
     size = len(rows) if whole else max(1, _BLOCK_CELLS // len(atoms))
     blocks = []
     for some in gen_batches(len(rows), size):
-        blocks.append(sparse.csr_array(_plain(coder.transform(rows[some]))))
+        blocks.append(
+            sparse.csr_array(_plain(coder.transform(_safe_indexing(given, some))))
+        )
         progress(len(blocks[-1].indptr) - 1)
     codes = sparse.vstack(blocks, format="csr") if len(blocks) > 1 else blocks[0]
     check_rows_finite(rows, "X as it reaches the dictionary")

@@ -26,6 +26,10 @@ _SETTINGS = [
 ]
 _N_TRIED = 32
 
+# Larger than this are the pictures of a few images only.
+_SMALL = 256
+_A_FEW = 16
+
 # base64 writes three bytes as four characters.
 BASE64 = 4 / 3
 
@@ -52,11 +56,10 @@ def make_thumbnails(images, shown, budget):
     check_matplotlib_support("FeatureReport.to_html with images")
     tried = shown[np.unique(np.linspace(0, len(shown) - 1, _N_TRIED).astype(int))]
     sample = [check_image(images[i], i) for i in tried]
-    longest = max(sample[0].shape[:2])
     files, shape = [], sample[0].shape[:2]
     for side, quality in _SETTINGS:
-        if side > longest and side != _SETTINGS[-1][0] and side // 2 >= longest:
-            continue  # pictures are not made larger than the images are
+        if side > _SMALL and len(shown) > _A_FEW:
+            continue
         size = sum(map(len, _encode(_reduce_all(sample, side), quality)))
         is_last = (side, quality) == _SETTINGS[-1]
         # The sample may be smaller than the others by chance.
