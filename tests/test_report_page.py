@@ -15,9 +15,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from PIL import Image
+from sklearn.datasets import load_digits
 
-from skdict.inspection._report import _page
+from skdict import ICFL
+from skdict.inspection._report import FeatureReport, _page
 from skdict.inspection._report._page import CHUNK_SIZE, write_page
 
 ROOT = Path(__file__).parents[1]
@@ -910,10 +913,10 @@ def test_histograms_are_drawn_to_scale(open_page, path, cards):
             d = figures.nth(i).locator("> svg .outline").nth(j).get_attribute("d")
             base = float(re.match(r"M[-\d.e]+,([-\d.e]+)", d)[1])
             steps = np.array(re.findall(r"V([-\d.e]+)H([-\d.e]+)", d), dtype=float)
-            heights = (base - steps[:, 0]) / (160 - 8 - 20) * tallest
-            np.testing.assert_allclose(heights, series["shares"], atol=1e-5)
+            heights = (base - steps[:, 0]) / (172 - 20 - 20) * tallest
+            assert_allclose(heights, series["shares"], atol=1e-5)
             place = (edges[1:] - edges[0]) / (edges[-1] - edges[0])
-            np.testing.assert_allclose((steps[:, 1] - 38) / 274, place, atol=1e-5)
+            assert_allclose((steps[:, 1] - 38) / 274, place, atol=1e-5)
         names = figures.nth(i).locator(".series li").all_inner_texts()
         assert [name.strip() for name in names] == [
             series["name"] for series in histogram["series"]
@@ -1510,3 +1513,50 @@ def test_histograms_of_little_can_be_drawn(open_page, tmp_path):
         ".rates .value", "bars => bars.map(bar => bar.width.baseVal.value)"
     )
     assert widths == pytest.approx([0, 198 * 0.5 / 0.6], abs=0.1)
+
+
+# ---------------------------------------------------------------- from an estimator
+
+
+@pytest.mark.browser
+def test_report_of_a_fitted_dictionary(open_page, tmp_path):
+    digits = load_digits()
+    images, y = digits.images[:200] / 16, digits.target[:200]
+    tokens = images.reshape(200, 2, 4, 2, 4).swapaxes(2, 3).reshape(800, 16)
+    icfl = ICFL(n_components=24, k=3, max_iter=2, random_state=0).fit(tokens)
+    report = FeatureReport(
+        icfl,
+        tokens,
+        y.astype(str),
+        images=(255 * images).astype(np.uint8),
+        metadata={"writer": np.arange(200) % 3},
+        n_permutations=5,
+        verbose=False,
+    )
+    page = open_page(report.to_html(tmp_path / "report.html", title="Digits <&>"))
+    frame = report.to_frame()
+    assert page.title() == "Digits <&>"
+    assert page.text_content("#count") == "24 features"
+    header(page, "density").get_by_role("button").click()
+    density = np.asarray(frame["density"]).tolist()
+    order = listed(page)
+    assert sorted(order) == list(range(24))
+    assert_allclose([density[i] for i in order], sorted(density)[::-1], atol=1e-4)
+    row(page, order[0]).click()
+    wait_for_card(page)
+    assert card_title(page) == frame["feature"][order[0]]
+    rates = page.locator(".rates tbody tr").first.locator("th, td").all_inner_texts()
+    assert rates[0] in set(y.astype(str))
+    active = icfl.transform(tokens)[:, [order[0]]].toarray()[:, 0] != 0
+    rate = active[np.repeat(y == int(rates[0]), 4)].mean()
+    assert float(rates[1].removesuffix(" %")) == pytest.approx(100 * rate, abs=0.06)
+    assert page.locator(".picture img").count() > 0
+    assert page.locator(".picture canvas").count() > 0
+    assert page.locator(".histogram").count() > 0
+    # The nearest atom, by numpy.
+    cosines = icfl.components_ @ icfl.components_[order[0]]
+    cosines[order[0]] = -np.inf
+    link = page.locator(".neighbours a").first
+    assert link.text_content() == frame["feature"][int(cosines.argmax())]
+    link.click()
+    page.wait_for_url(f"**#feature-{cosines.argmax()}")

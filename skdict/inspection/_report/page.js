@@ -449,6 +449,13 @@
 
   // ------------------------------------------------------------------- drawing
 
+  const LABEL_FIGURES = [
+    ["Rate", "Share of the label's rows on which the feature fires"],
+    ["Score", "Selectivity for the label"],
+    ["Null", "What the score of the best feature reaches by chance"],
+    ["q", "False discovery rate at which the feature counts as selective for the label"],
+  ];
+
   /** Rates and scores of labels; each score as a bar, its null as a tick on it. */
   function labelTable(labels) {
     const figures = labels.flatMap(({ score, null: chance }) => [score, chance ?? 0]);
@@ -457,8 +464,8 @@
     const legend = element("th", { scope: "col", class: "chart" });
     legend.append(element("span", { class: "key" }), " score, ");
     legend.append(element("span", { class: "key chance" }), " null");
-    const head = ["Rate", "Score", "Null", "p"].map((title) =>
-      element("th", { scope: "col", class: "figure" }, title),
+    const head = LABEL_FIGURES.map(([name, title]) =>
+      element("th", { scope: "col", class: "figure", title }, name),
     );
     const rows = labels.map((label) => {
       const figure = (value, kind) =>
@@ -488,10 +495,10 @@
     const svg = shape("svg", { viewBox: "0 0 200 14", preserveAspectRatio: "none", "aria-hidden": "true" });
     svg.append(shape("rect", { class: "track", x: 0, y: 1, width: 200, height: 12 }));
     svg.append(shape("rect", { class: "value", x: from, y: 3, width: to - from, height: 8 }));
-    if (isDefined(chance)) {
-      const x = at(chance);
-      svg.append(shape("line", { class: "null", x1: x, x2: x, y1: 0, y2: 14, "vector-effect": "non-scaling-stroke" }));
-    }
+    const tick = (kind, x) =>
+      shape("line", { class: kind, x1: x, x2: x, y1: 0, y2: 14, "vector-effect": "non-scaling-stroke" });
+    if (low < 0) svg.append(tick("axis", at(0)));
+    if (isDefined(chance)) svg.append(tick("null", at(chance)));
     return svg;
   }
 
@@ -513,7 +520,7 @@
 
   /** A histogram: every series an outline of its own colour and dashes. */
   function histogram({ title, xlabel, edges, series }) {
-    const [left, right, top, bottom, width, height] = [38, 8, 8, 20, 320, 160];
+    const [left, right, top, bottom, width, height] = [38, 8, 20, 20, 320, 172];
     const [low, high] = [edges[0], edges[edges.length - 1]];
     const tallest = Math.max(...series.flatMap(({ shares }) => shares), 1e-9);
     const x = (value) => left + ((value - low) / (high - low || 1)) * (width - left - right);
@@ -524,6 +531,7 @@
       const text = `${tickText(100 * tick)} %`;
       svg.append(shape("text", { x: left - 4, y: y(tick) + 3, "text-anchor": "end" }, text));
     }
+    svg.append(shape("text", { x: left - 4, y: 10, "text-anchor": "end" }, "share"));
     for (const tick of high > low ? roundTicks(low, high, 5) : [low]) {
       const at = x(tick);
       svg.append(shape("line", { class: "axis", x1: at, x2: at, y1: y(0), y2: y(0) + 3 }));
