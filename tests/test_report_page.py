@@ -429,15 +429,6 @@ def test_cards_are_not_collected_before_they_are_written(tmp_path):
     assert written[-1] > written[0] + 2 * (written[-1] - written[0]) / 5 > written[0]
 
 
-def test_page_is_part_of_the_package_that_is_installed():
-    folder = Path(_page.__file__).parent
-    assert {path.name for path in folder.glob("page.*")} == {
-        "page.html",
-        "page.css",
-        "page.js",
-    }
-
-
 # ------------------------------------------------------- the rule of the browser
 
 TWO_TESTS = """
