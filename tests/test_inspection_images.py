@@ -139,10 +139,20 @@ class TestHeatmap:
         assert_allclose(display.heatmaps, expected.reshape(5, *GRID))
         label = display.colour_bar_.ax.get_ylabel()
         assert label == "cosine with feature 4"
+        labels = [ax.get_ylabel() for ax in display.axes_[:, 0]]
+        assert labels == [f"image {i}" for i in range(5)]
 
         display = HeatmapDisplay.from_estimator(
-            pipe, X, images, GRID, feature=4, kind="activation", views="heatmap"
+            pipe,
+            X,
+            images,
+            GRID,
+            feature=4,
+            kind="activation",
+            views=["heatmap", "image"],
+            image_names=list("abcde"),
         )
+        assert [ax.get_ylabel() for ax in display.axes_[:, 0]] == list("abcde")
         codes = pipe.transform(X)[:, [4]].toarray().reshape(5, *GRID)
         assert_array_equal(display.heatmaps, codes)
         drawn = display.heatmap_artists_[2, 0].get_array()
@@ -220,6 +230,10 @@ class TestHeatmap:
         titles = [ax.get_title() for ax in display.axes_[:, 0]]
         assert titles == [f"image {i}" for i in range(5)]
         assert not any(ax.get_ylabel() for ax in display.axes_.ravel())
+        display = HeatmapDisplay.from_predictions(
+            heatmaps, images, views=0, image_names=range(3, 8)
+        )
+        assert [ax.get_title() for ax in display.axes_[:, 0]] == list("34567")
         for i in range(5):
             drawn = display.heatmap_artists_[i, 0].get_array()
             assert_array_equal(drawn, heatmaps[i])
@@ -246,6 +260,7 @@ class TestHeatmap:
             ({"vmax": 0}, "vmax must be positive"),
             ({"kind": "angle"}, "kind must be one of"),
             ({"channel_names": ["a"]}, "3 channels, but channel_names has 1"),
+            ({"image_names": ["a"]}, "5 images, but image_names has 1"),
             ({"cmap": "no such map"}, "no such map"),
         ],
     )

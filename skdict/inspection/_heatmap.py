@@ -30,6 +30,8 @@ class HeatmapDisplay:
     channel_names : list of str, default=None
         Names of the channels. None: "red", "green" and "blue" for RGB images,
         otherwise "channel 0" and so on.
+    image_names : list of str, default=None
+        Names of the images, where there are several. None: "image 0" and so on.
 
     Attributes
     ----------
@@ -67,13 +69,21 @@ class HeatmapDisplay:
     """
 
     def __init__(
-        self, *, heatmaps, images, kind="cosine", feature=None, channel_names=None
+        self,
+        *,
+        heatmaps,
+        images,
+        kind="cosine",
+        feature=None,
+        channel_names=None,
+        image_names=None,
     ):
         self.heatmaps = heatmaps
         self.images = images
         self.kind = kind
         self.feature = feature
         self.channel_names = channel_names
+        self.image_names = image_names
 
     def plot(
         self,
@@ -96,7 +106,7 @@ class HeatmapDisplay:
             The panels of each image: "image" (without the heatmap), "composite" (the
             heatmap over all channels in one picture), the index or the name of a
             channel (the heatmap over it), "heatmap" (by itself). None: all of these.
-            One view of several images is titled by the number of the image.
+            One view of several images is titled by the name of the image.
         alpha : float, default=0.5
             Opacity of the heatmaps over a picture.
         cmap : str or matplotlib Colormap, default=None
@@ -121,7 +131,8 @@ class HeatmapDisplay:
         Raises
         ------
         ValueError
-            If a view is unknown, or if `ax` does not hold as many axes as panels.
+            If a view is unknown, if there are not as many names as channels or
+            images, or if `ax` does not hold as many axes as panels.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         check_kind(self.kind)
@@ -129,6 +140,7 @@ class HeatmapDisplay:
         images = check_images(self.images, len(heatmaps), heatmaps.shape[1:])
         renderer = Renderer(images, rgb)
         names = self._channel_names(images[0].shape[2], renderer.is_rgb)
+        image_names = self._image_names(len(images))
         chosen = _check_views(views, names)
         norm, cmap = colour_scale(heatmaps, self.kind, cmap, vmax)
         shape = (len(heatmaps), len(chosen))
@@ -156,9 +168,9 @@ class HeatmapDisplay:
                     if i == 0 and not one_view:
                         panel.set_title(view if isinstance(view, str) else names[view])
                 if one_view:
-                    axes[i, 0].set_title(f"image {i}")
+                    axes[i, 0].set_title(image_names[i])
                 elif len(heatmaps) > 1:
-                    axes[i, 0].set_ylabel(f"image {i}")
+                    axes[i, 0].set_ylabel(image_names[i])
             self.colour_bar_ = None
             if colour_bar and set(chosen) != {"image"}:
                 self.colour_bar_ = add_colour_bar(
@@ -181,6 +193,16 @@ class HeatmapDisplay:
             )
         return names
 
+    def _image_names(self, n_images):
+        if self.image_names is None:
+            return [f"image {i}" for i in range(n_images)]
+        if len(self.image_names) != n_images:
+            raise ValueError(
+                f"There are {n_images} images, but image_names has "
+                f"{len(self.image_names)} entries."
+            )
+        return [str(name) for name in self.image_names]
+
     @classmethod
     def from_estimator(
         cls,
@@ -192,6 +214,7 @@ class HeatmapDisplay:
         feature,
         kind="cosine",
         channel_names=None,
+        image_names=None,
         ax=None,
         **kwargs,
     ):
@@ -217,6 +240,8 @@ class HeatmapDisplay:
             dictionary; or the feature's value in the codes.
         channel_names : list of str, default=None
             Names of the channels.
+        image_names : list of str, default=None
+            Names of the images.
         ax : matplotlib Axes or array-like of them, default=None
             As many axes as there are panels. None makes a figure.
         **kwargs : dict
@@ -235,6 +260,7 @@ class HeatmapDisplay:
             kind=kind,
             feature=feature,
             channel_names=channel_names,
+            image_names=image_names,
             ax=ax,
             **kwargs,
         )
@@ -248,6 +274,7 @@ class HeatmapDisplay:
         kind="cosine",
         feature=None,
         channel_names=None,
+        image_names=None,
         ax=None,
         **kwargs,
     ):
@@ -265,6 +292,8 @@ class HeatmapDisplay:
             Index of the feature, for the colour bar's label.
         channel_names : list of str, default=None
             Names of the channels.
+        image_names : list of str, default=None
+            Names of the images.
         ax : matplotlib Axes or array-like of them, default=None
             As many axes as there are panels. None makes a figure.
         **kwargs : dict
@@ -283,6 +312,7 @@ class HeatmapDisplay:
             kind=kind,
             feature=feature,
             channel_names=channel_names,
+            image_names=image_names,
         )
         return display.plot(ax, **kwargs)
 
