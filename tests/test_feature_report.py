@@ -489,6 +489,22 @@ class TestCards:
         )
         assert json.dumps(again.cards)[:2000] == json.dumps(page.cards)[:2000]
 
+    def test_threshold_holds_for_histograms(self, make_page, pipe, tokens):
+        threshold = 0.2
+        page = make_page(pipe, tokens, threshold=threshold)
+        codes = np.abs(pipe.transform(tokens).toarray())
+        assert_allclose(
+            page.features["density"], (codes > threshold).mean(axis=0), rtol=1e-3
+        )
+        n_inside = 0
+        for card in page.cards:
+            for histogram in card["histograms"][1:]:
+                edges = np.array(histogram["edges"])
+                inside = (edges[:-1] >= -threshold) & (edges[1:] <= threshold)
+                n_inside += inside.sum()
+                assert not np.array(histogram["series"][0]["shares"])[inside].any()
+        assert n_inside
+
     def test_one_row_per_image(self, make_page, pipe, tokens, images):
         page = make_page(pipe, tokens[:N_IMAGES], images=images)
         assert page.report["grid"] is None
@@ -587,6 +603,17 @@ class TestMetadata:
         )
         with pytest.raises(ValueError, match="column label of metadata needs another"):
             report.to_frame()
+
+    def test_missing_captions(self, make_page, pipe, tokens, images):
+        dose = np.full(N_IMAGES, np.nan)
+        dose[:6] = np.linspace(0.1, 1, 6)
+        page = make_page(
+            pipe, tokens, images=images, grid_shape=None, metadata={"dose": dose}
+        )
+        groups = [group for card in page.cards for group in card["images"]]
+        captions = {item["caption"] for group in groups for item in group["items"]}
+        assert len(captions) > 2
+        assert all(re.fullmatch(r"dose [\d.]+|image \d+", c) for c in captions)
 
     def test_long_captions_are_cut(self, make_page, pipe, tokens, images):
         well = ["x" * 500 + str(i) for i in range(N_IMAGES)]

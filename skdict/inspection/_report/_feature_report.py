@@ -13,7 +13,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm.auto import tqdm
 
 from skdict.metrics._activity import find_active
-from skdict.metrics._labels import encode
+from skdict.metrics._labels import encode, is_missing
 from skdict.metrics._table import as_table
 
 from .._estimators import fitted_attribute, name_of
@@ -317,6 +317,7 @@ class FeatureReport:
             metadata.confounds,
             exchange,
             alpha=self.alpha,
+            threshold=self.threshold,
             n_permutations=self.n_permutations,
             random_state=self.random_state,
         )
@@ -336,11 +337,19 @@ class FeatureReport:
         if y is not None and (labels := images_of(y, layout)) is not None:
             columns.append([*map(str, labels.tolist())])
         for name, values in computed["metadata"].captions.items():
-            columns.append([f"{name} {value}" for value in values.tolist()])
+            columns.append(
+                [
+                    "" if missing else f"{name} {value}"
+                    for value, missing in zip(
+                        values.tolist(), is_missing(values), strict=True
+                    )
+                ]
+            )
         if not columns:
             return [f"image {i}" for i in range(layout.n_images)]
         captions = [
-            " \N{MIDDLE DOT} ".join(parts) for parts in zip(*columns, strict=True)
+            " \N{MIDDLE DOT} ".join(filter(None, parts)) or f"image {i}"
+            for i, parts in enumerate(zip(*columns, strict=True))
         ]
         return [
             c

@@ -42,6 +42,7 @@ class Features:
     within: dict[str, np.ndarray] = field(default_factory=dict)
     auroc: np.ndarray | None = None
     alpha: float = 0.05
+    threshold: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -65,6 +66,7 @@ def describe(
     exchange,
     *,
     alpha,
+    threshold,
     n_permutations,
     random_state,
 ):
@@ -78,7 +80,7 @@ def describe(
     y : ndarray of shape (n_rows,) or None
     confounds : dict of ndarray of shape (n_rows,)
     exchange : Exchange
-    alpha, n_permutations, random_state
+    alpha, threshold, n_permutations, random_state
         As in `FeatureReport`.
 
     Returns
@@ -87,7 +89,7 @@ def describe(
     """
     n_rows, n_features = codes.shape
     n_active = np.bincount(exchange.activity.indices, minlength=n_features)
-    features = Features(names, n_active, n_rows, None, alpha=alpha)
+    features = Features(names, n_active, n_rows, None, alpha=alpha, threshold=threshold)
 
     def tested(name, values):
         levels, ids = encode(values, name, n_rows)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import sparse
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, column_or_1d, gen_batches
 from sklearn.utils.validation import _num_samples
 
@@ -39,7 +40,7 @@ def encode_rows(estimator, X, progress):
     if sparse.issparse(given):
         raise ValueError("X must be dense where it reaches the dictionary.")
     rows = np.atleast_2d(as_numpy(given))
-    coder = estimator[-1] if hasattr(estimator, "named_steps") else estimator
+    coder = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     if rows.dtype.kind not in "biuf":
         rows = rows.astype(np.float64)
     # A dictionary that was fitted on a frame is given one.

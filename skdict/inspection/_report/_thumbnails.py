@@ -55,7 +55,7 @@ def make_thumbnails(images, shown, budget):
     """
     check_matplotlib_support("FeatureReport.to_html with images")
     tried = shown[np.unique(np.linspace(0, len(shown) - 1, _N_TRIED).astype(int))]
-    sample = [check_image(images[i], i) for i in tried]
+    sample = [check_image(images[i], i) for i in tried.tolist()]
     files, shape = [], sample[0].shape[:2]
     for side, quality in _SETTINGS:
         if side > _SMALL and len(shown) > _A_FEW:
@@ -65,7 +65,7 @@ def make_thumbnails(images, shown, budget):
         # The sample may be smaller than the others by chance.
         if not is_last and size / len(sample) * len(shown) * BASE64 > 0.95 * budget:
             continue
-        small = _reduce_all((check_image(images[i], i) for i in shown), side)
+        small = _reduce_all((check_image(images[i], i) for i in shown.tolist()), side)
         files, shape = _encode(small, quality), small[0].shape[:2]
         if sum(map(len, files)) * BASE64 <= budget:
             break
