@@ -317,6 +317,15 @@ class TestVariance:
                     F = eta / (1 - eta) * (n - n_levels) / (n_levels - 1)
                     assert pytest.approx(stats.f_oneway(*groups).statistic) == F
 
+    def test_levels_in_blocks_are_the_same(self, rng, monkeypatch):
+        codes = sparse.random_array((90, 5), density=0.3, rng=rng, format="csr")
+        factors = {"slide": np.arange(90) % 7, "side": np.arange(90) % 2}
+        options = {"n_permutations": 9, "random_state": 0}
+        expected = variance_explained(codes, factors, **options)
+        monkeypatch.setattr(module, "_BLOCK_CELLS", 15)
+        table = variance_explained(codes, factors, **options)
+        pd.testing.assert_frame_equal(table, expected)
+
     def test_many_levels_explain_nothing_by_chance(self, rng):
         codes = sparse.csr_array(
             rng.random((600, 200)) * (rng.random((600, 200)) < 0.3)

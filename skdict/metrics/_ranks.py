@@ -1,5 +1,7 @@
 """Ranks of sparse codes, and the area under the ROC curve that follows from them."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy import sparse
 from sklearn.utils import gen_batches
@@ -125,7 +127,13 @@ def _centred_ranks_of(codes):
     n_samples, n_components = codes.shape
     per_column = np.diff(codes.indptr)
     columns = np.repeat(np.arange(n_components), per_column)
-    order = np.lexsort((codes.data, columns))
+    # Column by column, which is several times faster than np.lexsort.
+    order = np.concatenate(
+        [
+            start + np.argsort(codes.data[start:stop], kind="stable")
+            for start, stop in pairwise(codes.indptr.tolist())
+        ]
+    )
     values = codes.data[order]
     # Runs of equal values in a column share the middle of their ranks. `order` moves
     # entries inside columns only, so `columns` is in order already.

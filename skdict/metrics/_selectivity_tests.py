@@ -495,14 +495,17 @@ def convolved_tail(k, N, K, n):
     """
     pmf = np.ones((1, len(k)))
     for N_g, K_g, n_g in zip(N, K, n, strict=True):
-        draws = np.exp(_log_pmf(np.arange(n_g + 1.0)[:, None], N_g, K_g, n_g))
-        longer = np.zeros((len(pmf) + n_g, len(k)))
+        # No feature is active more often than that among the drawn.
+        most = min(n_g, K_g.max(initial=0))
+        draws = np.exp(_log_pmf(np.arange(most + 1.0)[:, None], N_g, K_g, n_g))
+        longer = np.zeros((len(pmf) + most, len(k)))
         for j, probability in enumerate(draws):
             longer[j : j + len(pmf)] += probability * pmf
         pmf = longer
     # Sums of positive terms only, so that small tails keep their digits.
     tails = np.cumsum(pmf[::-1], axis=0)[::-1]
-    return np.minimum(tails[k, np.arange(len(k))], 1)
+    found = tails[np.minimum(k, len(tails) - 1), np.arange(len(k))]
+    return np.where(k < len(tails), np.minimum(found, 1), 0.0)
 
 
 def _log_pmf(j, N, K, n):
