@@ -157,6 +157,7 @@
   const columns = report.columns;
   const textColumns = columns.filter((column) => column.kind === "text").slice(1);
   const flagColumns = columns.filter((column) => column.kind === "flag");
+  const helpId = (column) => `help-${columns.indexOf(column)}`; // a key may hold spaces
   const allRanks = new Map();
 
   /** The rank of every text, feature2 before feature10; equal texts share one. */
@@ -260,7 +261,7 @@
       const arrow = element("span", { class: "arrow", "aria-hidden": "true" });
       const button = element(
         "button",
-        { type: "button", title: column.help, "aria-describedby": `help-${column.key}` },
+        { type: "button", title: column.help, "aria-describedby": helpId(column) },
         ...(kind === "figure" ? [arrow, column.label] : [column.label, arrow]),
       );
       button.addEventListener("click", () => this.sort(column));
@@ -415,7 +416,7 @@
     const rankOf = new Map(texts.map((text, i) => [text, ranks[i]]));
     const options = [...counts.keys()].sort((a, b) => rankOf.get(a) - rankOf.get(b));
     // The value is a number, as an empty text is a label like any other.
-    const select = element("select", { id: `select-${key}` }, element("option", { value: "" }, "all"));
+    const select = element("select", {}, element("option", { value: "" }, "all"));
     options.forEach((text, i) => {
       const shown = text.length > 80 ? `${text.slice(0, 80)}\u2026` : text || "(empty)";
       const caption = `${shown} (${grouped.format(counts.get(text))})`;
@@ -437,9 +438,10 @@
     byId("notes").append(...report.notes.map((note) => element("li", {}, note)));
     byId("selects").append(...textColumns.map(fillSelect));
     byId("flagged-field").hidden = flagColumns.length === 0;
-    for (const { key, label, help } of columns) {
-      const entry = [element("dt", {}, label), element("dd", { id: `help-${key}` }, help)];
-      byId("legend").append(element("div", {}, ...entry));
+    for (const column of columns) {
+      const name = element("dt", {}, column.label);
+      const help = element("dd", { id: helpId(column) }, column.help);
+      byId("legend").append(element("div", {}, name, help));
     }
     byId("search").addEventListener("input", () => list.update());
     byId("flagged").addEventListener("change", () => list.update());
