@@ -57,10 +57,6 @@ def write_page(path, report, cards, thumbnails):
     ValueError
         If a value is NaN or infinite, the columns differ in length, there are not as
         many cards as features, or a thumbnail is neither JPEG nor PNG.
-
-    Notes
-    -----
-    Floats are written with six significant digits, more than the page shows.
     """
     # A link stays a link, as it would with open(path, "w").
     path = Path(os.path.realpath(path))
@@ -146,20 +142,10 @@ def _data_block(name, first, text):
 
 def _json(value, what):
     try:
-        text = json.dumps(_rounded(value), allow_nan=False, separators=(",", ":"))
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what} cannot be written: {error}.") from error
     return text.translate(_ESCAPES)
-
-
-def _rounded(value):
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return value
 
 
 def _check_report(report):
