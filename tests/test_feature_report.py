@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.image import imread
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy import sparse
+from scipy import sparse, stats
 from sklearn.base import clone
 from sklearn.decomposition import PCA, MiniBatchDictionaryLearning
 from sklearn.exceptions import NotFittedError
@@ -281,6 +281,58 @@ class TestExchangeOfGroups:
         assert 1e-5 < expected < 0.01
         p = _test_units(sparse.csr_array(counts), np.full(60, 20), labels, None, 2)
         assert 0.5 < p[1, 0] / expected < 2
+
+    def test_far_tail_of_skewed_counts(self, rng):
+        """The normal tail would be too thin by more than five times here."""
+        counts = np.rint(rng.lognormal(1, 1.2, size=(80, 1))).astype(int)
+        labels = np.zeros(80, int)
+        labels[np.argsort(-counts[:, 0], kind="stable")[[0, 1, 9, 20, 30, 50]]] = 1
+        observed = counts[labels == 1].sum()
+        order = rng.random((100_000, 80)).argpartition(6, axis=1)[:, :6]
+        expected = (counts[order, 0].sum(axis=1) >= observed).mean()
+        assert 1e-4 < expected < 0.02
+        excess = observed - 6 * counts.mean()
+        normal = stats.norm.sf(excess / (counts.std() * np.sqrt(6 * 74 / 79)))
+        assert normal < expected / 5
+        sizes = np.full(80, counts.max())
+        p = _test_units(sparse.csr_array(counts), sizes, labels, None, 2)
+        assert 1 / 3 < p[1, 0] / expected < 3
+
+    def test_large_images_are_no_evidence(self, rng):
+        """More tokens fire in larger images, at the same rate."""
+        sizes = np.repeat([10, 100], 20)
+        labels = np.repeat([0, 1], 20)
+        counts = rng.binomial(sizes[:, None], 0.3, size=(40, 50))
+        p = _test_units(sparse.csr_array(counts), sizes, labels, None, 2)
+        assert (p < 0.01).sum() <= 4
+        assert p[1].min() > 1e-4
+
+    def test_groups_that_lie_in_several_strata(self, case):
+        codes, groups, labels = case
+        halves = np.arange(400) % 2
+        tests = Exchange(codes, groups).test(labels[groups], halves)
+        units = 2 * groups + halves
+        counts = np.array([codes.toarray()[units == u].sum(axis=0) for u in range(80)])
+        p = _test_units(
+            sparse.csr_array(counts),
+            np.full(80, 5),
+            np.repeat(labels, 2),
+            np.tile([0, 1], 40),
+            2,
+        )
+        assert_allclose(
+            tests.q_values.ravel(), stats.false_discovery_control(p.ravel())
+        )
+
+    def test_controls_are_not_exchanged(self, case):
+        codes, groups, labels = case
+        labels = np.where(np.arange(40) < 10, 2, labels)
+        control = (labels == 2).astype(int)[groups]
+        exchange = Exchange(codes, groups, control)
+        assert exchange.test(labels[groups]).tested.tolist() == [True, True, False]
+        null = exchange.best_under_null(labels[groups], 20, 0)
+        assert np.ptp(null[:, 2]) < 1e-12
+        assert np.ptp(null[:, 0]) > 0
 
     def test_activity_in_one_image_is_no_evidence(self, case):
         codes, groups, labels = case
