@@ -50,7 +50,7 @@ def fitted():
 
 
 def drawn_texts(figure):
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     hidden = set()  # labels of ticks beyond the limits of their axis
     for ax, name in itertools.product(figure.axes, "xy"):
         axis = getattr(ax, f"{name}axis")
@@ -87,7 +87,7 @@ def cut_off_texts(figure):
 
 def margins(figure):
     """Share of the figure's width and height that its panels leave empty."""
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     panels = [ax.get_tightbbox() for ax in figure.axes]
     return 1 - matplotlib.transforms.Bbox.union(panels).size / figure.bbox.size
 
@@ -299,6 +299,12 @@ class TestColours:
             assert picture.shape == (20, 20, 3)
             assert 0 <= picture.min() <= picture.max() <= 1
 
+    def test_every_channel_has_a_colour_of_its_own(self):
+        lit = np.eye(4).reshape(2, 2, 4) * 100.0
+        picture = Renderer([lit]).composite(lit).reshape(4, 3)
+        assert len(np.unique(picture.round(6), axis=0)) == 4
+        assert_array_equal(picture[:3], [[0, 1, 1], [1, 0, 1], [1, 1, 0]])
+
     def test_like_channels_do_not_add_up_to_white(self, rng):
         image = np.repeat(rng.random((20, 20, 1)), 6, axis=2)
         picture = Renderer([image]).composite(image)
@@ -374,12 +380,44 @@ class TestGallery:
     def test_given_axes_are_used(self, heatmaps, images):
         figure, axes = plt.subplots(2, 3)
         display = GalleryDisplay.from_predictions(
-            heatmaps, list(images), n_items=3, ax=axes
+            heatmaps, list(images), n_items=3, feature=8, ax=axes
         )
         assert plt.get_fignums() == [figure.number]
         assert_array_equal(display.axes_, axes)
+        assert figure.get_suptitle() == ""  # the figure is the caller's
         with pytest.raises(ValueError, match=r"2 x 3 panels .* ax holds 3"):
             display.plot(axes[0])
+
+    def test_heatmaps_share_the_scale_of_all_images(self, images):
+        heatmaps = np.full((5, *GRID), 0.1)
+        heatmaps[2, 0] = (-3, 3) * 3  # not among the shown ones: its mean is 0.1
+        heatmaps[[0, 1, 3, 4]] += np.array([0.4, 0.3, -0.3, -0.4])[:, None, None]
+        heatmaps[2, 0] += 0.1
+        display = GalleryDisplay.from_predictions(
+            heatmaps, images, n_items=2, overlay=True, alpha=0.3
+        )
+        assert 2 not in np.asarray(display.items["image"])
+        for artist in display.heatmap_artists_.ravel():
+            assert artist.get_clim() == (-3.1, 3.1)
+            assert artist.get_alpha() == 0.3
+        assert display.plot(overlay=True, vmax=1).colour_bar_.vmax == 1
+
+    def test_patches_per_image_and_empty_panels(self, heatmaps, images):
+        heatmaps = heatmaps[:2]
+        display = GalleryDisplay.from_predictions(
+            heatmaps, images[:2], of="patches", n_items=3, max_per_image=1
+        )
+        assert display.axes_.shape == (2, 2)
+        most = np.asarray(display.items["image"])[:2]
+        assert sorted(most) == [0, 1]
+        lopsided = {
+            key: np.asarray(display.items[key])[:3]
+            for key in ("side", "image", "score", "row", "column")
+        }
+        display = GalleryDisplay(heatmaps=heatmaps, images=images[:2], items=lopsided)
+        axes = display.plot().axes_
+        assert display.picture_artists_[1, 1] is None
+        assert [ax.axison for ax in axes.ravel()] == [True, True, True, False]
 
     @pytest.mark.parametrize("of", ["images", "patches"])
     @pytest.mark.parametrize("overlay", [False, True])
