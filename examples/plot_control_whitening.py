@@ -55,7 +55,9 @@ print(pd.crosstab(counts["label"], counts["batch"]).to_string())
 # are 1 for the identity and for nothing else. Before whitening a few axes carry much of
 # the variance, of controls and of defective cells alike. On the controls that it was
 # fitted on, whitening gives the identity. On controls of other images it does so only
-# roughly: the covariance had to be estimated, from images that differ.
+# roughly: the covariance had to be estimated, from images that differ. So is the
+# covariance of what is held out: white noise of as many rows as there are held-out
+# controls (grey) shows how far from flat that alone makes a spectrum.
 
 whitener = ControlPCAWhitener().fit(X[learn], control=control[learn])
 rows = {
@@ -82,12 +84,15 @@ for (name, part), (colour, dashes) in zip(rows.items(), styles, strict=True):
         "after": f"{white[:5].sum() / white.sum():.0%}",
         "eigenvalues after": f"{white[-1]:.2f} to {white[0]:.2f}",
     }
+n_held_out = len(rows["controls, held out"])
+noise = spectrum(np.random.default_rng(0).normal(size=(n_held_out, X.shape[1])))
+after.plot(noise, color=GREY, linestyle=":", label="white noise")
 before.set(title="tokens as they are", yscale="log", ylabel="eigenvalue (variance)")
 after.set(title="whitened by the controls", yscale="log")
 after.set_yticks([0.2, 0.5, 1, 2, 5], [0.2, 0.5, 1, 2, 5])
 after.minorticks_off()
 figure.supxlabel("principal axis", fontsize=8)
-figure.legend(loc="outside upper center", ncols=3)
+figure.legend(loc="outside upper center", ncols=4)
 plt.show()
 
 print("Share of the variance that the first five principal axes hold:\n")
@@ -99,7 +104,7 @@ print(pd.DataFrame(summary).T.to_string())
 # Along axes that the controls barely span the variance is underestimated, and rows that
 # were not in the estimate come out too large. With fewer than two controls per feature
 # there is a warning; ``shrinkage="auto"`` keeps the worst axis in bounds. How large do
-# held-out controls become along their worst axis? 1 would be right.
+# held-out controls become along their worst axis? The white noise gives the dotted line.
 #
 # Tokens of one image are alike, and so as many tokens of few images are worth less than
 # of many: count independent controls, not rows.
@@ -153,8 +158,8 @@ with warnings.catch_warnings(record=True) as caught:
                 linewidth=0,
             )
 print(f"{caught[0].category.__name__}: {caught[0].message}")
-ax.axhline(1, color=GREY, linestyle=":")
-ax.set(xscale="log", yscale="log", xlabel="control tokens")
+ax.axhline(np.sqrt(noise[0]), color=GREY, linestyle=":")
+ax.set(xscale="log", yscale="log", xlabel="control tokens", ylim=(1, None))
 ax.set_ylabel("std along the worst axis")
 ax.set_xticks(N_CONTROLS, N_CONTROLS)
 ax.set_yticks([1, 2, 5, 10], [1, 2, 5, 10])
