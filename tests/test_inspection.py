@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
@@ -415,6 +415,32 @@ def test_curve_display_draws_the_curve():
     assert labels == ["codes", "permuted labels"]
 
 
+def test_the_settings_of_a_null_reach_it():
+    settings = {
+        "kind": "maximum",
+        "threshold": 0.1,
+        "n_permutations": 9,
+        "groups": np.arange(120) % 3,
+        "control": Y == "control",
+        "random_state": 4,
+    }
+    codes = PIPELINE.transform(X)
+    curve = selectivity_curve(codes, Y, label="treatment B", **settings)
+    low, high = curve["null_q05"], curve["null_q95"]
+    display = SelectivityCurveDisplay.from_estimator(
+        PIPELINE, X, Y, label="treatment B", **settings
+    )
+    np.testing.assert_array_equal(display.scores, curve["score"])
+    np.testing.assert_array_equal(display.null_low, low)
+    np.testing.assert_array_equal(display.null_high, high)
+    display = SelectivityCDFDisplay.from_estimator(
+        PIPELINE, X, Y, labels=["treatment B"], **settings
+    )
+    np.testing.assert_array_equal(np.sort(display.scores[0])[::-1], curve["score"])
+    np.testing.assert_array_equal(display.null_low[0], low)
+    np.testing.assert_array_equal(display.null_high[0], high)
+
+
 def test_curve_display_without_a_null_has_no_band():
     display = SelectivityCurveDisplay.from_predictions(
         CODES, Y, label="control", n_permutations=0
@@ -719,6 +745,33 @@ def test_folds_of_a_probe_are_drawn_once():
     assert display.mean[0] == pytest.approx(display.references["probe on x"])
 
 
+def test_folds_of_a_probe_keep_groups_together():
+    groups = np.arange(120) % 6
+    display = SparsityCurveDisplay.from_estimator(
+        PIPELINE,
+        X,
+        Y,
+        k=[3],
+        measure="probe_codes",
+        cv=GroupKFold(3),
+        groups=groups,
+        probe=PROBE,
+    )
+    rows = PIPELINE[:-1].transform(X)
+    for found, features in (
+        (display.mean[0], PIPELINE.transform(X)),
+        (display.references["probe on x"], rows),
+    ):
+        scores = cross_val_score(
+            PROBE,
+            features,
+            Y,
+            cv=GroupKFold(3).split(rows, Y, groups),
+            scoring="balanced_accuracy",
+        )
+        assert found == pytest.approx(scores.mean())
+
+
 def test_runs_with_the_probe_on_x_have_it_as_reference():
     runs = [run | {"probe_codes": run["cosine"], "probe_x": 0.7} for run in RUNS]
     display = SparsityCurveDisplay.from_runs(runs, measure="probe_codes")
@@ -941,7 +994,10 @@ def test_history_keeps_extremes_from_flattening_the_rest():
         for record in history
     ]
     TrainingHistoryDisplay(history=slower).plot(display.ax_)
-    assert display.ax_[2].get_yscale() == "log"
+    rates = display.ax_[2]
+    assert rates.get_yscale() == "log"
+    # The rate 0 at the end is left out, and no line falls to the bottom.
+    assert not np.isfinite(rates.transData.transform((3, 0.0))).all()
 
 
 def test_history_refuses_bad_input():
