@@ -93,8 +93,8 @@ for one in ("defective", "defective?"):
 # With 40 tokens for each image it is tempting to score tokens instead, and get forty
 # times the samples. Permuting them breaks up the images, which no label does. To see
 # what that null makes of nothing, we call some images "rare" by lot, as many as there
-# are in the rare class, and take the p-value of the best feature for them. By lot, 5 %
-# of the p-values should be up to 0.05.
+# are in the rare class, and take the p-value of the best feature for them. Of fifty
+# such p-values about 5 % should be up to 0.05, give or take 3 %.
 
 rng = np.random.default_rng(0)
 n_rare = (label == "defective?").sum()
