@@ -104,7 +104,7 @@ print(pd.DataFrame(summary).T.to_string())
 # Along axes that the controls barely span the variance is underestimated, and rows that
 # were not in the estimate come out too large. With fewer than two controls per feature
 # there is a warning; ``shrinkage="auto"`` keeps the worst axis in bounds. How large do
-# held-out controls become along their worst axis? The white noise gives the dotted line.
+# held-out controls become along their worst axis? The dotted line is the white noise.
 #
 # Tokens of one image are alike, and so as many tokens of few images are worth less than
 # of many: count independent controls, not rows.
