@@ -124,11 +124,11 @@ class FeatureReport:
     value of their card, an error of at most 1/510 of that range (and 0.0001).
 
     **Size.** Pictures are made so small that the page stays below 30 MB for up to 8192
-    features: first come the pixels of the thumbnails (512 to 24 at the longer side),
-    then the cells of the heatmaps (32 to 6, fewer where that is not enough), then the
-    number of images on a card (5 most and 3 least aligned ones, down to one). Beyond
-    that number of features the page grows by some 1.2 kB for each. Only images that a
-    card shows are stored, each of them once.
+    features, whatever they show: thumbnails have 512 to 24 pixels at the longer side,
+    heatmaps 32 to 6 cells, fewer where that is not enough, and where even the smallest
+    would not fit, a card shows fewer images than 5 most and 3 least aligned ones. With
+    more features the page grows by their text. Only images that a card shows are
+    stored, each of them once.
 
     Nothing is ever held for all rows times all features: features are worked on in
     batches. The numbers are computed once, when they are first needed.
@@ -137,10 +137,10 @@ class FeatureReport:
     --------
     >>> import tempfile, os
     >>> from sklearn.datasets import load_digits
-    >>> from sklearn.decomposition import MiniBatchDictionaryLearning
+    >>> from skdict import ICFL
     >>> from skdict.inspection import FeatureReport
     >>> X, y = load_digits(return_X_y=True)
-    >>> dictionary = MiniBatchDictionaryLearning(20, max_iter=5, random_state=0).fit(X)
+    >>> dictionary = ICFL(32, 4, max_iter=2, random_state=0).fit(X)
     >>> report = FeatureReport(dictionary, X, y, verbose=False)
     >>> report.to_frame().columns[:4].tolist()
     ['feature', 'density', 'best_label', 'score']
