@@ -238,10 +238,12 @@ image_axes, *heatmap_axes = axes.ravel()
 image_axes.imshow(tissue.image)
 image_axes.set_axis_off()
 HeatmapDisplay.from_predictions(
-    heatmaps, [tissue.image] * len(layers), views="heatmap", ax=heatmap_axes
+    heatmaps,
+    [tissue.image] * len(layers),
+    views="heatmap",
+    image_names=titles,
+    ax=heatmap_axes,
 )
-for ax, title in zip(heatmap_axes, titles, strict=True):
-    ax.set(title=title, ylabel="")
 
 # %%
 # What to remember
