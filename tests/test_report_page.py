@@ -1503,7 +1503,7 @@ def test_reports_of_almost_nothing(open_page, tmp_path, n_features):
                 item["heatmap"] = None
     write(tmp_path / "report.html", report, cards)
     page = open_page(tmp_path / "report.html", "#feature-0")
-    assert page.text_content("#count") == f"{n_features} features"
+    assert page.text_content("#count") == ("1 feature" if n_features else "0 features")
     assert not page.get_by_role("checkbox").is_visible()
     assert page.get_by_role("combobox").count() == 0
     if n_features:

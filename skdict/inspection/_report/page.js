@@ -297,7 +297,7 @@
       const n = this.order.length;
       byId("count").textContent =
         n === nFeatures
-          ? `${grouped.format(n)} features`
+          ? `${grouped.format(n)} ${n === 1 ? "feature" : "features"}`
           : `${grouped.format(n)} of ${grouped.format(nFeatures)} features`;
       this.scroller.querySelector("table").setAttribute("aria-rowcount", n + 1);
       this.scroller.scrollTop = 0;
