@@ -36,6 +36,7 @@ class Tests:
     sizes: np.ndarray  # rows of each level
     counts: np.ndarray
     scores: np.ndarray
+    p_values: np.ndarray
     q_values: np.ndarray
     tested: np.ndarray  # of each level, whether permutation moves it
     of_groups: bool  # whether the labels of whole groups were exchanged
@@ -80,6 +81,7 @@ class Exchange:
             sizes=sizes,
             counts=counts,
             scores=score_counts(counts, sizes, "average"),
+            p_values=p_values,
             q_values=adjust(p_values, "bh"),
             tested=tested,
             of_groups=units is not None,
