@@ -1181,6 +1181,8 @@ def test_keys_move_through_the_list(open_page, path):
         "row => getComputedStyle(row).outlineStyle"
     )
     assert outline == "solid"
+    name = page.locator("#list tr:focus-within th")
+    assert "inset" in name.evaluate("name => getComputedStyle(name).boxShadow")
 
 
 @pytest.mark.browser
