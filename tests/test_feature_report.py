@@ -337,12 +337,10 @@ class TestExchangeOfGroups:
     def test_activity_in_one_image_is_no_evidence(self, case):
         codes, groups, labels = case
         labels[3] = 1
-        p = Exchange(codes, groups)
-        tests = p.test(labels[groups])
+        tests = Exchange(codes, groups).test(labels[groups])
         assert tests.of_groups
         # The one image in which feature 5 fires has the label with probability n / N.
-        raw = _test_units(*p._units(labels[groups], None), 2)
-        assert raw[1, 5] >= labels.mean() - 1e-12
+        assert tests.p_values[1, 5] >= labels.mean() - 1e-12
 
     def test_null_of_best_score(self, case, rng):
         codes, groups, labels = case
@@ -364,7 +362,7 @@ class TestExchangeOfGroups:
     def test_sparse_and_dense_tables_agree(self, case, monkeypatch):
         codes, groups, labels = case
         dense = Exchange(codes, groups).best_under_null(labels[groups], 9, 0)
-        monkeypatch.setattr("skdict.inspection._report._exchange._MAX_DENSE_CELLS", 0)
+        monkeypatch.setattr("skdict.metrics._selectivity._MAX_DENSE_CELLS", 0)
         assert_array_equal(
             dense, Exchange(codes, groups).best_under_null(labels[groups], 9, 0)
         )

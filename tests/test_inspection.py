@@ -421,6 +421,7 @@ def test_the_settings_of_a_null_reach_it():
         "threshold": 0.1,
         "n_permutations": 9,
         "groups": np.arange(120) % 3,
+        "units": 3 * (np.arange(120) // 10) + np.arange(120) % 3,
         "control": Y == "control",
         "random_state": 4,
     }
@@ -503,6 +504,7 @@ def test_cdf_band_is_that_of_the_sorted_curve(label, complementary):
         "kind": "maximum",
         "threshold": 0.1,
         "groups": np.arange(120) % 3,
+        "units": 3 * (np.arange(120) // 10) + np.arange(120) % 3,
         "control": Y == "control",
     }
     display = SelectivityCDFDisplay.from_predictions(

@@ -20,6 +20,7 @@ from skdict.metrics import (
     reconstruction_cosine,
     selectivity_scores,
 )
+from skdict.metrics._labels import can_permute, permutations
 
 from ._routing import fit_step, transform_step
 
@@ -150,29 +151,15 @@ def permuted_labels(
     whole groups are permuted: their rows are no independent draws.
     """
     y = np.asarray(part.y)
-    unit = np.arange(len(y))
+    batch = part.params.get("batch")
+    batch = np.zeros(len(y), np.intp) if batch is None else _numbered(batch)
+    unit = None
     if part.groups is not None:
-        _, groups = np.unique(part.groups, return_inverse=True)
-        if _belongs_to(y, groups) and _belongs_to(part.params.get("batch"), groups):
+        groups = _numbered(part.groups)
+        if not can_permute(_numbered(y), groups) and not can_permute(batch, groups):
             unit = groups
-    _, first = np.unique(unit, return_index=True)
-    batch = np.zeros(len(y), dtype=int)
-    if part.params.get("batch") is not None:
-        batch = np.unique(part.params["batch"], return_inverse=True)[1]
-    # Sorting by (batch, random key) shuffles all batches at once.
-    batch = batch[first]
-    places = np.argsort(batch, kind="stable")
-    for _ in range(n_permutations):
-        shuffled = np.lexsort((rng.random_sample(len(first)), batch))
-        labels = np.empty_like(y[first])
-        labels[places] = y[first][shuffled]
-        yield labels[unit]
+    return permutations(y, batch, n_permutations, rng, unit)
 
 
-def _belongs_to(values, groups: np.ndarray) -> bool:
-    """Whether all rows of each group share their value."""
-    if values is None:
-        return True
-    _, ids = np.unique(np.asarray(values), return_inverse=True)
-    n_pairs = len(np.unique(groups * (ids.max() + 1) + ids))
-    return n_pairs == groups.max() + 1
+def _numbered(values) -> np.ndarray:
+    return np.unique(np.asarray(values), return_inverse=True)[1]

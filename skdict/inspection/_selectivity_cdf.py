@@ -165,6 +165,7 @@ class SelectivityCDFDisplay:
         threshold=0.0,
         n_permutations=100,
         groups=None,
+        units=None,
         control=None,
         random_state=None,
         name=None,
@@ -189,7 +190,7 @@ class SelectivityCDFDisplay:
             score over the classes.
         kind, threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
-        n_permutations, groups, control, random_state
+        n_permutations, groups, units, control, random_state
             Null of each curve, as in :func:`~skdict.metrics.selectivity_curve`. With
             ``n_permutations=0`` there is none.
         name : str, default=None
@@ -219,6 +220,7 @@ class SelectivityCDFDisplay:
             threshold=threshold,
             n_permutations=n_permutations,
             groups=groups,
+            units=units,
             control=control,
             random_state=random_state,
             name=name_of(estimator, name) if labels is None else name,
@@ -239,6 +241,7 @@ class SelectivityCDFDisplay:
         threshold=0.0,
         n_permutations=100,
         groups=None,
+        units=None,
         control=None,
         random_state=None,
         name=None,
@@ -260,7 +263,7 @@ class SelectivityCDFDisplay:
             score over the classes.
         kind, threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
-        n_permutations, groups, control, random_state
+        n_permutations, groups, units, control, random_state
             Null of each curve, as in :func:`~skdict.metrics.selectivity_curve`. With
             ``n_permutations=0`` there is none.
         name : str, default=None
@@ -311,6 +314,7 @@ class SelectivityCDFDisplay:
                 threshold=threshold,
                 n_permutations=n_permutations,
                 groups=groups,
+                units=units,
                 control=control,
                 random_state=random_state,
             )

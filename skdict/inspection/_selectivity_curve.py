@@ -149,6 +149,7 @@ class SelectivityCurveDisplay:
         threshold=0.0,
         n_permutations=100,
         groups=None,
+        units=None,
         control=None,
         random_state=None,
         name=None,
@@ -167,7 +168,7 @@ class SelectivityCurveDisplay:
             Rows, best those that the dictionary has not seen.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes.
-        label, kind, threshold, n_permutations, groups, control, random_state
+        label, kind, threshold, n_permutations, groups, units, control, random_state
             As in :func:`~skdict.metrics.selectivity_curve`.
         name : str, default=None
             Name of the curve; None: that of the dictionary's class.
@@ -192,6 +193,7 @@ class SelectivityCurveDisplay:
             threshold=threshold,
             n_permutations=n_permutations,
             groups=groups,
+            units=units,
             control=control,
             random_state=random_state,
             name=name_of(estimator, name),
@@ -211,6 +213,7 @@ class SelectivityCurveDisplay:
         threshold=0.0,
         n_permutations=100,
         groups=None,
+        units=None,
         control=None,
         random_state=None,
         name=None,
@@ -226,7 +229,7 @@ class SelectivityCurveDisplay:
             Codes of the samples.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes.
-        label, kind, threshold, n_permutations, groups, control, random_state
+        label, kind, threshold, n_permutations, groups, units, control, random_state
             As in :func:`~skdict.metrics.selectivity_curve`.
         name : str, default=None
             Name of the curve in the legend.
@@ -251,6 +254,7 @@ class SelectivityCurveDisplay:
             threshold=threshold,
             n_permutations=n_permutations,
             groups=groups,
+            units=units,
             control=control,
             random_state=random_state,
         )

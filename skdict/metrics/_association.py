@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.sparsefuncs import min_max_axis
 
 from ._activity import check_codes, check_rows_finite
-from ._labels import encode, named_columns, permutations
+from ._labels import encode, encode_units, named_columns, permutations
 from ._ranks import centred_ranks
 from ._table import as_table
 
@@ -22,6 +22,7 @@ _METHOD_CONSTRAINT = [StrOptions({"pearson", "spearman"})]
 _PERMUTATION_CONSTRAINTS = {
     "n_permutations": [Interval(Integral, 0, None, closed="left")],
     "groups": ["array-like", None],
+    "units": ["array-like", None],
     "random_state": ["random_state"],
 }
 
@@ -93,6 +94,7 @@ def association_report(
     method="pearson",
     n_permutations=0,
     groups=None,
+    units=None,
     random_state=None,
 ):
     """The feature that goes with each target best, beside a permutation null.
@@ -117,6 +119,11 @@ def association_report(
         from which tiles were cut, so that what the groups alone explain is part of
         the null.
 
+    units : array-like of shape (n_samples,), default=None
+        What has one value of each target as a whole, such as the well of each cell
+        with its dose: the targets of whole units are permuted, inside `groups` where
+        given. Without it such samples count as independent, and the null is too lax.
+
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
 
@@ -140,8 +147,8 @@ def association_report(
     Raises
     ------
     ValueError
-        As `association_scores`; also if `groups` has another length or missing
-        values.
+        As `association_scores`; also if `groups` or `units` has another length or
+        missing values, or if a target or `groups` differs inside a unit.
 
     See Also
     --------
@@ -152,8 +159,9 @@ def association_report(
     -----
     The best feature is searched anew in every permutation, so the null includes the
     choice among all features. The p-values are not adjusted for the number of
-    targets. Rows that are not exchangeable, such as neighbouring tiles, need
-    `groups`, or the p-values are too small.
+    targets. Rows that are not exchangeable need `groups` or `units`, or the p-values
+    are too small: `groups` where the target differs between the rows of a slide,
+    `units` where it belongs to the slide.
 
     Correlating features of a dictionary with counts of cell types, the best feature
     of each type, follows [1]_.
@@ -180,10 +188,12 @@ def association_report(
     columns = {"target": names, "feature": best, "score": score}
     if n_permutations > 0:
         null = np.empty((n_permutations, T.shape[1]))
-        orders = _row_orders(len(T), n_permutations, groups, random_state)
+        permuted = _permuted_targets(
+            targets, T, names, method, n_permutations, groups, units, random_state
+        )
         for some in gen_batches(n_permutations, max(1, _BLOCK_TARGETS // T.shape[1])):
-            permuted = np.hstack([T[order] for order in islice(orders, _length(some))])
-            largest = np.abs(_correlate(Z, permuted)).max(axis=0)
+            block = np.hstack([*islice(permuted, _length(some))])
+            largest = np.abs(_correlate(Z, block)).max(axis=0)
             null[some] = largest.reshape(-1, T.shape[1])
         columns["null_q95"] = np.quantile(null, 0.95, axis=0)
         columns["p_value"] = _p_value(null, np.abs(score))
@@ -200,7 +210,14 @@ def association_report(
     prefer_skip_nested_validation=True,
 )
 def rescore_associations(
-    report, codes, targets, *, n_permutations=0, groups=None, random_state=None
+    report,
+    codes,
+    targets,
+    *,
+    n_permutations=0,
+    groups=None,
+    units=None,
+    random_state=None,
 ):
     """Score pairs of feature and target that were found on other data.
 
@@ -222,6 +239,9 @@ def rescore_associations(
 
     groups : array-like of shape (n_samples,), default=None
         Rows are permuted inside the groups only.
+
+    units : array-like of shape (n_samples,), default=None
+        What has one value of each target as a whole, as in `association_report`.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -276,7 +296,7 @@ def rescore_associations(
         )
     targets = _targets_of(report, targets)
     # Only the features of the pairs; one may serve several targets.
-    Z, T, _ = _standardised(codes[:, features], targets, method)
+    Z, T, names = _standardised(codes[:, features], targets, method)
     score = _correlate_pairs(Z, T)
     before = np.asarray(report["score"])
     columns = {
@@ -287,8 +307,10 @@ def rescore_associations(
     }
     if n_permutations > 0:
         sign = np.where(before < 0, -1.0, 1.0)
-        orders = _row_orders(len(T), n_permutations, groups, random_state)
-        null = np.array([_correlate_pairs(Z, T[order]) for order in orders])
+        permuted = _permuted_targets(
+            targets, T, names, method, n_permutations, groups, units, random_state
+        )
+        null = np.array([_correlate_pairs(Z, some) for some in permuted])
         columns["p_value"] = _p_value(sign * null, sign * score)
     return as_table(columns, {"method": method, "n_permutations": int(n_permutations)})
 
@@ -302,7 +324,13 @@ def rescore_associations(
     prefer_skip_nested_validation=True,
 )
 def variance_explained(
-    codes, factors, *, n_permutations=0, groups=None, random_state=None
+    codes,
+    factors,
+    *,
+    n_permutations=0,
+    groups=None,
+    units=None,
+    random_state=None,
 ):
     r"""Share of each feature's variance that each factor explains.
 
@@ -323,6 +351,10 @@ def variance_explained(
 
     groups : array-like of shape (n_samples,), default=None
         Labels are permuted inside the groups only.
+
+    units : array-like of shape (n_samples,), default=None
+        What has one label of each factor as a whole, such as the slide of each tile:
+        the labels of whole units are permuted, inside `groups` where given.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -350,7 +382,8 @@ def variance_explained(
     ------
     ValueError
         If `codes` is empty or holds NaN or infinity; if a factor has another length,
-        missing values, a single value, or another value for every sample.
+        missing values, a single value, or another value for every sample; if a
+        factor or `groups` differs inside a unit.
 
     See Also
     --------
@@ -406,6 +439,8 @@ def variance_explained(
     omegas = {}
     for name, values in named.items():
         ids = _encode_factor(values, name, n_samples)
+        shared = {"groups": groups, f"factor {name}": values}
+        unit_ids = encode_units(units, n_samples, shared)
         n_levels = ids.max() + 1
         eta = np.where(varies, np.minimum(_between(Z, ids, means) / squares, 1.0), 0.0)
         inside = (1 - eta) / (n_samples - n_levels)
@@ -416,7 +451,7 @@ def variance_explained(
             n_as_large = np.zeros(n_components)
             # Sums in another order differ in the last bits.
             observed = eta * (1 - 1e-10)
-            for permuted in permutations(ids, group_ids, n_permutations, rng):
+            for permuted in permutations(ids, group_ids, n_permutations, rng, unit_ids):
                 n_as_large += _between(Z, permuted, means) / squares >= observed
             p_values = (1 + n_as_large) / (1 + n_permutations)
             columns[f"{name}_p_value"] = np.where(varies, p_values, 1.0)
@@ -439,15 +474,7 @@ def variance_explained(
 def _standardised(codes, targets, method):
     """Codes and targets, so that their product is the correlation."""
     codes = check_codes(codes)
-    T = check_array(
-        targets,
-        dtype=np.float64,
-        ensure_2d=False,
-        ensure_all_finite=False,
-        input_name="targets",
-    )
-    T = T.reshape(-1, 1) if T.ndim == 1 else T
-    check_rows_finite(T, "targets")
+    T = _check_targets(targets)
     n_samples = codes.shape[0]
     if len(T) != n_samples:
         raise ValueError(f"codes has {n_samples} rows, but targets has {len(T)}.")
@@ -459,9 +486,28 @@ def _standardised(codes, targets, method):
         names = np.arange(T.shape[1]) if name is None else [name]
 
     if method == "spearman":
-        codes, T = _ranked(codes), _ranked(T).toarray()
+        codes = _ranked(codes)
     Z, squares = _scaled(codes)
     Z = Z.multiply(_inverse_root(squares)[None, :]).tocsr()
+    return Z, _standardised_targets(T, method), np.asarray(names)
+
+
+def _check_targets(targets):
+    T = check_array(
+        targets,
+        dtype=np.float64,
+        ensure_2d=False,
+        ensure_all_finite=False,
+        input_name="targets",
+    )
+    T = T.reshape(-1, 1) if T.ndim == 1 else T
+    check_rows_finite(T, "targets")
+    return T
+
+
+def _standardised_targets(T, method):
+    if method == "spearman":
+        T = _ranked(T).toarray()
     # Centred targets need no centred codes: the codes' means drop out.
     T = T / _nonzero(np.abs(T).max(axis=0))
     constant = np.ptp(T, axis=0) == 0
@@ -469,7 +515,7 @@ def _standardised(codes, targets, method):
     T *= _inverse_root(np.where(constant, 0.0, (T**2).sum(axis=0)))
     # Once more, or what rounding left of a large mean would meet the codes' means.
     T -= T.mean(axis=0)
-    return Z, T, np.asarray(names)
+    return T
 
 
 def _ranked(values):
@@ -520,12 +566,25 @@ def _correlate_pairs(Z, T):
     return np.clip(np.asarray(Z.multiply(T).sum(axis=0)).ravel(), -1.0, 1.0)
 
 
-def _row_orders(n_samples, n_permutations, groups, random_state):
-    group_ids = None
+def _permuted_targets(
+    targets, T, names, method, n_permutations, groups, units, random_state
+):
+    """Yield the standardised targets `T` permuted."""
+    n_samples = len(T)
+    group_ids, unit_ids = None, None
     if groups is not None:
         group_ids = encode(groups, "groups", n_samples)[1]
+    if units is not None:
+        raw = _check_targets(targets)
+        shared = {f"target {name}": raw[:, j] for j, name in enumerate(names)}
+        unit_ids = encode_units(units, n_samples, shared | {"groups": groups})
     rng = check_random_state(random_state)
-    return permutations(np.arange(n_samples), group_ids, n_permutations, rng)
+    rows = np.arange(n_samples)
+    orders = permutations(rows, group_ids, n_permutations, rng, unit_ids)
+    if unit_ids is None or np.ptp(np.bincount(unit_ids)) == 0:
+        return (T[order] for order in orders)
+    # Units differ in size, and with them mean, deviation and ranks over the samples.
+    return (_standardised_targets(raw[order], method) for order in orders)
 
 
 def _length(some):

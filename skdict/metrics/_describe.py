@@ -136,6 +136,10 @@ def describe_features(
     with few samples of a class in each batch a feature may be flagged for lack of
     power.
 
+    Samples that were labelled as a whole, as the tokens of an image are, must be made
+    one row first: see the Notes of `selectivity_tests`.
+    :class:`~skdict.inspection.FeatureReport` exchanges the labels of whole images.
+
     Examples
     --------
     >>> import numpy as np

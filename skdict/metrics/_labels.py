@@ -39,6 +39,52 @@ def encode_groups(groups, labels, control=None):
     return group_ids
 
 
+def encode_units(units, n_samples, shared):
+    """Number the units whose labels are exchanged as a whole; None for single samples.
+
+    Parameters
+    ----------
+    units : array-like of shape (n_samples,) or None
+        Unit of each sample.
+    n_samples : int
+        Number of samples.
+    shared : dict of array-like of shape (n_samples,)
+        What must be the same for all samples of a unit, by name; None is left out.
+
+    Returns
+    -------
+    unit_ids : ndarray of shape (n_samples,) or None
+        Units by number, in the order in which they occur: units of one sample are
+        permuted as the samples themselves.
+    """
+    if units is None:
+        return None
+    names, ids = encode(units, "units", n_samples)
+    for name, column in shared.items():
+        if column is not None:
+            _check_shared(names, ids, name, column_or_1d(column))
+    if len(names) == n_samples:
+        return None
+    first = np.unique(ids, return_index=True)[1]
+    return np.argsort(np.argsort(first))[ids]
+
+
+def _check_shared(names, ids, name, column):
+    values, value_ids = np.unique(column, return_inverse=True)
+    unit_of_pair, value_of_pair = np.divmod(
+        np.unique(ids * len(values) + value_ids), len(values)
+    )
+    mixed = np.flatnonzero(np.bincount(unit_of_pair) > 1)
+    if mixed.size:
+        own = values[value_of_pair[unit_of_pair == mixed[0]]].tolist()
+        listed = ", ".join(map(str, own[:5])) + (", ..." if len(own) > 5 else "")
+        raise ValueError(
+            f"{name} differs inside {mixed.size} of {len(names)} units, the first of "
+            f"them {names[mixed[0]]} with {listed}. A unit is exchanged as a whole, so "
+            f"that all of its samples must share {name}."
+        )
+
+
 def can_permute(labels, group_ids) -> bool:
     """Whether any group holds samples of two classes."""
     return bool(exchanged_classes(labels, group_ids).any())
@@ -135,8 +181,31 @@ def _is_missing_object(value):
         return True
 
 
-def permutations(values, group_ids, n_permutations, rng):
-    """Yield `values` with the rows permuted, inside the groups where there are any."""
+def permutations(values, group_ids, n_permutations, rng, unit_ids=None):
+    """Yield `values` permuted: inside the groups, and units as a whole.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples,)
+        The same for all samples of a unit.
+    group_ids : ndarray of shape (n_samples,) or None
+        Group of each sample, the same for all samples of a unit. None: one group.
+    n_permutations : int
+        Number of permutations.
+    rng : RandomState
+        Source of the permutations; units are drawn in the order of their numbers.
+    unit_ids : ndarray of shape (n_samples,), default=None
+        Unit of each sample. None: each sample is one.
+
+    Yields
+    ------
+    permuted : ndarray of shape (n_samples,)
+    """
+    if unit_ids is not None:
+        values, group_ids = of_units(unit_ids, values, group_ids)
+        for permuted in permutations(values, group_ids, n_permutations, rng):
+            yield permuted[unit_ids]
+        return
     if group_ids is None:
         for _ in range(n_permutations):
             yield rng.permutation(values)
@@ -148,3 +217,9 @@ def permutations(values, group_ids, n_permutations, rng):
         permuted = np.empty_like(values)
         permuted[places] = values[shuffled]
         yield permuted
+
+
+def of_units(unit_ids, *columns):
+    """One entry for each unit of columns that its samples share."""
+    first = np.unique(unit_ids, return_index=True)[1]
+    return [None if column is None else column[first] for column in columns]

@@ -8,11 +8,13 @@ from scipy import sparse
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from ._activity import count_active, find_active
+from ._activity import count_active, find_active, indicator
 from ._labels import (
     encode_classes,
     encode_groups,
+    encode_units,
     exchanged_classes,
+    of_units,
     permutations,
 )
 from ._table import as_table
@@ -21,6 +23,9 @@ _KINDS = ("average", "maximum")
 
 # Cells of the table of scores that are worked on at a time.
 _BLOCK_CELLS = 2**17
+
+# Cells of a table of units and features that is kept dense.
+_MAX_DENSE_CELLS = 2**25
 
 KIND_CONSTRAINT = [StrOptions(set(_KINDS))]
 THRESHOLD_CONSTRAINT = [Interval(Real, 0, None, closed="left")]
@@ -117,6 +122,7 @@ def selectivity_scores(codes, y, *, kind="average", threshold=0.0):
         "threshold": THRESHOLD_CONSTRAINT,
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
         "groups": ["array-like", None],
+        "units": ["array-like", None],
         "control": ["array-like", None],
         "random_state": ["random_state"],
     },
@@ -130,6 +136,7 @@ def selectivity_report(
     threshold=0.0,
     n_permutations=0,
     groups=None,
+    units=None,
     control=None,
     random_state=None,
 ):
@@ -156,6 +163,12 @@ def selectivity_report(
         Labels are permuted among the samples of the same group only, for example
         inside each experiment batch, so that what the groups alone explain is part
         of the null.
+
+    units : array-like of shape (n_samples,), default=None
+        What was labelled as a whole, such as the image of each token or the well of
+        each cell: labels of whole units are exchanged, inside `groups` where given.
+        Without it samples that share their label by design count as independent, and
+        the null is too lax (see Notes).
 
     control : array-like of shape (n_samples,), default=None
         Boolean or 0/1 array that marks the control samples with which
@@ -196,8 +209,9 @@ def selectivity_report(
     Raises
     ------
     ValueError
-        As `selectivity_scores`; also if `groups` or `control` has another length or
-        missing values.
+        As `selectivity_scores`; also if `groups`, `units` or `control` has another
+        length or missing values, or if `y`, `groups` or `control` differs inside a
+        unit.
 
     Warns
     -----
@@ -218,6 +232,12 @@ def selectivity_report(
     class by itself: they are not adjusted for the number of classes.
 
     A permutation is a fair draw only where the labels could have been exchanged.
+    The tokens of an image have the image's label and resemble each other, so the
+    labels of tokens could not: permuted token by token, labels that mean nothing
+    look significant. With `units`, those of whole images are permuted, each row
+    counting as before. As many p-values are possible as there are ways to label the
+    units, so that a class of two or three units can hardly have a small one.
+
     After whitening with the very controls that are scored they could not: the
     controls are exactly white, the others only nearly, and features fire on them
     more often whatever the label. Score rows that the whitener has not seen, or
@@ -249,12 +269,15 @@ def selectivity_report(
     scores = score_features(activity, labels, class_sizes, kind)
     best_features, best_scores = scores.argmax(axis=1), scores.max(axis=1)
     group_ids = encode_groups(groups, labels, control)
+    shared = {"y": y, "groups": groups, "control": control}
+    unit_ids = encode_units(units, len(labels), shared)
     null = null_statistics(
         lambda permuted: permuted.max(axis=1),
         activity,
         labels,
         kind,
         group_ids=group_ids,
+        unit_ids=unit_ids,
         n_permutations=n_permutations,
         random_state=random_state,
     )
@@ -397,6 +420,7 @@ def null_statistics(
     kind,
     *,
     group_ids,
+    unit_ids=None,
     n_permutations,
     random_state,
 ):
@@ -411,6 +435,8 @@ def null_statistics(
         As in `score_features`.
     group_ids : ndarray of shape (n_samples,) or None
         Group of each sample, inside which labels are permuted.
+    unit_ids : ndarray of shape (n_samples,), default=None
+        Unit of each sample; the labels of whole units are permuted.
     n_permutations : int
         Number of permutations.
     random_state : int, RandomState instance or None
@@ -422,12 +448,37 @@ def null_statistics(
     """
     rng = check_random_state(random_state)
     class_sizes = np.bincount(labels)
+
+    def score(labels, out):
+        return score_features(activity, labels, class_sizes, kind, out=out)
+
+    if unit_ids is not None:
+        score = _scorer_of_units(activity, unit_ids, len(class_sizes), kind)
+        labels, group_ids = of_units(unit_ids, labels, group_ids)
     null, scores = [], None
     for permuted in permutations(labels, group_ids, n_permutations, rng):
         # Into the same table: new memory for it costs as much as the arithmetic.
-        scores = score_features(activity, permuted, class_sizes, kind, out=scores)
+        scores = score(permuted, out=scores)
         null.append(statistic(scores))
     return np.array(null)
+
+
+def _scorer_of_units(activity, unit_ids, n_classes, kind):
+    """A function from the labels of units to the table of scores of their samples."""
+    sizes = np.bincount(unit_ids)
+    # The samples of a unit stay together, so that they are counted once.
+    counts = (indicator(unit_ids, len(sizes)).T @ activity).tocsr()
+    if counts.shape[0] * counts.shape[1] <= _MAX_DENSE_CELLS:
+        counts = counts.toarray()
+
+    def score(labels, out):
+        sums = indicator(labels, n_classes).T @ counts
+        sums = sums.toarray() if sparse.issparse(sums) else sums
+        # Units differ in size, and with them the permuted classes.
+        class_sizes = np.bincount(labels, weights=sizes, minlength=n_classes)
+        return score_counts(sums, class_sizes, kind, out)
+
+    return score
 
 
 def score_counts(counts, class_sizes, kind, out=None):

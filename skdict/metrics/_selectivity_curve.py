@@ -6,7 +6,12 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, validate_params
 
 from ._activity import find_active
-from ._labels import encode_classes, encode_groups, exchanged_classes
+from ._labels import (
+    encode_classes,
+    encode_groups,
+    encode_units,
+    exchanged_classes,
+)
 from ._selectivity import (
     KIND_CONSTRAINT,
     THRESHOLD_CONSTRAINT,
@@ -25,6 +30,7 @@ from ._table import as_table
         "threshold": THRESHOLD_CONSTRAINT,
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
         "groups": ["array-like", None],
+        "units": ["array-like", None],
         "control": ["array-like", None],
         "random_state": ["random_state"],
     },
@@ -39,6 +45,7 @@ def selectivity_curve(
     threshold=0.0,
     n_permutations=0,
     groups=None,
+    units=None,
     control=None,
     random_state=None,
 ):
@@ -67,6 +74,10 @@ def selectivity_curve(
 
     groups : array-like of shape (n_samples,), default=None
         Labels are permuted among the samples of the same group only.
+
+    units : array-like of shape (n_samples,), default=None
+        What was labelled as a whole, such as the image of each token, as in
+        `selectivity_report`: the labels of whole units are exchanged.
 
     control : array-like of shape (n_samples,), default=None
         Boolean or 0/1 array of the control samples that fitted the whitening, as in
@@ -132,6 +143,8 @@ def selectivity_curve(
     row = slice(None) if label is None else _row_of(label, classes)
     class_sizes = np.bincount(labels)
     group_ids = encode_groups(groups, labels, control)
+    shared = {"y": y, "groups": groups, "control": control}
+    unit_ids = encode_units(units, len(labels), shared)
     scores = score_features(activity, labels, class_sizes, kind)
     best = np.atleast_2d(scores[row]).max(axis=0)
     order = np.argsort(-best, kind="stable")
@@ -143,6 +156,7 @@ def selectivity_curve(
             labels,
             kind,
             group_ids=group_ids,
+            unit_ids=unit_ids,
             n_permutations=n_permutations,
             random_state=random_state,
         )

@@ -9,7 +9,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ._activity import count_active, find_active, indicator
-from ._labels import encode_classes, encode_groups
+from ._labels import encode_classes, encode_groups, encode_units
 from ._selectivity import (
     KIND_CONSTRAINT,
     THRESHOLD_CONSTRAINT,
@@ -138,6 +138,11 @@ def selectivity_tests(
     The score of kind "maximum" has no such distribution; `selectivity_report`
     permutes for it.
 
+    Samples that were labelled as a whole, as the tokens of an image are, count as
+    independent here, and the p-values come out far too small. Make one row of each
+    image first, for example the number of its tokens in which a feature is active,
+    with a `threshold` on that; or ask `selectivity_report`, which takes `units`.
+
     References
     ----------
     .. [1] Y. Benjamini, Y. Hochberg. "Controlling the false discovery rate: a
@@ -198,6 +203,7 @@ def selectivity_tests(
         "threshold": THRESHOLD_CONSTRAINT,
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
         "groups": ["array-like", None],
+        "units": ["array-like", None],
         "control": ["array-like", None],
         "random_state": ["random_state"],
     },
@@ -212,6 +218,7 @@ def selectivity_counts(
     threshold=0.0,
     n_permutations=0,
     groups=None,
+    units=None,
     control=None,
     random_state=None,
 ):
@@ -241,6 +248,10 @@ def selectivity_counts(
 
     groups : array-like of shape (n_samples,), default=None
         Labels are permuted among the samples of the same group only.
+
+    units : array-like of shape (n_samples,), default=None
+        What was labelled as a whole, such as the image of each token, as in
+        `selectivity_report`: the labels of whole units are exchanged.
 
     control : array-like of shape (n_samples,), default=None
         Boolean or 0/1 array of the control samples that fitted the whitening, as in
@@ -310,6 +321,8 @@ def selectivity_counts(
     levels = _check_score_thresholds(score_thresholds)
     class_sizes = np.bincount(labels)
     group_ids = encode_groups(groups, labels, control)
+    shared = {"y": y, "groups": groups, "control": control}
+    unit_ids = encode_units(units, len(labels), shared)
     scores = score_features(activity, labels, class_sizes, kind)
     n_features = _count_above(scores, levels)
     columns = {"score_threshold": levels, "n_features": n_features}
@@ -320,6 +333,7 @@ def selectivity_counts(
             labels,
             kind,
             group_ids=group_ids,
+            unit_ids=unit_ids,
             n_permutations=n_permutations,
             random_state=random_state,
         )

@@ -8,25 +8,23 @@ labels of whole images are exchanged.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 from scipy.special import gammaln
 from scipy.stats import pearson3
 from sklearn import config_context
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import gen_batches
 
 from skdict.metrics._activity import count_active, indicator
 from skdict.metrics._labels import (
     can_permute,
     cross,
     exchanged_classes,
-    permutations,
+    of_units,
 )
 from skdict.metrics._selectivity import null_statistics, score_counts
 from skdict.metrics._selectivity_tests import adjust, count_and_test
 
-# Cells of a dense block of (groups, features), and of a table kept dense.
+# Cells of a dense block of (groups, features).
 _BLOCK_CELLS = 2**22
-_MAX_DENSE_CELLS = 2**25
 
 
 @dataclass
@@ -65,18 +63,20 @@ class Exchange:
     def test(self, ids, strata=None):
         """Test every feature for every level; labels are exchanged inside `strata`."""
         sizes = np.bincount(ids)
-        within = _cross_all(self.control, strata)
-        units = self._units(ids, within)
-        if units is None:
-            group_ids = _cross_all(self.groups, within)
-            tested = exchanged_classes(ids, group_ids)
+        group_ids, unit_ids = self._exchanged(ids, strata)
+        tested = exchanged_classes(ids, group_ids)
+        if unit_ids is None:
             # As its public callers do: it counts batches of no features.
             with config_context(skip_parameter_validation=True):
                 counts, p_values = count_and_test(self.activity, ids, sizes, group_ids)
         else:
-            tested = exchanged_classes(*units[2:])
             counts = count_active(self.activity, ids, len(sizes))
-            p_values = _test_units(*units, len(sizes))
+            p_values = _test_units(
+                (indicator(unit_ids, unit_ids.max() + 1).T @ self.activity).tocsr(),
+                np.bincount(unit_ids),
+                *of_units(unit_ids, ids, group_ids),
+                len(sizes),
+            )
         return Tests(
             sizes=sizes,
             counts=counts,
@@ -84,46 +84,32 @@ class Exchange:
             p_values=p_values,
             q_values=adjust(p_values, "bh"),
             tested=tested,
-            of_groups=units is not None,
+            of_groups=unit_ids is not None,
         )
 
     def best_under_null(self, ids, n_permutations, random_state):
         """The best score of all features for each level, in every permutation."""
-        within = _cross_all(self.control)
-        units = self._units(ids, within)
-        if units is None:
-            return null_statistics(
-                lambda scores: scores.max(axis=1),
-                self.activity,
-                ids,
-                "average",
-                group_ids=_cross_all(self.groups, within),
-                n_permutations=n_permutations,
-                random_state=random_state,
-            )
-        counts, sizes, labels, within = units
-        if counts.shape[0] * counts.shape[1] <= _MAX_DENSE_CELLS:
-            counts = counts.toarray()
-        rng, n_levels, null = check_random_state(random_state), ids.max() + 1, []
-        for permuted in permutations(labels, within, n_permutations, rng):
-            sums = indicator(permuted, n_levels).T @ counts
-            sums = sums.toarray() if sparse.issparse(sums) else sums
-            rows = np.bincount(permuted, weights=sizes, minlength=n_levels)
-            null.append(score_counts(sums, rows, "average").max(axis=1))
-        return np.array(null)
+        group_ids, unit_ids = self._exchanged(ids)
+        return null_statistics(
+            lambda scores: scores.max(axis=1),
+            self.activity,
+            ids,
+            "average",
+            group_ids=group_ids,
+            unit_ids=unit_ids,
+            n_permutations=n_permutations,
+            random_state=random_state,
+        )
 
-    def _units(self, ids, within):
-        """Counts, sizes, labels and strata of whole groups; None if rows are exchanged.
+    def _exchanged(self, ids, strata=None):
+        """Inside what labels are exchanged, and as which units; None if row by row.
 
         A group that lies in several strata is a unit in each of them.
         """
+        within = _cross_all(self.control, strata)
         if self.groups is None or can_permute(ids, self.groups):
-            return None
-        units = _cross_all(self.groups, within)
-        first = np.unique(units, return_index=True)[1]
-        counts = (indicator(units, len(first)).T @ self.activity).tocsr()
-        strata = None if within is None else cross(within[first], 0 * first)
-        return counts, np.bincount(units), ids[first], strata
+            return _cross_all(self.groups, within), None
+        return within, _cross_all(self.groups, within)
 
 
 def _cross_all(*numberings):
