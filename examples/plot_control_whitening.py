@@ -31,7 +31,7 @@ from skdict import ICFL, ControlCenterScaler, ControlPCAWhitener
 from skdict.datasets import load_elpv_tokens, load_tissue_tokens
 from skdict.evaluation import compare_dictionaries, pursuit_ablations
 from skdict.inspection import DirectionHistogramDisplay
-from skdict.metrics import make_linear_probe, selectivity_scores
+from skdict.metrics import make_linear_probe, selectivity_report, selectivity_scores
 
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "0.45"
 plt.rcParams.update({"font.size": 8, "legend.frameon": False, "figure.dpi": 200})
@@ -244,25 +244,11 @@ draw_dots(probed, "balanced accuracy of a linear probe (grey: chance)")
 # changes where that is. The score is the selectivity of the best feature of each class,
 # the mean over both classes; chance is its 95 % quantile when labels are permuted
 # between images. Tokens of an image share its label, so permuting tokens would make any
-# feature of a single odd image look significant.
+# feature of a single odd image look significant: hence ``units``.
 #
 # A dot that is not to the right of its grey tick has found nothing. Most tokens of a
 # defective cell show intact silicon and there are few images, so for the defect that is
 # to be expected; the material is in every token.
-
-
-def best_selectivity(codes, y):
-    """Mean over the classes of the best feature's selectivity."""
-    return selectivity_scores(codes, y).max(axis=0).mean()
-
-
-def by_chance(codes, y, images, n_permutations=50):
-    """What the best feature reaches when labels are permuted between images."""
-    _, first, image_of = np.unique(images, return_index=True, return_inverse=True)
-    rng = np.random.default_rng(0)
-    permuted = (rng.permutation(y[first])[image_of] for _ in range(n_permutations))
-    return np.quantile([best_selectivity(codes, p) for p in permuted], 0.95)
-
 
 dictionaries, selectivity = {}, []
 for (name, half), Z in prepared.items():
@@ -270,15 +256,13 @@ for (name, half), Z in prepared.items():
     dictionary = make_pipeline(Normalizer(), ICFL(160, 8, random_state=0))
     dictionaries[name, half] = dictionary.fit(Z[learn])
     codes = dictionary.transform(Z[judge])
-    selectivity += [
-        {
-            "preparation": name,
-            "label": label,
-            "score": best_selectivity(codes, y[judge]),
-            "chance": by_chance(codes, y[judge], image[judge]),
-        }
-        for label, y in labels.items()
-    ]
+    for label, y in labels.items():
+        report = selectivity_report(
+            codes, y[judge], units=image[judge], n_permutations=200, random_state=0
+        )
+        score, chance = report.attrs["mean_score"], report.attrs["null_mean_q95"]
+        row = {"preparation": name, "label": label, "score": score, "chance": chance}
+        selectivity.append(row)
 selectivity = pd.DataFrame(selectivity)
 draw_dots(selectivity, "selectivity of the best feature (grey: chance)")
 for title, table in (("probe", probed), ("selectivity", selectivity)):

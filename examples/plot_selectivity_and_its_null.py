@@ -2,15 +2,15 @@
 A high selectivity can be chance
 ================================
 
-A feature that is active on a third of the samples of one class and on hardly any other
-looks like a finding. But the best of 640 features over a class of a few samples looks
-like that with labels dealt out by lot, too. Which scores mean something? The
+A feature that is active much more often in one class than in the others looks like a
+finding. But over a class of a few images, the best of 640 features looks like that with
+labels dealt out by lot, too. Which scores mean something? The
 :doc:`user guide </user_guide/selectivity>` has the definitions.
 """
 
 # %%
-# One row for each image
-# ----------------------
+# Tokens with the label of their image
+# ------------------------------------
 # Of 120 electroluminescence images of solar cells, an expert called each functional or
 # defective, with a question mark where unsure; :func:`skdict.datasets.load_elpv_tokens`
 # tells more. A dictionary of 640 atoms learns on 40 tokens of each image, after
@@ -19,53 +19,34 @@ like that with labels dealt out by lot, too. Which scores mean something? The
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from scipy import sparse
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
 from skdict import ICFL, ControlPCAWhitener
 from skdict.datasets import load_elpv_tokens
 from skdict.inspection import SelectivityCDFDisplay, SelectivityCurveDisplay
-from skdict.metrics import (
-    selectivity_counts,
-    selectivity_report,
-    selectivity_scores,
-)
+from skdict.metrics import selectivity_counts, selectivity_report
 
 cells = load_elpv_tokens(n_images=120)
+label, image, material = cells.labels, cells.groups, cells.batch
 whiten = make_pipeline(ControlPCAWhitener(control_label="functional"), Normalizer())
-X = whiten.fit_transform(cells.tokens, cells.labels)
-token_codes = ICFL(640, 8, random_state=0).fit_transform(X)
+X = whiten.fit_transform(cells.tokens, label)
+codes = ICFL(640, 8, random_state=0).fit_transform(X)
 
 # %%
-# The label belongs to the image, not to the token, so we count the tokens of an image
-# on which a feature is active. It shall be active *in an image* where there are more
-# than two of them: ``threshold=2``.
+# The label belongs to the image, not to the token. ``units`` says so: what is permuted
+# are the labels of whole images.
 
-images, first, image_of_token = np.unique(
-    cells.groups, return_index=True, return_inverse=True
-)
-label, material = cells.labels[first], cells.batch[first]
-member = sparse.csr_array(
-    (np.ones(len(X)), (image_of_token, np.arange(len(X)))), shape=(len(images), len(X))
-)
-
-
-def count_tokens(codes):
-    """Tokens of each image on which each feature is active."""
-    return member @ (sparse.csr_array(codes) != 0).astype(float)
-
-
-codes = count_tokens(token_codes)
 report = selectivity_report(
-    codes, label, threshold=2, n_permutations=999, random_state=0
+    codes, label, units=image, n_permutations=999, random_state=0
 )
 print(report[["class", "n_samples", "best_feature", "score"]].round(3).to_string())
 
 # %%
-# By the scores alone, the rare class "defective?" has features about as good as those
-# of "defective". The other columns of the same report tell another story: `null_q95` is
-# what the best of all features reaches in one of twenty permutations of the labels.
+# The scores are small, since most tokens of a defective cell show intact silicon. What
+# counts is whether chance gives as much. The other columns of the same report tell:
+# `null_q95` is what the best of all features reaches in one of twenty permutations. It
+# is the higher, the fewer images a class has.
 
 print(report[["class", "score", "null_q95", "p_value"]].round(3).to_string())
 
@@ -74,39 +55,37 @@ print(report[["class", "score", "null_q95", "p_value"]].round(3).to_string())
 # -------------------------------
 # :class:`skdict.inspection.SelectivityCurveDisplay` sorts the features by their score
 # for a label. The band holds the middle 90 % of what stands at the same place after
-# permutation. It is high for few samples, and low for many.
+# permutation. It is high for few images, and low for many.
 
 for one in ("defective", "defective?"):
     display = SelectivityCurveDisplay.from_predictions(
         codes,
         label,
         label=one,
-        threshold=2,
+        units=image,
         random_state=0,
-        name=f"{(label == one).sum()} images",
+        name=f"{len(np.unique(image[label == one]))} images",
     )
-    display.ax_.set_ylim(-0.25, 0.75)
+    display.ax_.set_ylim(-0.06, 0.22)
 
 # %%
 # Tokens of one image are no independent samples
 # ----------------------------------------------
-# With 40 tokens for each image it is tempting to score tokens instead, and get forty
-# times the samples. Permuting them breaks up the images, which no label does. To see
-# what that null makes of nothing, we call some images "rare" by lot, as many as there
-# are in the rare class, and take the p-value of the best feature for them. Of fifty
-# such p-values about 5 % should be up to 0.05, give or take 3 %.
+# Without ``units`` the tokens themselves are permuted, as if there were forty times the
+# samples. That breaks up the images, which no label does. To see what such a null makes
+# of nothing, we call some images "rare" by lot, as many as there are in the rare class,
+# and take the p-value of the best feature for them. Of fifty such p-values about 5 %
+# should be up to 0.05, give or take 3 %.
 
 rng = np.random.default_rng(0)
-n_rare = (label == "defective?").sum()
+images = np.unique(image)
+n_rare = len(np.unique(image[label == "defective?"]))
 by_lot = {"tokens permuted": [], "images permuted": []}
 for _ in range(50):
-    rare = np.isin(np.arange(len(images)), rng.choice(len(images), n_rare, False))
-    for name, rows, y, threshold in (
-        ("tokens permuted", token_codes, rare[image_of_token], 0),
-        ("images permuted", codes, rare, 2),
-    ):
+    rare = np.isin(image, rng.choice(images, n_rare, replace=False))
+    for name, units in (("tokens permuted", None), ("images permuted", image)):
         table = selectivity_report(
-            rows, y, threshold=threshold, n_permutations=99, random_state=0
+            codes, rare, units=units, n_permutations=99, random_state=0
         )
         by_lot[name].append(table["p_value"][1])
 
@@ -120,8 +99,10 @@ ax.set(xlabel="p-value of labels given by lot", ylabel="share of the draws")
 ax.legend()
 
 # %%
-# Breaking up the images makes far too many findings out of nothing. Permuting whole
-# images does not, and it is enough to score one row for each image.
+# Breaking up the images makes far too many findings out of nothing; permuting whole
+# images does not. What takes no ``units``, such as
+# :func:`skdict.metrics.selectivity_tests`, needs one row for each image; the
+# :doc:`user guide </user_guide/selectivity>` makes such rows.
 #
 # What else may not be exchanged
 # ------------------------------
@@ -135,16 +116,18 @@ ax.legend()
 #   whitened space they have unit covariance and all others, by chance, a little more,
 #   so that features fire on the others more often whatever their label. With
 #   ``control``, labels are exchanged among the others only. Then nothing is said about
-#   the controls as a class: they get no p-value.
+#   the controls as a class: they get no p-value, and fewer images are left to tell the
+#   other classes apart.
 
+control = label == "functional"
 nulls = {
     "any two images": {},
     "within the material": {"groups": material},
-    "and not with controls": {"groups": material, "control": label == "functional"},
+    "and not with controls": {"groups": material, "control": control},
 }
 p_values = {
     name: selectivity_report(
-        codes, label, threshold=2, n_permutations=999, random_state=0, **kwargs
+        codes, label, units=image, n_permutations=999, random_state=0, **kwargs
     ).set_index("class")["p_value"]
     for name, kwargs in nulls.items()
 }
@@ -156,46 +139,51 @@ print(pd.DataFrame(p_values).round(3).to_string())
 # A selective feature need not have been learned. ``max_iter=0`` with ``init="random"``
 # encodes the same tokens with atoms that know nothing of the data.
 # :class:`skdict.inspection.SelectivityCDFDisplay` draws the share of the features above
-# each score for "defective", here with one permutation of the labels beside it.
+# each score for "defective", and the band of both after permutation of the images.
 
 random_atoms = ICFL(640, 8, init="random", max_iter=0, random_state=0)
-random_codes = count_tokens(random_atoms.fit_transform(X))
+random_codes = random_atoms.fit_transform(X)
+dictionaries = {"learned": codes, "random atoms": random_codes}
+null = {"units": image, "groups": material, "random_state": 0}
 
-scores = {
-    "learned": selectivity_scores(codes, label, threshold=2),
-    "random atoms": selectivity_scores(random_codes, label, threshold=2),
-    "labels permuted": selectivity_scores(codes, rng.permutation(label), threshold=2),
-}
-defective = [of_all[:, 0] for of_all in scores.values()]  # classes in their order
-display = SelectivityCDFDisplay(scores=defective, name=[*scores])
-display.plot(complementary=True).ax_.set_xlim(left=0)
+ax = None
+for name, of_tokens in dictionaries.items():
+    display = SelectivityCDFDisplay.from_predictions(
+        of_tokens,
+        label,
+        labels=["defective"],
+        name=name,
+        complementary=True,
+        ax=ax,
+        **null,
+    )
+    ax = display.ax_
+ax.set_xlim(left=0)
 
-for name, rows in (("learned", codes), ("random atoms", random_codes)):
+for name, of_tokens in dictionaries.items():
     counts = selectivity_counts(
-        rows,
+        of_tokens,
         label == "defective",
-        score_thresholds=[0.1, 0.15, 0.2],
-        threshold=2,
+        score_thresholds=[0.03, 0.04, 0.05],
         n_permutations=999,
-        groups=material,
-        random_state=0,
+        **null,
     )
     print(name, counts.round(3).to_string(index=False), sep="\n")
 
 # %%
 # :func:`skdict.metrics.selectivity_counts` gives the same for a few scores, with the
-# null. Directions drawn at random respond to defects as well: what speaks for the
+# null. Directions drawn at random can exceed permuted labels, too: what speaks for the
 # dictionary is not that it exceeds permuted labels, but that it exceeds random atoms.
 #
 # Against all others, or against the nearest
 # ------------------------------------------
-# ``kind="average"``, used so far, compares a class with all other images pooled.
+# ``kind="average"``, used so far, compares a class with all other tokens pooled.
 # ``kind="maximum"`` compares it with that other class in which the feature is active
 # most often. It is never the larger of the two, and its null is lower as well.
 
 kinds = [
     selectivity_report(
-        codes, label, kind=kind, threshold=2, n_permutations=999, random_state=0
+        codes, label, kind=kind, units=image, n_permutations=999, random_state=0
     ).set_index("class")[["score", "null_q95", "p_value"]]
     for kind in ("average", "maximum")
 ]
@@ -206,6 +194,7 @@ print(pd.concat(kinds, axis=1, keys=["average", "maximum"]).round(3).to_string()
 # ----------------
 # - Never read a best score without what the best of as many features reaches by chance,
 #   least of all for a rare class.
-# - Permute what is independent: images and not tokens, wells and not cells. Exchange
-#   labels only inside the batches, and not with the controls that fitted the whitening.
+# - Permute what is independent: images and not tokens, wells and not cells (``units``).
+#   Exchange labels only inside the batches (``groups``), and not with the controls that
+#   fitted the whitening (``control``).
 # - Set random atoms beside the dictionary.
