@@ -262,6 +262,16 @@ def selectivity_report(
     0.01
     >>> round(report.attrs["mean_score"], 3) > report.attrs["null_mean_q95"]
     True
+
+    The same rows, if they are those of six images: three of six can be "treated" in
+    20 ways.
+
+    >>> image = np.repeat([0, 1, 2, 3, 4, 5], [10, 20, 20, 20, 20, 10])
+    >>> report = selectivity_report(
+    ...     codes, y, units=image, n_permutations=999, random_state=0
+    ... )
+    >>> round(float(report["p_value"][1]), 2)
+    0.06
     """
     activity = find_active(codes, threshold)
     classes, labels = encode_classes(y, activity.shape[0])
