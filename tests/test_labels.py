@@ -136,10 +136,10 @@ class TestSelectivity:
         pd.testing.assert_frame_equal(table, expected, check_exact=True)
 
     @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("dense_cells", [2**25, 0])
-    def test_against_a_loop(self, kind, dense_cells, monkeypatch):
+    @pytest.mark.parametrize("max_cells", [2**25, 0])
+    def test_against_a_loop(self, kind, max_cells, monkeypatch):
         """Units of several sizes, their rows apart, and names in no order."""
-        monkeypatch.setattr("skdict.metrics._selectivity._MAX_DENSE_CELLS", dense_cells)
+        monkeypatch.setattr("skdict.metrics._selectivity._MAX_TABLE_CELLS", max_cells)
         rng = np.random.default_rng(0)
         image = rng.permutation(np.repeat(np.arange(12), rng.integers(1, 9, 12)))
         label = np.array([*"aaabbbbccccc"])

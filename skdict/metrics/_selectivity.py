@@ -24,8 +24,8 @@ _KINDS = ("average", "maximum")
 # Cells of the table of scores that are worked on at a time.
 _BLOCK_CELLS = 2**17
 
-# Cells of a table of units and features that is kept dense.
-_MAX_DENSE_CELLS = 2**25
+# Cells of a table of units and features up to which it is kept.
+_MAX_TABLE_CELLS = 2**25
 
 KIND_CONSTRAINT = [StrOptions(set(_KINDS))]
 THRESHOLD_CONSTRAINT = [Interval(Real, 0, None, closed="left")]
@@ -476,17 +476,23 @@ def null_statistics(
 def _scorer_of_units(activity, unit_ids, n_classes, kind):
     """A function from the labels of units to the table of scores of their samples."""
     sizes = np.bincount(unit_ids)
-    # The samples of a unit stay together, so that they are counted once.
-    counts = (indicator(unit_ids, len(sizes)).T @ activity).tocsr()
-    if counts.shape[0] * counts.shape[1] <= _MAX_DENSE_CELLS:
-        counts = counts.toarray()
+    if len(sizes) * activity.shape[1] > _MAX_TABLE_CELLS:
+
+        def count(labels):
+            return count_active(activity, labels[unit_ids], n_classes)
+
+    else:
+        # The samples of a unit stay together, so that they are counted once. In C
+        # order, as the product adds up whole rows.
+        table = (indicator(unit_ids, len(sizes)).T @ activity).toarray(order="C")
+
+        def count(labels):
+            return indicator(labels, n_classes).T @ table
 
     def score(labels, out):
-        sums = indicator(labels, n_classes).T @ counts
-        sums = sums.toarray() if sparse.issparse(sums) else sums
         # Units differ in size, and with them the permuted classes.
         class_sizes = np.bincount(labels, weights=sizes, minlength=n_classes)
-        return score_counts(sums, class_sizes, kind, out)
+        return score_counts(count(labels), class_sizes, kind, out)
 
     return score
 
