@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import os
 import re
 
 import matplotlib
@@ -177,6 +178,30 @@ class TestList:
         assert page.help.keys() == page.features.keys()
         assert page.overview["Features"] == "9"
         assert frame.attrs["help"] == page.help
+
+    @pytest.mark.parametrize("grid_shape", [GRID, None])
+    def test_note_on_labels_that_differ_in_few_images(
+        self, make_page, pipe, tokens, images, grid_shape
+    ):
+        """One wrong token, and whole images are no longer exchanged."""
+        y = np.repeat(np.arange(N_IMAGES) % 2, 24)
+        kwargs = {"images": images, "grid_shape": grid_shape}
+        assert "whole groups are exchanged" in " ".join(
+            make_page(pipe, tokens, y, **kwargs).report["notes"]
+        )
+        y[30] = 1 - y[30]
+        notes = " ".join(make_page(pipe, tokens, y, **kwargs).report["notes"])
+        assert "differ between the rows of 1 of 12 groups" in notes
+        assert "labels of the other 11 stay where they are" in notes
+        assert ("Neighbouring tokens" in notes) == (grid_shape is not None)
+
+    def test_note_on_labels_that_differ_in_all_images(
+        self, make_page, pipe, tokens, images, labels
+    ):
+        page = make_page(pipe, tokens, labels, images=images, grid_shape=GRID)
+        notes = " ".join(page.report["notes"])
+        assert "12 of 12 groups" in notes
+        assert "stay where" not in notes
 
     def test_without_labels(self, make_page, pipe, tokens, images):
         batch = np.arange(N_TOKENS) % 2
@@ -457,6 +482,12 @@ class TestCards:
                     assert error.max() <= (high - low) / 510 + 1e-5
             assert [len(most["items"]), len(least["items"])] == [5, 3]
 
+    def test_masks_are_images(self, make_page, pipe, tokens, images):
+        page = make_page(pipe, tokens, images=images > 127, grid_shape=GRID)
+        picture = imread(io.BytesIO(page.thumbnails[0]), format="jpeg")
+        assert picture.min() < 60
+        assert picture.max() > 195
+
     def test_thumbnails_are_the_images(self, page, images):
         assert page.report["image_shape"] == [20, 30]
         for card in page.cards:
@@ -653,6 +684,29 @@ class TestMetadata:
         )
         with pytest.raises(ValueError, match="column label of metadata needs another"):
             report.to_frame()
+        metadata = {"c_score": labels, "best_c": labels}
+        report = FeatureReport(pipe, tokens, metadata=metadata, verbose=False)
+        with pytest.raises(
+            ValueError, match=r"needs another name.* best_c_score already"
+        ):
+            report.to_frame()
+
+    @pytest.mark.parametrize("tz", [None, "UTC"])
+    def test_dates_that_repeat_are_batches(self, make_page, pipe, tokens, images, tz):
+        days = pd.to_datetime(np.arange(N_IMAGES) % 2, unit="D").tz_localize(tz)
+        seconds = pd.to_datetime(np.arange(N_IMAGES), unit="s").tz_localize(tz)
+        page = make_page(
+            pipe,
+            tokens,
+            images=images,
+            grid_shape=GRID,
+            metadata={"day": pd.Series(days), "taken": pd.Series(seconds)},
+        )
+        best = {day[:10] for day in page.features["best_day"]}
+        assert best == {"1970-01-01", "1970-01-02"}
+        assert not any("taken" in key for key in page.features)
+        caption = page.cards[0]["images"][0]["items"][0]["caption"]
+        assert re.search(r"taken 1970-01-01.00:00:\d\d", caption)
 
     def test_missing_captions(self, make_page, pipe, tokens, images):
         dose = np.full(N_IMAGES, np.nan)
@@ -664,6 +718,16 @@ class TestMetadata:
         captions = {item["caption"] for group in groups for item in group["items"]}
         assert len(captions) > 2
         assert all(re.fullmatch(r"dose [\d.]+|image \d+", c) for c in captions)
+
+    def test_pandas_na_of_rows(self, make_page, pipe, tokens, images):
+        wells = pd.Series([pd.NA, *"abcdefghijk"], dtype="string").repeat(24)
+        page = make_page(
+            pipe, tokens, images=images, grid_shape=GRID, metadata={"well": wells}
+        )
+        groups = [group for card in page.cards for group in card["images"]]
+        captions = {item["caption"] for group in groups for item in group["items"]}
+        assert len(captions) > 2
+        assert all(re.fullmatch("well [a-k]|image 0", c) for c in captions)
 
     def test_long_captions_are_cut(self, make_page, pipe, tokens, images):
         well = ["x" * 500 + str(i) for i in range(N_IMAGES)]
@@ -692,12 +756,15 @@ class TestBadInput:
             ({"images": np.zeros((12, 5, 5)), "grid_shape": (5, 5)}, "25 tokens"),
             ({"images": np.zeros((12, 5, 5)), "grid_shape": "x"}, "grid_shape must"),
             ({"images": None, "grid_shape": (2, 2)}, "grid_shape needs images"),
+            ({"images": None, "grid_shape": np.array([2, 2])}, "needs images"),
+            ({"images": np.zeros((12, 3, 20, 30))}, "Channels must be the last axis"),
             ({"images": np.full((12, 5, 5), np.nan)}, "NaN"),
             ({"images": np.full((12, 5, 5), "x")}, "no numbers"),
             ({"images": [np.zeros((5, 5))] * 11 + [np.zeros((5, 4))]}, "one shape"),
             ({"metadata": {"b": [1, 2]}}, "Column b of metadata has length 2"),
             ({"metadata": {"b": [None, "x"] * 144}}, "Column b of metadata holds 144"),
             ({"metadata": [1, 2]}, "metadata must be a dict"),
+            ({"metadata": {"b": 3}}, "Column b of metadata must have one value per"),
             ({"groups": [1, 2]}, "groups has length 2"),
             ({"control": [1, 2]}, "control has length 2"),
             ({"control": np.arange(288) % 3}, "control must be a boolean"),
@@ -720,6 +787,10 @@ class TestBadInput:
             FeatureReport(pipe, bad, verbose=False).to_frame()
         with pytest.raises(ValueError, match="features"):
             FeatureReport(pipe, tokens[:, :5], verbose=False).to_frame()
+        with pytest.raises(ValueError, match="X has no rows"):
+            FeatureReport(pipe, tokens[:0], verbose=False).to_frame()
+        with pytest.raises(ValueError, match=r"with shape \(7,\)"):
+            FeatureReport(pipe[-1], tokens[0], verbose=False).to_frame()
 
     def test_estimator(self, tokens):
         with pytest.raises(NotFittedError):
@@ -727,12 +798,27 @@ class TestBadInput:
         with pytest.raises(TypeError, match="components_"):
             FeatureReport(StandardScaler().fit(tokens), tokens).to_frame()
 
+    def test_names(self, tokens):
+        class Misnamed(Identity):
+            def get_feature_names_out(self, input_features=None):
+                return ["a", "b"]
+
+        report = FeatureReport(Misnamed().fit(tokens), tokens, verbose=False)
+        with pytest.raises(ValueError, match=r"7 atoms, .* gives 2 names"):
+            report.to_frame()
+
     def test_path(self, pipe, tokens, tmp_path):
         report = FeatureReport(pipe, tokens, verbose=False)
         with pytest.raises(FileNotFoundError, match="no folder"):
             report.to_html(tmp_path / "missing" / "x.html")
         with pytest.raises(IsADirectoryError):
             report.to_html(tmp_path)
+        (tmp_path / "link").symlink_to(tmp_path / "missing" / "x.html")
+        with pytest.raises(FileNotFoundError, match="no folder"):
+            report.to_html(tmp_path / "link")
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(FileExistsError, match="neither a file nor"):
+            report.to_html(tmp_path / "pipe")
         # Before any work.
         assert report._computed is None
 

@@ -411,6 +411,13 @@ def test_file_has_the_permissions_of_a_new_file_and_follows_links(tmp_path):
     assert len(modes) == 1
 
 
+def test_file_that_is_replaced_keeps_its_permissions(tmp_path):
+    path = tmp_path / "report.html"
+    path.touch(0o600)
+    write(path, make_report(2))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_cards_are_not_collected_before_they_are_written(tmp_path):
     report = make_report(5 * CHUNK_SIZE)
     written = []

@@ -19,7 +19,7 @@ from skdict.metrics._table import as_table
 from .._estimators import fitted_attribute, name_of
 from ._cards import gen_cards
 from ._exchange import Exchange
-from ._features import describe, to_columns
+from ._features import check_names, describe, to_columns
 from ._inputs import (
     column_of,
     encode_rows,
@@ -29,7 +29,7 @@ from ._inputs import (
     rows_of,
     sort_metadata,
 )
-from ._page import write_page
+from ._page import check_path, write_page
 from ._pictures import choose_pictures
 
 _MAX_CAPTION = 80
@@ -237,16 +237,15 @@ class FeatureReport:
             If the folder does not exist.
         IsADirectoryError
             If `path` is a folder.
+        FileExistsError
+            If there is something else than a file, such as a device.
         ValueError
-            If lengths do not match, if rows, labels or images hold missing values, or
-            as the estimator raises.
+            If lengths do not match, if rows, labels, batches or images hold missing
+            values, or as the estimator raises.
         """
         path = Path(os.fspath(path))
         # Before minutes of work.
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a folder; name a file in it.")
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"There is no folder {path.parent}.")
+        check_path(path)
         computed = self._compute()
         features, encoded = computed["features"], computed["encoded"]
         layout = computed["layout"]
@@ -304,6 +303,7 @@ class FeatureReport:
         if control is not None:
             _check_control(self.control)
         metadata = sort_metadata(self.metadata, layout, groups)
+        check_names(metadata.confounds, y is not None)
         if groups is None and layout.n_images is not None:
             groups = np.repeat(np.arange(layout.n_images), layout.per_image)
 
@@ -420,9 +420,9 @@ class FeatureReport:
                 )
             elif layout.grid_shape is not None:
                 notes.append(
-                    "Labels differ between the tokens of an image and are exchanged "
-                    "token by token. Neighbouring tokens are alike, so the q-values "
-                    "are smaller and the nulls lower than they should be."
+                    "Neighbouring tokens of an image are alike, so where labels are "
+                    "exchanged token by token the q-values are smaller and the nulls "
+                    "lower than they should be."
                 )
             elif self.groups is None and layout.n_images is None:
                 notes.append(

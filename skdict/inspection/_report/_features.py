@@ -12,6 +12,16 @@ from ._exchange import Tests
 # A card names at most so many labels.
 MAX_LABELS = 10
 
+# Keys of the columns of a confound, with its name in the braces.
+_CONFOUND_KEYS = (
+    "follows_{}",
+    "best_{}",
+    "{}_score",
+    "{}_null",
+    "{}_q_value",
+    "q_value_within_{}",
+)
+
 
 @dataclass
 class Column:
@@ -105,6 +115,8 @@ def describe(
 
     if y is not None:
         features.label = tested("y", y)
+        if exchange.groups is not None and not features.label.tests.of_groups:
+            features.notes.append(_describe_mixed(exchange.groups, features.label.ids))
         auroc = auroc_scores(codes, features.label.ids)
         features.auroc = auroc[np.arange(n_features), features.label.best]
     for name, values in confounds.items():
@@ -118,6 +130,39 @@ def describe(
                     "that could be exchanged, so the flags cannot tell them apart."
                 )
     return features
+
+
+def _describe_mixed(groups, ids):
+    n_of_group = np.bincount(np.unique(np.column_stack((groups, ids)), axis=0)[:, 0])
+    n_groups, n_mixed = (n_of_group > 0).sum(), (n_of_group > 1).sum()
+    note = (
+        f"Labels differ between the rows of {n_mixed:,} of {n_groups:,} groups "
+        "(images, unless groups was passed), and are exchanged row by row inside "
+        "these groups only."
+    )
+    if n_mixed < n_groups:
+        note += (
+            f" The labels of the other {n_groups - n_mixed:,} stay where they are: "
+            "what distinguishes whole groups is not tested."
+        )
+    return note
+
+
+def check_names(names, has_labels):
+    """The columns of a confound must not be called as others of the list."""
+    taken = {"best_label"} if has_labels else set()
+    for name in names:
+        keys = _confound_keys(name)
+        if again := taken.intersection(keys):
+            raise ValueError(
+                f"The column {name} of metadata needs another name: the list has a "
+                f"column {min(again)} already."
+            )
+        taken.update(keys)
+
+
+def _confound_keys(name):
+    return [key.format(name) for key in _CONFOUND_KEYS]
 
 
 def to_columns(features):
@@ -210,6 +255,7 @@ def to_columns(features):
             (label.tests.q_values <= features.alpha).sum(axis=0),
         )
     for name, column in features.confounds.items():
+        follows_key, *score_keys, within_key = _confound_keys(name)
         rule = f"The feature is selective for a value of {name} (q up to {percent})"
         if label is not None:
             rule += (
@@ -217,38 +263,17 @@ def to_columns(features):
                 f"{name} only (q above {percent}): what it tells of the labels is "
                 f"explained by {name}"
             )
-        taken = values.keys() & {
-            f"follows_{name}",
-            f"best_{name}",
-            f"{name}_score",
-            f"{name}_null",
-            f"{name}_q_value",
-            f"q_value_within_{name}",
-        }
-        if taken:
-            raise ValueError(
-                f"The column {name} of metadata needs another name: the list has a "
-                f"column {min(taken)} already."
-            )
         add(
-            f"follows_{name}",
+            follows_key,
             f"follows {name}",
             "flag",
             f"{rule}.",
             features.follows(name),
         )
-        add_scores(
-            column,
-            name,
-            name,
-            f"best_{name}",
-            f"{name}_score",
-            f"{name}_null",
-            f"{name}_q_value",
-        )
+        add_scores(column, name, name, *score_keys)
         if name in features.within:
             add(
-                f"q_value_within_{name}",
+                within_key,
                 f"label q within {name}",
                 "p",
                 "The smallest q-value over the labels when they are exchanged inside "

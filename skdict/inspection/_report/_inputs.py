@@ -39,7 +39,12 @@ def encode_rows(estimator, X, progress):
     given = rows_before(estimator, X)
     if sparse.issparse(given):
         raise ValueError("X must be dense where it reaches the dictionary.")
-    rows = np.atleast_2d(as_numpy(given))
+    rows = as_numpy(given)
+    if rows.ndim != 2:
+        raise ValueError(
+            "X must have shape (n_rows, n_features), but it reaches the dictionary "
+            f"with shape {rows.shape}."
+        )
     coder = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     if rows.dtype.kind not in "biuf":
         rows = rows.astype(np.float64)
@@ -61,9 +66,13 @@ def encode_rows(estimator, X, progress):
             f"The dictionary has {len(atoms)} atoms, but its codes have "
             f"{codes.shape[1]} columns."
         )
-    return Encoded(
-        _unit_length(atoms), _unit_length(rows), codes, _feature_names(coder, atoms)
-    )
+    names = _feature_names(coder, atoms)
+    if len(names) != len(atoms):
+        raise ValueError(
+            f"The dictionary has {len(atoms)} atoms, but get_feature_names_out gives "
+            f"{len(names)} names."
+        )
+    return Encoded(_unit_length(atoms), _unit_length(rows), codes, names)
 
 
 def _plain(codes):
@@ -102,8 +111,10 @@ class Layout:
 def lay_out(X, images, grid_shape):
     """Check images against rows, and find the grid of tokens."""
     n_rows = _num_samples(X)
+    if n_rows == 0:
+        raise ValueError("X has no rows.")
     if images is None:
-        if grid_shape not in ("auto", None):
+        if not (grid_shape is None or str(grid_shape) == "auto"):
             raise ValueError("grid_shape needs images.")
         return Layout(n_rows)
     if not hasattr(images, "__len__"):
@@ -118,6 +129,12 @@ def lay_out(X, images, grid_shape):
             "images must have shape (n_images, height, width) or (n_images, height, "
             f"width, n_channels), got {tuple(shape)}. A single image needs an axis in "
             "front, images[np.newaxis]."
+        )
+    if shape is not None and len(shape) == 4 and shape[1] <= 8 and shape[3] > 16:
+        raise ValueError(
+            f"images have shape {tuple(shape)}: {shape[1]} rows of pixels with "
+            f"{shape[3]} channels. Channels must be the last axis, as in "
+            "np.moveaxis(images, 1, -1)."
         )
     if n_images == 0 or n_rows % n_images:
         raise ValueError(
@@ -152,7 +169,19 @@ def lay_out(X, images, grid_shape):
 
 def column_of(values, name, layout):
     """A column with one value per row or per image."""
-    values = column_or_1d(values, input_name=name)
+    try:
+        values = column_or_1d(values, input_name=name)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must have one value per row or image: {error}"
+        ) from error
+    if values.dtype.kind == "M":
+        # As text: numpy makes plain integers of dates in nanoseconds.
+        texts = np.datetime_as_string(values, unit="auto").astype(object)
+        values = np.where(is_missing(values), None, texts)
+    elif values.dtype.kind == "O":
+        # Of all marks for what is missing, this one can be compared.
+        values = np.where(is_missing(values), None, values)
     if len(values) not in (layout.n_rows, layout.n_images):
         images = "" if layout.n_images is None else f" and {layout.n_images} images"
         raise ValueError(
@@ -228,7 +257,7 @@ def _may_be_batch(values, of_images, groups, layout):
         finite = values[np.isfinite(values)]
         if (finite != np.floor(finite)).any():
             return False
-    elif values.dtype.kind in "mMc":
+    elif values.dtype.kind == "m":
         return False
     n_levels = len({*map(str, values.tolist())})
     if n_levels == 1:

@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import os
+import shutil
 import uuid
 from contextlib import suppress
 from importlib.resources import files
@@ -29,6 +30,18 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 # script element or open a comment in it; the other special characters, U+2028 among
 # them, are escaped by json itself, which writes ASCII.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
+
+
+def check_path(path):
+    """Raise an OSError where no page can be put, without trying."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it.")
+    folder = Path(os.path.realpath(path)).parent  # of the file behind a link
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    if path.exists() and not path.is_file():
+        # To replace /dev/null would be worse than an error.
+        raise FileExistsError(f"{path} is neither a file nor a new name.")
 
 
 def write_page(path, report, cards, thumbnails):
@@ -67,6 +80,8 @@ def write_page(path, report, cards, thumbnails):
             for part in _parts(report, cards, thumbnails):
                 file.write(part.encode("ascii"))
             n_bytes = file.tell()
+        if path.exists():  # who may read it stays as it was
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     finally:
         with suppress(FileNotFoundError):

@@ -84,6 +84,8 @@ def check_image(image, i):
         )
     if not np.isfinite(image).all():
         raise ValueError(f"Image {i} holds NaN or infinity.")
+    if image.dtype.kind == "b":  # has no difference, by which brightness is scaled
+        image = image.astype(np.float32)
     return image if image.ndim == 3 else image[..., None]
 
 
