@@ -162,8 +162,10 @@ class TestHeatmap:
     @pytest.mark.parametrize(
         ("estimator", "feature", "kind", "error", "message"),
         [
-            ("pipe", 9, "cosine", ValueError, "feature must lie in 0 to 8"),
-            ("pipe", -1, "cosine", ValueError, "feature must lie in 0 to 8"),
+            ("pipe", 9, "cosine", ValueError, "an index from 0 to 8, got 9"),
+            ("pipe", -1, "cosine", ValueError, "an index from 0 to 8, got -1"),
+            ("pipe", 1.0, "activation", ValueError, "an index from 0 to 8, got 1.0"),
+            ("pipe", "icfl1", "cosine", ValueError, "name ends in its index"),
             ("pipe", 1, "angle", ValueError, "kind must be one of"),
             ("scaler", 1, "cosine", TypeError, "components_"),
         ],
@@ -342,6 +344,21 @@ class TestGallery:
             assert title == f"image {shown[i, j]}\n{score:.2f}"
         labels = [ax.get_ylabel() for ax in display.axes_[:, 0]]
         assert labels == ["most aligned", "least aligned"]
+
+    def test_names_of_the_shown_images(self, heatmaps, images):
+        names = [f"plate 0{i}, well of the $row_{i}$" for i in range(5)]
+        display = GalleryDisplay.from_predictions(
+            heatmaps, images, n_items=2, image_names=names
+        )
+        shown = np.asarray(display.items["image"]).reshape(2, 2)
+        for i, j in np.ndindex(2, 2):
+            *lines, score = display.axes_[i, j].get_title().split("\n")
+            expected = names[shown[i, j]].replace("$", r"\$")
+            assert " ".join(lines) == expected
+            assert float(score.replace("\N{MINUS SIGN}", "-")) < 1
+        assert overlapping_texts(display.figure_) == []
+        with pytest.raises(ValueError, match="5 images, but image_names has 4"):
+            GalleryDisplay.from_predictions(heatmaps, images, image_names=names[:4])
 
     @pytest.mark.parametrize("n", [1, 5])
     def test_patches_are_cut_from_their_places(self, heatmaps, images, n):

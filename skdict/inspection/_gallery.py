@@ -7,7 +7,13 @@ from skdict.metrics import rank_images, strongest_patches
 from skdict.metrics._grid import check_heatmaps, check_images, list_images, token_box
 from skdict.metrics._table import as_table
 
-from ._images import Renderer, colour_scale, show_heatmap, show_picture
+from ._images import (
+    Renderer,
+    colour_scale,
+    name_images,
+    show_heatmap,
+    show_picture,
+)
 from ._panels import (
     add_colour_bar,
     check_kind,
@@ -17,6 +23,7 @@ from ._panels import (
 )
 
 _SIDES = ("most", "least")
+_NAME_WIDTH = 12  # letters above a small picture
 
 
 class GalleryDisplay:
@@ -38,6 +45,9 @@ class GalleryDisplay:
         What the values are.
     feature : int, default=None
         Index of the feature, for the title.
+    image_names : list of str, default=None
+        Names of all images, of which those that are shown stand above their pictures.
+        None: "image 0", "image 1", and so on.
 
     Attributes
     ----------
@@ -75,12 +85,15 @@ class GalleryDisplay:
     (2, 3)
     """
 
-    def __init__(self, *, heatmaps, images, items, kind="cosine", feature=None):
+    def __init__(
+        self, *, heatmaps, images, items, kind="cosine", feature=None, image_names=None
+    ):
         self.heatmaps = heatmaps
         self.images = images
         self.items = items
         self.kind = kind
         self.feature = feature
+        self.image_names = image_names
 
     def plot(
         self,
@@ -123,11 +136,13 @@ class GalleryDisplay:
         Raises
         ------
         ValueError
-            If `ax` does not hold as many axes as panels.
+            If there are not as many names as images, or if `ax` does not hold as many
+            axes as panels.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         check_kind(self.kind)
         heatmaps = check_heatmaps(self.heatmaps)
+        names = name_images(self.image_names, len(heatmaps), _NAME_WIDTH)
         grid_shape = heatmaps.shape[1:]
         items = {key: np.asarray(self.items[key]) for key in ("side", "image", "score")}
         shown = np.unique(items["image"])
@@ -172,8 +187,8 @@ class GalleryDisplay:
                 if window is not None:
                     _set_window(panel, place, grid_shape, image.shape, context)
                 title = f"{items['score'][item]:.2f}".replace("-", "\N{MINUS SIGN}")
-                if len(heatmaps) > 1:
-                    title = f"image {index}\n{title}"
+                if len(heatmaps) > 1 or self.image_names is not None:
+                    title = f"{names[index]}\n{title}"
                 panel.set_title(title)
             for i, side in enumerate(_SIDES):
                 axes[i, 0].set_ylabel(f"{side} aligned")
@@ -237,6 +252,7 @@ class GalleryDisplay:
         min_distance=4,
         kind="cosine",
         feature=None,
+        image_names=None,
         ax=None,
         **kwargs,
     ):
@@ -263,6 +279,8 @@ class GalleryDisplay:
             What the values are.
         feature : int, default=None
             Index of the feature, for the title.
+        image_names : list of str, default=None
+            Names of all images. None: their numbers.
         ax : array-like of matplotlib Axes, default=None
             Twice as many axes as items on a side. None makes a figure.
         **kwargs : dict
@@ -288,7 +306,12 @@ class GalleryDisplay:
         else:
             raise ValueError(f"of must be 'images' or 'patches', got {of!r}.")
         display = cls(
-            heatmaps=heatmaps, images=images, items=items, kind=kind, feature=feature
+            heatmaps=heatmaps,
+            images=images,
+            items=items,
+            kind=kind,
+            feature=feature,
+            image_names=image_names,
         )
         return display.plot(ax, **kwargs)
 

@@ -7,7 +7,13 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skdict.metrics._grid import check_heatmaps, check_images
 
-from ._images import Renderer, colour_scale, show_heatmap, show_picture
+from ._images import (
+    Renderer,
+    colour_scale,
+    name_images,
+    show_heatmap,
+    show_picture,
+)
 from ._panels import add_colour_bar, check_kind, feature_heatmaps, panels
 
 
@@ -140,7 +146,7 @@ class HeatmapDisplay:
         images = check_images(self.images, len(heatmaps), heatmaps.shape[1:])
         renderer = Renderer(images, rgb)
         names = self._channel_names(images[0].shape[2], renderer.is_rgb)
-        image_names = self._image_names(len(images))
+        image_names = name_images(self.image_names, len(images))
         chosen = _check_views(views, names)
         norm, cmap = colour_scale(heatmaps, self.kind, cmap, vmax)
         shape = (len(heatmaps), len(chosen))
@@ -192,16 +198,6 @@ class HeatmapDisplay:
                 f"{len(names)} entries."
             )
         return names
-
-    def _image_names(self, n_images):
-        if self.image_names is None:
-            return [f"image {i}" for i in range(n_images)]
-        if len(self.image_names) != n_images:
-            raise ValueError(
-                f"There are {n_images} images, but image_names has "
-                f"{len(self.image_names)} entries."
-            )
-        return [str(name) for name in self.image_names]
 
     @classmethod
     def from_estimator(

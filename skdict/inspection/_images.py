@@ -1,6 +1,10 @@
 """Images with several channels as pictures, and heatmaps over them."""
 
+import textwrap
+
 import numpy as np
+
+from ._style import plain
 
 # Light of these colours adds up, so they are bright; told apart with any form of
 # colour vision as long as a picture holds the first three only.
@@ -94,6 +98,17 @@ def colour_scale(values, kind, cmap, vmax):
     one_sided = kind == "activation" and values.min() >= 0
     norm = Normalize(0.0 if one_sided else -vmax, vmax)
     return norm, cmap or (_SEQUENTIAL if one_sided else _DIVERGING)
+
+
+def name_images(names, n_images, width=24):
+    """What stands above or beside each image, in lines of at most so many letters."""
+    if names is None:
+        return [f"image {i}" for i in range(n_images)]
+    if len(names) != n_images:
+        raise ValueError(
+            f"There are {n_images} images, but image_names has {len(names)} entries."
+        )
+    return [plain(textwrap.fill(str(name), width)) for name in names]
 
 
 def show_picture(ax, picture, top_left=(0, 0)):
