@@ -357,6 +357,16 @@ def test_model_on_several_devices_is_refused():
         TokenExtractor(model, "0").fit(make_images())
 
 
+def test_error_of_the_model_mentions_channels_that_are_last():
+    images = np.moveaxis(make_images(), 1, -1)
+    with pytest.raises(RuntimeError) as caught:
+        TokenExtractor(conv_model(), "2").fit(images)
+    assert "np.moveaxis(images, -1, 1)" in caught.value.__notes__[0]
+    with pytest.raises(RuntimeError) as caught:  # another error of the model
+        TokenExtractor(nn.Conv2d(5, 4, 4), "").fit(make_images())
+    assert not hasattr(caught.value, "__notes__")
+
+
 def test_no_reference_cycle_keeps_the_output_alive():
     model, images = conv_model(), torch.from_numpy(make_images())
     gc.collect()

@@ -176,6 +176,13 @@ def _layer_output(model, submodule, batch):
             model(batch)
     except _StopForward:
         return outputs[0]
+    except Exception as error:
+        if batch.shape[-1] in (1, 3, 4) and batch.shape[1] > 4:
+            error.add_note(
+                f"The images have shape {tuple(batch.shape[1:])}: channels last? They "
+                "must come first, as in np.moveaxis(images, -1, 1)."
+            )
+        raise
     finally:
         handle.remove()
     raise ValueError(
