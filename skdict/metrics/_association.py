@@ -493,13 +493,21 @@ def _standardised(codes, targets, method):
 
 
 def _check_targets(targets):
-    T = check_array(
-        targets,
-        dtype=np.float64,
-        ensure_2d=False,
-        ensure_all_finite=False,
-        input_name="targets",
-    )
+    try:
+        T = check_array(
+            targets,
+            dtype=np.float64,
+            ensure_2d=False,
+            ensure_all_finite=False,
+            input_name="targets",
+        )
+    except ValueError as error:
+        if "could not convert" in str(error):
+            raise ValueError(
+                f"targets must be numbers, but {error}. Labels are for "
+                "selectivity_report."
+            ) from error
+        raise
     T = T.reshape(-1, 1) if T.ndim == 1 else T
     check_rows_finite(T, "targets")
     return T
