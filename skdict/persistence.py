@@ -138,6 +138,8 @@ def _replace_file(path, data):
     """Make `path` hold `data`: all of it or, after a crash, what it held before."""
     # A link stays a link, as it would with open(path, "wb").
     path = Path(os.path.realpath(path))
+    if not path.parent.is_dir():  # or the error would name the temporary file
+        raise FileNotFoundError(f"There is no folder {path.parent}.")
     # Not tempfile, whose files are readable by their owner only.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:

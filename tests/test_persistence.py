@@ -236,7 +236,7 @@ def test_file_without_estimator(tmp_path):
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "missing.skops")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*missing\.$"):
         save(StandardScaler(), tmp_path / "missing" / "file.skops")
 
 
