@@ -433,6 +433,8 @@ def test_bad_input_is_named(options, complaint):
 def test_bad_dictionaries_are_named():
     with pytest.raises(ValueError, match="is empty"):
         compare_dictionaries({}, X)
+    with pytest.raises(TypeError, match="'a' is the class ICFL; pass an instance"):
+        compare_dictionaries({"a": ICFL}, X)
     with pytest.raises(ValueError, match=r"last step of 'b'.* no inverse_transform"):
         compare_dictionaries({"a": icfl(), "b": make_pipeline(Normalizer())}, X)
     with pytest.raises(ValueError, match=r"No step of any dictionary asks for \['con"):

@@ -447,6 +447,10 @@ def _check_probe(probe, y):
 def _check_dictionaries(dictionaries, params):
     asked_for = set()
     for name, (_, estimator) in dictionaries.items():
+        if isinstance(estimator, type):
+            raise TypeError(
+                f"{name!r} is the class {estimator.__name__}; pass an instance of it."
+            )
         _, last = split_steps(estimator)
         for method in ("fit", "transform", "inverse_transform"):
             if not hasattr(last, method):
