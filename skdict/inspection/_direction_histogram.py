@@ -1,14 +1,12 @@
 """Cosines of one direction with the samples of a label and with the rest."""
 
-from numbers import Integral
-
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skdict.metrics import direction_cosines
 
-from ._estimators import fitted_attribute, rows_before
+from ._estimators import check_feature, fitted_attribute, rows_before
 from ._style import GREY, VERMILION, drawing_on, legend_above, plain
 
 
@@ -162,13 +160,9 @@ class DirectionHistogramDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         components = fitted_attribute(estimator, "components_")
-        if not isinstance(feature, Integral) or not 0 <= feature < len(components):
-            raise ValueError(
-                f"feature must be an index from 0 to {len(components) - 1}, got "
-                f"{feature!r}."
-            )
+        feature = check_feature(feature, len(components))
         cosines = direction_cosines(rows_before(estimator, X), components[feature])
-        display = cls._from_cosines(cosines, y, label, int(feature))
+        display = cls._from_cosines(cosines, y, label, feature)
         return display.plot(ax, bins=bins, rest_kwargs=rest_kwargs, **kwargs)
 
     @classmethod

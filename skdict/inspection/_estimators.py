@@ -1,5 +1,7 @@
 """What a display needs of an estimator."""
 
+from numbers import Integral
+
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -35,6 +37,18 @@ def rows_before(estimator, X):
 def fitted_attribute(estimator, attribute):
     """A fitted attribute of the last step."""
     return _require(last_step(estimator), attribute, f"its {attribute}")
+
+
+def check_feature(feature, n_features):
+    """The index of a feature, as an int."""
+    if isinstance(feature, Integral) and 0 <= feature < n_features:
+        return int(feature)
+    hint = ""
+    if isinstance(feature, str):  # as FeatureReport and get_feature_names_out have it
+        hint = " A feature's name ends in its index."
+    raise ValueError(
+        f"feature must be an index from 0 to {n_features - 1}, got {feature!r}.{hint}"
+    )
 
 
 def _require(estimator, attribute, what):

@@ -7,7 +7,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skdict.metrics import direction_cosines, token_heatmaps
 
-from ._estimators import encode, fitted_attribute, rows_before
+from ._estimators import check_feature, encode, fitted_attribute, rows_before
 from ._style import _RC
 
 KINDS = ("cosine", "activation")
@@ -24,11 +24,7 @@ def feature_heatmaps(estimator, X, grid_shape, feature, kind):
     """Heatmaps of one feature of a fitted dictionary or Pipeline."""
     check_kind(kind)
     atoms = fitted_attribute(estimator, "components_")
-    if not 0 <= feature < len(atoms):
-        raise ValueError(
-            f"feature must lie in 0 to {len(atoms) - 1}, the atoms of the "
-            f"dictionary, got {feature}."
-        )
+    feature = check_feature(feature, len(atoms))
     if kind == "activation":
         values = encode(estimator, X)[:, [feature]]
     else:
