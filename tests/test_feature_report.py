@@ -191,7 +191,7 @@ class TestList:
         )
         y[30] = 1 - y[30]
         notes = " ".join(make_page(pipe, tokens, y, **kwargs).report["notes"])
-        assert "differ between the rows of 1 of 12 groups" in notes
+        assert "differ inside 1 of 12 groups" in notes
         assert "labels of the other 11 stay where they are" in notes
         assert ("Neighbouring tokens" in notes) == (grid_shape is not None)
 
@@ -200,7 +200,7 @@ class TestList:
     ):
         page = make_page(pipe, tokens, labels, images=images, grid_shape=GRID)
         notes = " ".join(page.report["notes"])
-        assert "12 of 12 groups" in notes
+        assert "inside 12 of 12 groups" in notes
         assert "stay where" not in notes
 
     def test_without_labels(self, make_page, pipe, tokens, images):
@@ -423,6 +423,44 @@ class TestExchangeOfGroups:
         image_of = np.repeat(np.arange(12), 5)
         second = FeatureReport(dictionary, X, y[image_of], groups=image_of, **kwargs)
         pd.testing.assert_frame_equal(first.to_frame(), second.to_frame())
+
+    def test_images_are_exchanged_inside_groups(self, rng, make_page):
+        """Each patient has images of both labels; nothing depends on them."""
+        patients, labels = np.repeat(np.arange(8), 5), np.arange(40) % 2
+        rate = rng.beta(0.3, 1.5, size=(40, 30))
+        X = (rng.random((1000, 30)) < np.repeat(rate, 25, axis=0)).astype(float)
+        X[:, 0] *= np.repeat(labels, 25)
+        X[:, 0] += np.repeat(labels, 25) * (rng.random(1000) < 0.5)
+        kwargs = {"images": rng.random((40, 6, 6)), "groups": patients}
+        page = make_page(Identity().fit(X), X, labels, **kwargs)
+        assert [i for i, n in enumerate(page.features["n_labels"]) if n] == [0]
+        assert "Labels differ inside 8 of 8 groups and belong to whole images" in (
+            " ".join(page.report["notes"])
+        )
+        strata = np.repeat(patients, 25)
+        images, ids = np.repeat(np.arange(40), 25), np.repeat(labels, 25)
+        exchange = Exchange(sparse.csr_array(X != 0).astype(np.int8), images, strata)
+        expected = exchange.test(ids).q_values[1, 0]
+        assert_allclose(page.features["q_value"][0], expected, rtol=1e-3)
+        null = exchange.best_under_null(ids, 100, 0)
+        expected = np.quantile(null, 0.95, axis=0)[1]
+        assert_allclose(page.features["null"][0], expected, rtol=1e-3)
+        # The labels of patients are exchanged between patients.
+        page = make_page(Identity().fit(X), X, patients % 2, **kwargs)
+        assert "whole groups are exchanged" in " ".join(page.report["notes"])
+
+    def test_rows_that_are_groups_of_their_own(self, rng, make_page):
+        """Groups inside images, or one for each image, are no groups of images."""
+        X = (rng.random((400, 3)) < 0.3).astype(float)
+        labels = rng.integers(0, 2, 400)
+        X[:, 1] += labels
+        kwargs = {"images": rng.random((40, 6, 6)), "grid_shape": None}
+        for groups in (None, np.arange(400), np.arange(40)):
+            page = make_page(Identity().fit(X), X, labels, groups=groups, **kwargs)
+            assert page.features["n_labels"][1] == 1, groups
+        kwargs["images"] = rng.random((400, 6, 6))
+        page = make_page(Identity().fit(X), X, labels, groups=np.arange(400), **kwargs)
+        assert page.features["n_labels"][1] == 1
 
     def test_batch_of_images_is_flagged(self, rng, make_page):
         batch = np.arange(40) % 2

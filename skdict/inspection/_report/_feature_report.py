@@ -13,7 +13,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm.auto import tqdm
 
 from skdict.metrics._activity import find_active
-from skdict.metrics._labels import encode, is_missing
+from skdict.metrics._labels import can_permute, cross, encode, is_missing
 from skdict.metrics._table import as_table
 
 from .._estimators import fitted_attribute, name_of
@@ -71,8 +71,8 @@ class FeatureReport:
 
     groups : array-like of shape (n_rows,) or (n_images,), default=None
         What belongs together and is not independent: the image of each row, or the
-        well of each image. None: the rows of an image, where there are images,
-        otherwise each row by itself.
+        well or the patient of each image. None: the rows of an image, where there are
+        images, otherwise each row by itself.
 
     control : array-like of shape (n_rows,) or (n_images,), default=None
         Boolean or 0/1 array of the controls with which the whitening was fitted. They
@@ -107,12 +107,15 @@ class FeatureReport:
     q-values are those of :func:`~skdict.metrics.selectivity_tests`. Where all rows of
     each group share their label, as the tokens of a labelled image do, the labels of
     whole groups are exchanged: to permute rows would take thousands of tokens for
-    independent. The distribution of a score is then not hypergeometric; its tail is
-    that of Pearson's type III distribution with the mean, the variance and the
-    skewness of the permutations, and never thinner than the probability that the
-    groups in which the feature fires are drawn again. The q-values control the false
-    discovery rate over all features and labels. The null beside a score is the 95 %
-    quantile over permutations of the score of the best feature for that label.
+    independent. Where groups hold whole images, such as those of a patient, labels that
+    differ inside a group are exchanged between its images, or inside the images where
+    they differ there, too. Where groups or images are exchanged, the distribution of a
+    score is not hypergeometric; its tail is that of Pearson's type III distribution
+    with the mean, the variance and the skewness of the permutations, and never thinner
+    than the probability that the groups in which the feature fires are drawn again. The
+    q-values control the false discovery rate over all features and labels. The null
+    beside a score is the 95 % quantile over permutations of the score of the best
+    feature for that label.
 
     **Flags.** A feature follows a batch if it is selective for one of the batches, and
     for no label when labels are exchanged inside the batches only: the rule of
@@ -304,18 +307,30 @@ class FeatureReport:
             _check_control(self.control)
         metadata = sort_metadata(self.metadata, layout, groups)
         check_names(metadata.confounds, y is not None)
-        if groups is None and layout.n_images is not None:
-            groups = np.repeat(np.arange(layout.n_images), layout.per_image)
+        image_ids = None
+        if layout.n_images is not None and layout.per_image > 1:
+            image_ids = np.repeat(np.arange(layout.n_images), layout.per_image)
+        groups_hold_images = not (
+            groups is None or image_ids is None or can_permute(groups, image_ids)
+        )
+        if groups is None:
+            groups = image_ids
 
         with self._progress(layout.n_rows, "codes", "row") as bar:
             encoded = encode_rows(self.estimator, self.X, bar.update)
-        exchange = Exchange(find_active(encoded.codes, self.threshold), groups, control)
+        active = find_active(encoded.codes, self.threshold)
+        exchange, inside = Exchange(active, groups, control), None
+        if groups_hold_images:
+            # What differs inside a group may still be shared by the rows of an image.
+            strata = groups if control is None else cross(groups, control)
+            inside = Exchange(active, image_ids, strata)
         features = describe(
             encoded.names,
             encoded.codes,
             y,
             metadata.confounds,
             exchange,
+            inside,
             alpha=self.alpha,
             threshold=self.threshold,
             n_permutations=self.n_permutations,
@@ -412,13 +427,8 @@ class FeatureReport:
     def _notes(self, computed):
         layout, features = computed["layout"], computed["features"]
         notes = [*features.notes]
-        if (label := features.label) is not None:
-            if label.tests.of_groups:
-                notes.append(
-                    "Labels belong to whole groups of rows (images, unless groups was "
-                    "passed), and whole groups are exchanged under the null hypothesis."
-                )
-            elif layout.grid_shape is not None:
+        if (label := features.label) is not None and not label.tests.of_groups:
+            if layout.grid_shape is not None:
                 notes.append(
                     "Neighbouring tokens of an image are alike, so where labels are "
                     "exchanged token by token the q-values are smaller and the nulls "
