@@ -56,7 +56,7 @@ constraints: ## renew constraints.txt with the newest versions that pyproject.to
 
 clean: ## remove the virtual environment and everything that was built
 	rm -rf $(VENV) $(VENV)-* build dist docs/_build docs/api/generated docs/auto_examples examples/figures
-	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf docs/sg_execution_times.rst .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find skdict tests docs examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.made:

@@ -241,6 +241,14 @@ class TestList:
         assert page.cards[1]["notes"] == ["The feature fires on none of these rows."]
         assert [h["xlabel"] for h in page.cards[1]["histograms"]] == ["cosine"]
 
+    def test_dense_codes_need_a_threshold(self, make_page, tokens, labels):
+        pca = PCA(3).fit(tokens)
+        page = make_page(pca, tokens, labels)
+        assert page.features["score"] == [0, 0, 0]
+        assert any("need a threshold" in note for note in page.report["notes"])
+        page = make_page(pca, tokens, labels, threshold=1.0)
+        assert not any("need a threshold" in note for note in page.report["notes"])
+
     def test_n_permutations_0_has_no_null(self, make_page, pipe, tokens, labels):
         page = make_page(pipe, tokens, labels, n_permutations=0)
         assert "null" not in page.features
@@ -756,6 +764,15 @@ class TestMetadata:
         captions = {item["caption"] for group in groups for item in group["items"]}
         assert len(captions) > 2
         assert all(re.fullmatch(r"dose [\d.]+|image \d+", c) for c in captions)
+
+    def test_empty_columns(self, make_page, pipe, tokens, images):
+        metadata = {"remark": [None] * N_IMAGES, "dose": np.full(N_IMAGES, np.nan)}
+        page = make_page(
+            pipe, tokens, images=images, grid_shape=GRID, metadata=metadata
+        )
+        assert not any("dose" in key or "remark" in key for key in page.features)
+        caption = page.cards[0]["images"][0]["items"][0]["caption"]
+        assert re.fullmatch(r"image \d+", caption)
 
     def test_pandas_na_of_rows(self, make_page, pipe, tokens, images):
         wells = pd.Series([pd.NA, *"abcdefghijk"], dtype="string").repeat(24)

@@ -427,6 +427,11 @@ class FeatureReport:
     def _notes(self, computed):
         layout, features = computed["layout"], computed["features"]
         notes = [*features.notes]
+        if (features.n_active == layout.n_rows).all():
+            notes.append(
+                "Every feature fires on every row, so that all scores are 0. Codes "
+                "that are not sparse need a threshold."
+            )
         if (label := features.label) is not None and not label.tests.of_groups:
             if layout.grid_shape is not None:
                 notes.append(

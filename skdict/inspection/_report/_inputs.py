@@ -253,6 +253,8 @@ def sort_metadata(metadata, layout, groups):
 
 
 def _may_be_batch(values, of_images, groups, layout):
+    if is_missing(values).all():
+        return False
     if values.dtype.kind == "f":
         finite = values[np.isfinite(values)]
         if (finite != np.floor(finite)).any():
