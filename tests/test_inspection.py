@@ -472,6 +472,15 @@ def test_what_the_caller_drew_keeps_its_colours():
 # The distribution over features
 
 
+def test_no_two_of_many_lines_look_alike():
+    codes = np.random.default_rng(0).normal(size=(60, 5))
+    y = np.arange(60) % 12
+    display = SelectivityCDFDisplay.from_predictions(codes, y, labels="all")
+    looks = {(line.get_color(), str(line._dash_pattern)) for line in display.ax_.lines}
+    assert len(display.ax_.lines) == len(looks) == 12
+    plt.close(display.figure_)
+
+
 def test_cdf_display_draws_shares_of_features():
     display = SelectivityCDFDisplay.from_predictions(CODES, Y, threshold=0.1, name="a")
     best = selectivity_scores(CODES, Y, threshold=0.1).max(axis=1)

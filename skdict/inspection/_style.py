@@ -213,7 +213,13 @@ def _set_colours(ax):
     # What the caller has drawn there keeps its cycle of colours.
     if not ax.has_data():
         colours = [ink(ax) if colour == BLACK else colour for colour in COLOURS]
-        ax.set_prop_cycle(color=colours, linestyle=LINE_STYLES)
+        # In every further round of colours the dashes move on by one, so that the
+        # eighth line does not look like the first.
+        n = len(colours)
+        ax.set_prop_cycle(
+            color=colours * n,
+            linestyle=[LINE_STYLES[(i + i // n) % n] for i in range(n * n)],
+        )
 
 
 def _divided(ax, n_rows):
