@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.image import imread
@@ -240,6 +240,21 @@ class TestList:
         assert page.features["q_value"][1] == 1
         assert page.cards[1]["notes"] == ["The feature fires on none of these rows."]
         assert [h["xlabel"] for h in page.cards[1]["histograms"]] == ["cosine"]
+
+    def test_best_label_is_one_that_is_significant(self, make_page):
+        """A higher score by chance, for a label of a single row, counts for less."""
+        y = np.array(["one"] + ["a"] * 100 + ["b"] * 299)
+        X = np.zeros((400, 2))
+        X[:, 0] = np.arange(400) < 71
+        page = make_page(Identity().fit(X), X, y)
+        names, scores = zip(
+            *((entry["name"], entry["score"]) for entry in page.cards[0]["labels"]),
+            strict=True,
+        )
+        assert names[:2] == ("one", "a")
+        assert scores[0] > scores[1]
+        assert page.features["best_label"][0] == "a"
+        assert page.features["q_value"][0] < 1e-9
 
     def test_dense_codes_need_a_threshold(self, make_page, tokens, labels):
         pca = PCA(3).fit(tokens)
@@ -468,7 +483,10 @@ class TestExchangeOfGroups:
             assert page.features["n_labels"][1] == 1, groups
         kwargs["images"] = rng.random((400, 6, 6))
         page = make_page(Identity().fit(X), X, labels, groups=np.arange(400), **kwargs)
+        alone = make_page(Identity().fit(X), X, labels)
         assert page.features["n_labels"][1] == 1
+        assert page.features["q_value"] == alone.features["q_value"]
+        assert page.features["null"] == alone.features["null"]
 
     def test_batch_of_images_is_flagged(self, rng, make_page):
         batch = np.arange(40) % 2
@@ -718,6 +736,19 @@ class TestMetadata:
         caption = page.cards[0]["images"][0]["items"][0]["caption"]
         assert re.fullmatch(r"batch [01] · well A\d+ · dose [\d.]+", caption)
 
+    def test_many_values_are_no_batches(self, make_page, pipe, tokens, monkeypatch):
+        metadata = {
+            "third": np.arange(N_TOKENS) % 3,
+            "quarter": np.arange(N_TOKENS) % 4,
+        }
+        monkeypatch.setattr(_inputs, "_MAX_LEVELS", 3)
+        page = make_page(pipe, tokens, metadata=metadata)
+        assert "follows_third" in page.features
+        assert "follows_quarter" not in page.features
+        assert any(
+            note.endswith("no batches: quarter.") for note in page.report["notes"]
+        )
+
     def test_columns_of_rows(self, make_page, pipe, tokens):
         metadata = {"place": np.arange(N_TOKENS), "side": np.arange(N_TOKENS) % 2}
         page = make_page(pipe, tokens, metadata=metadata)
@@ -842,6 +873,16 @@ class TestBadInput:
             FeatureReport(pipe, bad, verbose=False).to_frame()
         with pytest.raises(ValueError, match="features"):
             FeatureReport(pipe, tokens[:, :5], verbose=False).to_frame()
+
+        class Forgiving(Identity):
+            def transform(self, X):
+                return super().transform(np.nan_to_num(X))
+
+        # Codes without NaN, but cosines of NaN.
+        with pytest.raises(
+            ValueError, match="X as it reaches the dictionary holds NaN"
+        ):
+            FeatureReport(Forgiving().fit(tokens), bad, verbose=False).to_frame()
         with pytest.raises(ValueError, match="X has no rows"):
             FeatureReport(pipe, tokens[:0], verbose=False).to_frame()
         with pytest.raises(ValueError, match=r"with shape \(7,\)"):
@@ -909,6 +950,8 @@ def test_same_page_twice(pipe, tokens, labels, images, tmp_path):
     arrays(np.float64, st.integers(1, 50), elements=st.floats(-1e6, 1e6)),
     st.integers(2, 40),
 )
+# The quotients of these by the width fall on either side of a whole number.
+@example(np.array([-9.200000000000001, -1.6]), 40)
 def test_histogram_counts_all(values, n_bins):
     is_best = np.arange(len(values)) % 2 == 0
     edges, shares = _cards.histogram(values, is_best, n_bins)
