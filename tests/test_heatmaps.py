@@ -212,7 +212,7 @@ class TestChannelCorrelations:
             (np.zeros((0, 4, 4)), [], {}, "heatmaps is empty"),
             ([[1.0], [1.0, 2.0]], np.zeros((9, 9)), {}, "all of one shape"),
             (np.full((4, 4), np.nan), np.zeros((9, 9)), {}, "1 of 1 heatmaps hold NaN"),
-            (np.zeros((4, 4)), np.full((9, 9), np.inf), {}, "Image 0 of 1 holds NaN"),
+            (np.zeros((4, 4)), np.full((9, 9), np.inf), {}, "Image 0 holds NaN"),
             (np.zeros((4, 4)), np.full((9, 9), "a"), {}, "holds no numbers"),
             (
                 np.zeros((4, 4)),

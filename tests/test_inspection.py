@@ -584,6 +584,15 @@ def test_cdf_display_of_labels():
     assert len({line.get_color() for line in display.line_}) == 2
 
 
+def test_complementary_cdf_beside_an_empty_line():
+    _, ax = plt.subplots()
+    ax.plot([], [], label="only in the legend")
+    display = SelectivityCDFDisplay.from_predictions(
+        CODES, Y, complementary=True, ax=ax
+    )
+    assert 0 < display.ax_.get_ylim()[0] < 1 / CODES.shape[1]
+
+
 def test_complementary_cdf():
     display = SelectivityCDFDisplay.from_predictions(CODES, Y, complementary=True)
     x, y = display.line_.get_data()

@@ -116,6 +116,11 @@ class TestHeatmap:
             assert_array_equal(picture, images[i, ..., c])
             assert_array_equal(display.axes_[i, 1].images[0].get_array(), images[i])
 
+    def test_masks_are_images(self, heatmaps, images):
+        display = HeatmapDisplay(heatmaps=heatmaps, images=images > 0.5)
+        drawn = display.plot(views=["image"]).axes_[0, 0].images[0].get_array()
+        assert_array_equal(drawn, images[0] > 0.5)
+
     def test_first_token_lies_at_the_top_left(self, images):
         heatmap = np.zeros(GRID)
         heatmap[0, -1] = 1

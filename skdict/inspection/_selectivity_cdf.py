@@ -129,7 +129,7 @@ class SelectivityCDFDisplay:
                 self.null_bands_.append(band)
             if complementary:
                 # The last step goes to 0, which has no place on this axis.
-                shares = [1 / len(line.get_xdata()) for line in ax.get_lines()]
+                shares = [1 / max(len(line.get_xdata()), 1) for line in ax.get_lines()]
                 ax.set_yscale("log")
                 label_y(ax, "share of features above the score")
                 ax.set_ylim(0.7 * min(shares), 1.4)

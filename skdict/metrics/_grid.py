@@ -50,17 +50,9 @@ def check_images(images, n_images, grid_shape):
     With one heatmap the image may come by itself or in a stack of one.
     """
     images = list_images(images, n_images)
-    checked = []
-    for i, image in enumerate(images):
-        image = np.asarray(image)
-        if image.dtype.kind not in "biuf":
-            raise ValueError(f"Image {i} holds no numbers: its dtype is {image.dtype}.")
-        if image.ndim == 2:
-            image = image[..., None]
+    checked = [check_image(image, i) for i, image in enumerate(images)]
+    for i, image in enumerate(checked):
         _check_size(image, i, grid_shape, "Image", "(height, width, n_channels)", 3)
-        if not np.isfinite(image).all():
-            raise ValueError(f"Image {i} of {n_images} holds NaN or infinity.")
-        checked.append(image)
     n_channels = [image.shape[2] for image in checked]
     if len(set(n_channels)) > 1:
         raise ValueError(
@@ -68,6 +60,25 @@ def check_images(images, n_images, grid_shape):
             " channels."
         )
     return checked
+
+
+def check_image(image, i):
+    """An image of shape (height, width, n_channels) of finite numbers."""
+    image = np.asarray(image)
+    if image.dtype.kind not in "biuf":
+        raise ValueError(f"Image {i} holds no numbers: its dtype is {image.dtype}.")
+    if image.ndim not in (2, 3):
+        raise ValueError(
+            f"Image {i} must have shape (height, width) or (height, width, "
+            f"n_channels), got {image.shape}."
+        )
+    if image.size == 0:
+        raise ValueError(f"Image {i} is empty: its shape is {image.shape}.")
+    if not np.isfinite(image).all():
+        raise ValueError(f"Image {i} holds NaN or infinity.")
+    if image.dtype.kind == "b":  # has no difference, by which brightness is scaled
+        image = image.astype(np.float32)
+    return image if image.ndim == 3 else image[..., None]
 
 
 def check_masks(masks, n_images, grid_shape):

@@ -5,6 +5,8 @@ import io
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skdict.metrics._grid import check_image
+
 from .._images import Renderer
 
 # Longest side in pixels and quality of the JPEG, from the best to the smallest.
@@ -70,23 +72,6 @@ def make_thumbnails(images, shown, budget):
         if sum(map(len, files)) * BASE64 <= budget:
             break
     return files, tuple(shape)
-
-
-def check_image(image, i):
-    """An image of shape (height, width, n_channels) of finite numbers."""
-    image = np.asarray(image)
-    if image.dtype.kind not in "biuf":
-        raise ValueError(f"Image {i} holds no numbers: its dtype is {image.dtype}.")
-    if image.ndim not in (2, 3) or 0 in image.shape:
-        raise ValueError(
-            f"Image {i} must have shape (height, width) or (height, width, "
-            f"n_channels), got {image.shape}."
-        )
-    if not np.isfinite(image).all():
-        raise ValueError(f"Image {i} holds NaN or infinity.")
-    if image.dtype.kind == "b":  # has no difference, by which brightness is scaled
-        image = image.astype(np.float32)
-    return image if image.ndim == 3 else image[..., None]
 
 
 def _reduce_all(images, side):
