@@ -714,6 +714,7 @@ class TestEstimators:
         assert repr(report) == "FeatureReport(ICFL, 288 rows, 12 images)"
         assert "FeatureReport(ICFL" in report._repr_html_()
         assert "PCA" in repr(FeatureReport(PCA(), tokens))
+        assert "PCA" in repr(FeatureReport(PCA(), tokens, images=iter(images)))
 
 
 class TestMetadata:

@@ -119,8 +119,6 @@ def _check_size(image, i, grid_shape, name, wanted, ndim):
             f"{name} {i} has {image.shape[0]} x {image.shape[1]} pixels, fewer than "
             f"the grid of {grid_shape[0]} x {grid_shape[1]} tokens."
         )
-    if 0 in image.shape:
-        raise ValueError(f"{name} {i} is empty: its shape is {image.shape}.")
 
 
 def block_means(image, grid_shape):

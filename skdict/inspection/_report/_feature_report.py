@@ -197,7 +197,7 @@ class FeatureReport:
         if isinstance(estimator, Pipeline):
             estimator = estimator[-1]
         parts = [type(estimator).__name__, f"{_num_samples(self.X)} rows"]
-        if self.images is not None:
+        if hasattr(self.images, "__len__"):
             parts.append(f"{len(self.images)} images")
         return f"FeatureReport({', '.join(parts)})"
 
