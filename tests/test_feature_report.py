@@ -698,6 +698,16 @@ class TestEstimators:
         assert_allclose(page.features["score"], expected["score"], rtol=1e-3)
         assert len(page.cards) == len(expected)
 
+    def test_codes_of_half_precision(self, make_page, tokens):
+        class Half(Identity):
+            def transform(self, X):
+                return np.asarray(X, np.float16)
+
+        rounded = tokens.astype(np.float16).astype(np.float32)
+        half = make_page(Half().fit(rounded), rounded)
+        full = make_page(Identity().fit(rounded), rounded)
+        assert half.cards[2]["histograms"] == full.cards[2]["histograms"]
+
     def test_frames(self, make_page, labels, tokens):
         X = pd.DataFrame(tokens, columns=list("abcdefg"))
         pipe = make_pipeline(StandardScaler(), PCA(3)).set_output(transform="pandas")
@@ -894,6 +904,12 @@ class TestBadInput:
             FeatureReport(PCA(), tokens).to_frame()
         with pytest.raises(TypeError, match="components_"):
             FeatureReport(StandardScaler().fit(tokens), tokens).to_frame()
+
+    def test_atoms(self, tokens):
+        dictionary = Identity().fit(tokens)
+        dictionary.components_[3, 0] = np.nan
+        with pytest.raises(ValueError, match=r"components_ holds NaN .* 1 of 7 rows"):
+            FeatureReport(dictionary, tokens, verbose=False).to_frame()
 
     def test_names(self, tokens):
         class Misnamed(Identity):

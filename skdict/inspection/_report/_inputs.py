@@ -36,6 +36,7 @@ class Encoded:
 def encode_rows(estimator, X, progress):
     """Atoms, rows and codes of a fitted dictionary or a Pipeline that ends in one."""
     atoms = as_numpy(fitted_attribute(estimator, "components_"))
+    check_rows_finite(atoms, "components_")
     given = rows_before(estimator, X)
     if sparse.issparse(given):
         raise ValueError("X must be dense where it reaches the dictionary.")
@@ -76,7 +77,9 @@ def encode_rows(estimator, X, progress):
 
 
 def _plain(codes):
-    return codes if sparse.issparse(codes) else as_numpy(codes)
+    codes = codes if sparse.issparse(codes) else as_numpy(codes)
+    # Of half precision scipy has no sparse arrays.
+    return codes.astype(np.float32) if codes.dtype == np.float16 else codes
 
 
 def _unit_length(rows):
