@@ -358,7 +358,7 @@ class TestExchangeOfGroups:
     def test_groups_that_lie_in_several_strata(self, case):
         codes, groups, labels = case
         halves = np.arange(400) % 2
-        tests = Exchange(codes, groups).test(labels[groups], halves)
+        tests = Exchange(codes, [groups]).test(labels[groups], halves)
         units = 2 * groups + halves
         counts = np.array([codes.toarray()[units == u].sum(axis=0) for u in range(80)])
         p = _test_units(
@@ -376,7 +376,7 @@ class TestExchangeOfGroups:
         codes, groups, labels = case
         labels = np.where(np.arange(40) < 10, 2, labels)
         control = (labels == 2).astype(int)[groups]
-        exchange = Exchange(codes, groups, control)
+        exchange = Exchange(codes, [groups], control)
         assert exchange.test(labels[groups]).tested.tolist() == [True, True, False]
         null = exchange.best_under_null(labels[groups], 20, 0)
         assert np.ptp(null[:, 2]) < 1e-12
@@ -385,15 +385,15 @@ class TestExchangeOfGroups:
     def test_activity_in_one_image_is_no_evidence(self, case):
         codes, groups, labels = case
         labels[3] = 1
-        tests = Exchange(codes, groups).test(labels[groups])
-        assert tests.of_groups
+        tests = Exchange(codes, [groups]).test(labels[groups])
+        assert tests.of_units
         # The one image in which feature 5 fires has the label with probability n / N.
         assert tests.p_values[1, 5] >= labels.mean() - 1e-12
 
     def test_null_of_best_score(self, case, rng):
         codes, groups, labels = case
         dense = codes.toarray()
-        exchange = Exchange(codes, groups)
+        exchange = Exchange(codes, [groups])
         null = exchange.best_under_null(labels[groups], 400, 0)
         expected = []
         for _ in range(400):
@@ -409,17 +409,19 @@ class TestExchangeOfGroups:
 
     def test_tables_of_units_and_rows_agree(self, case, monkeypatch):
         codes, groups, labels = case
-        dense = Exchange(codes, groups).best_under_null(labels[groups], 9, 0)
+        dense = Exchange(codes, [groups]).best_under_null(labels[groups], 9, 0)
         monkeypatch.setattr("skdict.metrics._selectivity._MAX_TABLE_CELLS", 0)
         assert_array_equal(
-            dense, Exchange(codes, groups).best_under_null(labels[groups], 9, 0)
+            dense, Exchange(codes, [groups]).best_under_null(labels[groups], 9, 0)
         )
 
     def test_blocks_agree(self, case, monkeypatch):
         codes, groups, labels = case
-        whole = Exchange(codes, groups).test(labels[groups]).q_values
+        whole = Exchange(codes, [groups]).test(labels[groups]).q_values
         monkeypatch.setattr("skdict.inspection._report._exchange._BLOCK_CELLS", 50)
-        assert_array_equal(whole, Exchange(codes, groups).test(labels[groups]).q_values)
+        assert_array_equal(
+            whole, Exchange(codes, [groups]).test(labels[groups]).q_values
+        )
 
     def test_tokens_of_noise_are_not_selective(self, rng, make_page):
         """Tokens are alike within an image; taken for independent they mislead."""
@@ -462,7 +464,7 @@ class TestExchangeOfGroups:
         )
         strata = np.repeat(patients, 25)
         images, ids = np.repeat(np.arange(40), 25), np.repeat(labels, 25)
-        exchange = Exchange(sparse.csr_array(X != 0).astype(np.int8), images, strata)
+        exchange = Exchange(sparse.csr_array(X != 0).astype(np.int8), [images], strata)
         expected = exchange.test(ids).q_values[1, 0]
         assert_allclose(page.features["q_value"][0], expected, rtol=1e-3)
         null = exchange.best_under_null(ids, 100, 0)

@@ -27,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skdict.metrics import (
     make_selectivity_scorer,
+    selectivity_counts,
     selectivity_curve,
     selectivity_report,
     selectivity_scores,
@@ -517,6 +518,33 @@ class TestReport:
         assert curve[["null_q05", "null_q95"]].isna().all(axis=None)
         curve = selectivity_curve(codes, y, label="b", control=y == "a", **options)
         assert not curve.isna().any(axis=None)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_the_best_score_leaves_out_what_is_never_exchanged(self, planted, kind):
+        codes, y = planted
+        codes = codes.copy()
+        codes[:, 1] = y == "a"  # the feature of the controls, by far the best
+        options = {"kind": kind, "n_permutations": 19, "random_state": 0}
+        scores = selectivity_scores(codes, y, kind=kind)
+        curve = selectivity_curve(codes, y, control=y == "a", **options)
+        expected = np.sort(scores[:, 1:].max(axis=1))[::-1]
+        assert_array_equal(curve["score"], expected)
+        assert scores[1, 0] == 1 > scores[1, 1:].max()
+        assert (curve["null_q05"] < curve["null_q95"]).iloc[0]
+        thresholds = [0.0, 0.1, 0.9]
+        counts = selectivity_counts(
+            codes, y, score_thresholds=thresholds, control=y == "a", **options
+        )
+        found = [(scores[:, 1:].max(axis=1) > t).sum() for t in thresholds]
+        assert counts["n_features"].tolist() == found
+        assert found[-1] < (scores.max(axis=1) > 0.9).sum()
+        assert (counts["null_mean"] < codes.shape[1]).all()
+        # Without controls every class counts, with nothing to exchange, too.
+        best = np.sort(scores.max(axis=1))[::-1]
+        assert_array_equal(selectivity_curve(codes, y, kind=kind)["score"], best)
+        with pytest.warns(UserWarning, match="No group holds samples of two classes"):
+            curve = selectivity_curve(codes, y, groups=y, **options)
+        assert_array_equal(curve["score"], best)
 
     def test_attrs_survive_joining_and_copies(self, planted):
         codes, y = planted

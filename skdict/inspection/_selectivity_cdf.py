@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
 
-from skdict.metrics import selectivity_curve, selectivity_scores
+from skdict.metrics import selectivity_curve
 
 from ._estimators import encode, name_of
 from ._selectivity_curve import null_band
@@ -187,7 +187,7 @@ class SelectivityCDFDisplay:
             Labels, of at least two classes.
         labels : "all" or array-like, default=None
             Classes that get a curve each. None: one curve, of each feature's best
-            score over the classes.
+            score over the classes that permutation can move.
         kind, threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
         n_permutations, groups, units, control, random_state
@@ -260,7 +260,7 @@ class SelectivityCDFDisplay:
             Labels, of at least two classes.
         labels : "all" or array-like, default=None
             Classes that get a curve each. None: one curve, of each feature's best
-            score over the classes.
+            score over the classes that permutation can move.
         kind, threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
         n_permutations, groups, units, control, random_state
@@ -288,24 +288,14 @@ class SelectivityCDFDisplay:
             If `labels` holds a class that no sample has.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
-        scores = selectivity_scores(codes, y, kind=kind, threshold=threshold)
-        if labels is None:
-            curves, names, chosen = scores.max(axis=1), name, [None]
-        else:
-            classes = np.unique(y)
-            chosen = classes if isinstance(labels, str) and labels == "all" else labels
-            chosen = np.atleast_1d(chosen)
-            unknown = ~np.isin(chosen, classes)
-            if unknown.any():
-                raise ValueError(
-                    f"No sample has the label {chosen[unknown].tolist()[0]!r}; the "
-                    f"classes are {classes.tolist()}."
-                )
-            curves = [scores[:, c] for c in np.searchsorted(classes, chosen)]
+        chosen, names = [None], name
+        if labels is not None:
+            is_all = isinstance(labels, str) and labels == "all"
+            chosen = (np.unique(y) if is_all else np.atleast_1d(labels)).tolist()
             before = f"{name}, " if name else ""
             names = [f"{before}{label}" for label in chosen]
-        lows, highs = [], []
-        for label in chosen if n_permutations > 0 else ():
+        curves, lows, highs = [], [], []
+        for label in chosen:
             curve = selectivity_curve(
                 codes,
                 y,
@@ -319,12 +309,14 @@ class SelectivityCDFDisplay:
                 random_state=random_state,
             )
             low, high = null_band(curve)
+            in_order = np.argsort(curve["feature"])
+            curves.append(np.asarray(curve["score"])[in_order])
             lows.append(low)
             highs.append(high)
         display = cls(
-            scores=curves,
-            null_low=lows or None,
-            null_high=highs or None,
+            scores=curves[0] if labels is None else curves,
+            null_low=lows if n_permutations > 0 else None,
+            null_high=highs if n_permutations > 0 else None,
             kind=kind,
             name=names,
         )

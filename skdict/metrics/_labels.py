@@ -102,6 +102,14 @@ def exchanged_classes(labels, group_ids):
     return exchanged
 
 
+def classes_to_test(labels, group_ids):
+    """Which rows of a table of classes permutation moves; all where it moves none."""
+    moved = exchanged_classes(labels, group_ids)
+    if moved.all() or not moved.any():
+        return slice(None)  # a view, where an index copies the table
+    return np.flatnonzero(moved)
+
+
 def cross(first, second):
     """Number the combinations of two numberings that occur."""
     pairs = first * (second.max() + 1) + second

@@ -7,6 +7,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from ._activity import find_active
 from ._labels import (
+    classes_to_test,
     encode_classes,
     encode_groups,
     encode_units,
@@ -61,7 +62,8 @@ def selectivity_curve(
 
     label : label of a class, default=None
         Class whose scores are sorted. None: each feature's best score over the
-        classes.
+        classes, without those that no permutation can move, such as that of the
+        controls with `control`: what stays as it is has no null.
 
     kind : {"average", "maximum"}, default="average"
         The score, as in `selectivity_scores`.
@@ -140,18 +142,21 @@ def selectivity_curve(
     """
     activity = find_active(codes, threshold)
     classes, labels = encode_classes(y, activity.shape[0])
-    row = slice(None) if label is None else _row_of(label, classes)
     class_sizes = np.bincount(labels)
     group_ids = encode_groups(groups, labels, control)
+    if label is None:
+        rows = classes_to_test(labels, group_ids)
+    else:
+        rows = _row_of(label, classes)
     shared = {"y": y, "groups": groups, "control": control}
     unit_ids = encode_units(units, len(labels), shared)
     scores = score_features(activity, labels, class_sizes, kind)
-    best = np.atleast_2d(scores[row]).max(axis=0)
+    best = scores[rows].max(axis=0)
     order = np.argsort(-best, kind="stable")
     columns = {"feature": order, "score": best[order]}
     if n_permutations > 0:
         null = null_statistics(
-            lambda permuted: np.sort(np.atleast_2d(permuted[row]).max(axis=0))[::-1],
+            lambda permuted: np.sort(permuted[rows].max(axis=0))[::-1],
             activity,
             labels,
             kind,
@@ -160,7 +165,7 @@ def selectivity_curve(
             n_permutations=n_permutations,
             random_state=random_state,
         )
-        if not exchanged_classes(labels, group_ids)[row].any():
+        if not exchanged_classes(labels, group_ids)[rows].any():
             null.fill(np.nan)
         columns["null_q05"], columns["null_q95"] = np.quantile(
             null, [0.05, 0.95], axis=0
@@ -175,4 +180,4 @@ def _row_of(label, classes):
         raise ValueError(
             f"No sample has the label {label!r}; the classes are {classes.tolist()}."
         )
-    return found[0]
+    return found

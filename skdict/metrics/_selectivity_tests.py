@@ -9,7 +9,12 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ._activity import count_active, find_active, indicator
-from ._labels import encode_classes, encode_groups, encode_units
+from ._labels import (
+    classes_to_test,
+    encode_classes,
+    encode_groups,
+    encode_units,
+)
 from ._selectivity import (
     KIND_CONSTRAINT,
     THRESHOLD_CONSTRAINT,
@@ -268,7 +273,9 @@ def selectivity_counts(
         them. Columns:
 
         - `score_threshold`: the score to exceed.
-        - `n_features`: features whose best score over the classes is larger.
+        - `n_features`: features whose best score over the classes is larger; a class
+          that no permutation can move, such as that of the controls with `control`,
+          does not count.
         - `null_mean`, `null_q95`: mean and 95 % quantile of that number over the
           permutations. Only with ``n_permutations > 0``.
         - `p_value`: ``(1 + #{null >= n_features}) / (1 + n_permutations)``. Only
@@ -323,12 +330,13 @@ def selectivity_counts(
     group_ids = encode_groups(groups, labels, control)
     shared = {"y": y, "groups": groups, "control": control}
     unit_ids = encode_units(units, len(labels), shared)
+    tested = classes_to_test(labels, group_ids)
     scores = score_features(activity, labels, class_sizes, kind)
-    n_features = _count_above(scores, levels)
+    n_features = _count_above(scores[tested], levels)
     columns = {"score_threshold": levels, "n_features": n_features}
     if n_permutations > 0:
         null = null_statistics(
-            lambda permuted: _count_above(permuted, levels),
+            lambda permuted: _count_above(permuted[tested], levels),
             activity,
             labels,
             kind,
@@ -402,6 +410,8 @@ def count_and_test(activity, labels, class_sizes, group_ids=None):
     p_values = _gamma_tail(counts, *_cumulants(members, active, sizes))
     for c in np.flatnonzero(class_sizes <= _MAX_EXACT_SIZE):
         features = np.flatnonzero(p_values[c] <= _MAYBE_SIGNIFICANT)
+        if not features.size:
+            continue
         own = slice(members.indptr[c], members.indptr[c + 1])
         groups = members.indices[own]
         active_here = active[groups].toarray()[:, features]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 from scipy.stats import pearson3
-from sklearn import config_context
 from sklearn.utils import gen_batches
 
 from skdict.metrics._activity import count_active, indicator
@@ -37,7 +36,7 @@ class Tests:
     p_values: np.ndarray
     q_values: np.ndarray
     tested: np.ndarray  # of each level, whether permutation moves it
-    of_groups: bool  # whether the labels of whole groups were exchanged
+    of_units: bool  # whether the labels of whole units were exchanged
 
 
 class Exchange:
@@ -47,17 +46,16 @@ class Exchange:
     ----------
     activity : csr_array of shape (n_rows, n_features), int8
         From `find_active`.
-    groups : ndarray of shape (n_rows,) of int, default=None
-        The group of each row, for example its image.
+    units : sequence of ndarray of shape (n_rows,) of int, default=()
+        What may share a label, the largest first: the patient of each row, the image.
     control : ndarray of shape (n_rows,) of int, default=None
         Which rows are controls; nothing is exchanged between them and the others.
     """
 
-    def __init__(self, activity, groups=None, control=None):
+    def __init__(self, activity, units=(), control=None):
         self.activity = activity
-        if groups is not None and len(np.unique(groups)) == len(groups):
-            groups = None  # each row is a group of its own
-        self.groups = groups
+        # Units of one row each are rows.
+        self.units = [ids for ids in units if len(np.unique(ids)) < len(ids)]
         self.control = control
 
     def test(self, ids, strata=None):
@@ -66,9 +64,7 @@ class Exchange:
         group_ids, unit_ids = self._exchanged(ids, strata)
         tested = exchanged_classes(ids, group_ids)
         if unit_ids is None:
-            # As its public callers do: it counts batches of no features.
-            with config_context(skip_parameter_validation=True):
-                counts, p_values = count_and_test(self.activity, ids, sizes, group_ids)
+            counts, p_values = count_and_test(self.activity, ids, sizes, group_ids)
         else:
             counts = count_active(self.activity, ids, len(sizes))
             p_values = _test_units(
@@ -84,7 +80,7 @@ class Exchange:
             p_values=p_values,
             q_values=adjust(p_values, "bh"),
             tested=tested,
-            of_groups=unit_ids is not None,
+            of_units=unit_ids is not None,
         )
 
     def best_under_null(self, ids, n_permutations, random_state):
@@ -104,12 +100,14 @@ class Exchange:
     def _exchanged(self, ids, strata=None):
         """Inside what labels are exchanged, and as which units; None if row by row.
 
-        A group that lies in several strata is a unit in each of them.
+        A unit that lies in several strata is one in each of them.
         """
         within = _cross_all(self.control, strata)
-        if self.groups is None or can_permute(ids, self.groups):
-            return _cross_all(self.groups, within), None
-        return within, _cross_all(self.groups, within)
+        for units in self.units:
+            if not can_permute(ids, units):
+                return within, _cross_all(units, within)
+            within = _cross_all(units, within)
+        return within, None
 
 
 def _cross_all(*numberings):

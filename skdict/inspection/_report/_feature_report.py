@@ -13,7 +13,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm.auto import tqdm
 
 from skdict.metrics._activity import find_active
-from skdict.metrics._labels import can_permute, cross, encode, is_missing
+from skdict.metrics._labels import can_permute, encode, is_missing
 from skdict.metrics._table import as_table
 
 from .._estimators import fitted_attribute, name_of
@@ -307,30 +307,22 @@ class FeatureReport:
             _check_control(self.control)
         metadata = sort_metadata(self.metadata, layout, groups)
         check_names(metadata.confounds, y is not None)
-        image_ids = None
-        if layout.n_images is not None and layout.per_image > 1:
+        units = [] if groups is None else [groups]
+        if layout.n_images is not None:
             image_ids = np.repeat(np.arange(layout.n_images), layout.per_image)
-        groups_hold_images = not (
-            groups is None or image_ids is None or can_permute(groups, image_ids)
-        )
-        if groups is None:
-            groups = image_ids
+            # What differs inside a group may still be shared by the rows of an image.
+            if groups is None or not can_permute(groups, image_ids):
+                units.append(image_ids)
 
         with self._progress(layout.n_rows, "codes", "row") as bar:
             encoded = encode_rows(self.estimator, self.X, bar.update)
-        active = find_active(encoded.codes, self.threshold)
-        exchange, inside = Exchange(active, groups, control), None
-        if groups_hold_images:
-            # What differs inside a group may still be shared by the rows of an image.
-            strata = groups if control is None else cross(groups, control)
-            inside = Exchange(active, image_ids, strata)
+        exchange = Exchange(find_active(encoded.codes, self.threshold), units, control)
         features = describe(
             encoded.names,
             encoded.codes,
             y,
             metadata.confounds,
             exchange,
-            inside,
             alpha=self.alpha,
             threshold=self.threshold,
             n_permutations=self.n_permutations,
@@ -432,7 +424,7 @@ class FeatureReport:
                 "Every feature fires on every row, so that all scores are 0. Codes "
                 "that are not sparse need a threshold."
             )
-        if (label := features.label) is not None and not label.tests.of_groups:
+        if (label := features.label) is not None and not label.tests.of_units:
             if layout.grid_shape is not None:
                 notes.append(
                     "Neighbouring tokens of an image are alike, so where labels are "

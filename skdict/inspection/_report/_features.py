@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from skdict.metrics import auroc_scores
-from skdict.metrics._labels import can_permute, encode
+from skdict.metrics._labels import encode
 
 from ._exchange import Tests
 
@@ -74,7 +74,6 @@ def describe(
     y,
     confounds,
     exchange,
-    inside=None,
     *,
     alpha,
     threshold,
@@ -91,9 +90,6 @@ def describe(
     y : ndarray of shape (n_rows,) or None
     confounds : dict of ndarray of shape (n_rows,)
     exchange : Exchange
-        Of groups.
-    inside : Exchange, default=None
-        Of the images of a group, for what differs between them.
     alpha, threshold, n_permutations, random_state
         As in `FeatureReport`.
 
@@ -105,17 +101,12 @@ def describe(
     n_active = np.bincount(exchange.activity.indices, minlength=n_features)
     features = Features(names, n_active, n_rows, None, alpha=alpha, threshold=threshold)
 
-    def exchange_of(ids):
-        if inside is not None and can_permute(ids, exchange.groups):
-            return inside
-        return exchange
-
     def tested(name, values):
         levels, ids = encode(values, name, n_rows)
-        tests = exchange_of(ids).test(ids)
+        tests = exchange.test(ids)
         null = None
         if n_permutations:
-            best = exchange_of(ids).best_under_null(ids, n_permutations, random_state)
+            best = exchange.best_under_null(ids, n_permutations, random_state)
             null = np.where(tests.tested, np.quantile(best, 0.95, axis=0), np.nan)
         # Scores are at least -1: any that is significant stands above the others.
         found = tests.q_values <= alpha
@@ -124,13 +115,11 @@ def describe(
 
     if y is not None:
         features.label = tested("y", y)
-        exchange_of_labels = exchange_of(features.label.ids)
-        if exchange.groups is not None:
+        if exchange.units:
             features.notes.append(
                 _describe_exchange(
-                    exchange_of_labels is inside,
-                    features.label.tests.of_groups,
-                    exchange.groups,
+                    features.label.tests.of_units,
+                    exchange.units[0],
                     features.label.ids,
                 )
             )
@@ -139,7 +128,7 @@ def describe(
     for name, values in confounds.items():
         column = features.confounds[name] = tested(name, values)
         if y is not None:
-            within = exchange_of_labels.test(features.label.ids, column.ids)
+            within = exchange.test(features.label.ids, column.ids)
             features.within[name] = within.q_values.min(axis=0)
             if not within.tested.any():
                 features.notes.append(
@@ -149,17 +138,17 @@ def describe(
     return features
 
 
-def _describe_exchange(of_images, of_groups, groups, ids):
+def _describe_exchange(of_units, groups, ids):
     """A note on what is exchanged under the null hypothesis, and where."""
-    if of_groups and not of_images:
+    n_of_group = np.bincount(np.unique(np.column_stack((groups, ids)), axis=0)[:, 0])
+    n_groups, n_mixed = (n_of_group > 0).sum(), (n_of_group > 1).sum()
+    if n_mixed == 0:
         return (
             "Labels belong to whole groups of rows (images, unless groups was passed), "
             "and whole groups are exchanged under the null hypothesis."
         )
-    n_of_group = np.bincount(np.unique(np.column_stack((groups, ids)), axis=0)[:, 0])
-    n_groups, n_mixed = (n_of_group > 0).sum(), (n_of_group > 1).sum()
     note = f"Labels differ inside {n_mixed:,} of {n_groups:,} groups "
-    if of_groups:
+    if of_units:
         note += "and belong to whole images, which are exchanged inside these groups."
     else:
         note += (
@@ -214,7 +203,7 @@ def to_columns(features):
 
     def add_scores(column, key, what, best_key, score_key, null_key, q_key):
         tests = column.tests
-        unit = "whole group of rows" if tests.of_groups else "row"
+        unit = "whole group of rows" if tests.of_units else "row"
         add(
             best_key,
             f"best {what}",
