@@ -264,7 +264,7 @@ def to_columns(features):
         )
         add(
             "n_labels",
-            "labels",
+            "number of labels",
             "count",
             f"Number of labels with a q-value up to {percent}.",
             (label.tests.q_values <= features.alpha).sum(axis=0),

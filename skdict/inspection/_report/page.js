@@ -404,7 +404,8 @@
   function columnWidth({ key, kind, label }) {
     const word = Math.max(...label.split(/\s+/).map((part) => part.length));
     const longest = (values) => values.reduce((n, v) => Math.max(n, v?.length ?? 0), 0);
-    const usual = kind === "text" ? Math.min(longest(report.features[key]), 24) : 7;
+    const number = kind === "p" ? 9 : 7; // 1.2e-10
+    const usual = kind === "text" ? Math.min(longest(report.features[key]), 24) : number;
     return Math.max(Math.min(word + 2, 24), usual) + 3;
   }
 
