@@ -1015,6 +1015,24 @@ class TestSizes:
         assert _thumbnails._reduce(bytes_, 7).shape == (5, 7, 3)
         assert _thumbnails._reduce(bytes_, 7).dtype == np.uint8
 
+    def test_channels_are_shown_as_rgb_says(self, make_page, tokens):
+        lit = np.zeros((N_IMAGES, 20, 30, 3), np.uint8)
+        lit[..., 15:, 0] = 200  # red, or the first of three stains
+        dictionary = PCA(7).fit(tokens)
+
+        def right_half(**kwargs):
+            page = make_page(dictionary, tokens, grid_shape=GRID, **kwargs)
+            picture = imread(io.BytesIO(page.thumbnails[0]), format="jpeg")
+            return picture[:, 20:].mean(axis=(0, 1))
+
+        for rgb in (None, True):
+            assert_allclose(right_half(images=lit, rgb=rgb), [200, 0, 0], atol=4)
+        assert_allclose(right_half(images=lit, rgb=False), [0, 255, 255], atol=4)
+        with pytest.raises(ValueError, match="rgb=True needs three channels"):
+            right_half(images=lit.astype(float), rgb=True)
+        with pytest.raises(ValueError, match="'rgb' parameter of FeatureReport"):
+            right_half(images=lit, rgb="yes")
+
     @pytest.mark.parametrize("budget", [5e4, 1.2e5, 3e5])
     def test_page_fits_its_budget(self, make_page, rng, tokens, monkeypatch, budget):
         monkeypatch.setattr(_pictures, "MAX_PAGE", budget)

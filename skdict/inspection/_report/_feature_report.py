@@ -69,6 +69,12 @@ class FeatureReport:
         image are no grid, for instance tokens drawn from it; the cards then have no
         heatmaps.
 
+    rgb : bool, default=None
+        Whether the channels of `images` are red, green and blue, to be shown as they
+        are. None: where there are three, in bytes or within [0, 1]. Others are made
+        brighter, each channel by the same limits in all images, and added up in one
+        colour for each, as :class:`HeatmapDisplay` does it.
+
     groups : array-like of shape (n_rows,) or (n_images,), default=None
         What belongs together and is not independent: the image of each row, or the
         well or the patient of each image. None: the rows of an image, where there are
@@ -157,6 +163,7 @@ class FeatureReport:
         "alpha": [Interval(Real, 0, 1, closed="right")],
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
         "random_state": ["random_state"],
+        "rgb": ["boolean", None],
         "verbose": ["verbose"],
     }
 
@@ -169,6 +176,7 @@ class FeatureReport:
         images=None,
         metadata=None,
         grid_shape="auto",
+        rgb=None,
         groups=None,
         control=None,
         threshold=0.0,
@@ -183,6 +191,7 @@ class FeatureReport:
         self.images = images
         self.metadata = metadata
         self.grid_shape = grid_shape
+        self.rgb = rgb
         self.groups = groups
         self.control = control
         self.threshold = threshold
@@ -268,7 +277,12 @@ class FeatureReport:
         if layout.n_images is not None:
             captions = self._captions(computed)
             pictures = choose_pictures(
-                encoded, layout, self.images, captions, len(json.dumps(report))
+                encoded,
+                layout,
+                self.images,
+                captions,
+                len(json.dumps(report)),
+                self.rgb,
             )
             report["grid"] = None if pictures.grid is None else list(pictures.grid)
             report["image_shape"] = list(pictures.image_shape)

@@ -45,7 +45,7 @@ class Pictures:
     grid: tuple[int, int] | None  # of the heatmaps
 
 
-def choose_pictures(encoded, layout, images, captions, other_bytes):
+def choose_pictures(encoded, layout, images, captions, other_bytes, rgb=None):
     """Choose images for the cards, thumbnails and heatmaps that fit.
 
     Parameters
@@ -56,6 +56,8 @@ def choose_pictures(encoded, layout, images, captions, other_bytes):
     captions : list of str
     other_bytes : float
         What the page holds besides cards and thumbnails.
+    rgb : bool or None
+        Whether the images are red, green and blue.
 
     Returns
     -------
@@ -76,7 +78,7 @@ def choose_pictures(encoded, layout, images, captions, other_bytes):
             needed += n_features * len(kept) * _MIN_SIDE**2 * _BYTES_PER_CELL
         if needed <= budget:
             break
-    thumbnails, shape = make_thumbnails(images, shown, _THUMBNAIL_SHARE * budget)
+    thumbnails, shape = make_thumbnails(images, shown, _THUMBNAIL_SHARE * budget, rgb)
     left = budget - sum(map(len, thumbnails)) * BASE64
     thumbnail_of = np.full(layout.n_images, -1)
     thumbnail_of[shown] = np.arange(len(shown))

@@ -36,7 +36,7 @@ _A_FEW = 16
 BASE64 = 4 / 3
 
 
-def make_thumbnails(images, shown, budget):
+def make_thumbnails(images, shown, budget, rgb=None):
     """JPEG files of some images that take at most `budget` bytes in base64.
 
     Parameters
@@ -48,6 +48,8 @@ def make_thumbnails(images, shown, budget):
     budget : float
         Bytes. The largest pictures of `_SETTINGS` that fit are made; if none fit, the
         smallest.
+    rgb : bool or None
+        As in `Renderer`.
 
     Returns
     -------
@@ -62,13 +64,13 @@ def make_thumbnails(images, shown, budget):
     for side, quality in _SETTINGS:
         if side > _SMALL and len(shown) > _A_FEW:
             continue
-        size = sum(map(len, _encode(_reduce_all(sample, side), quality)))
+        size = sum(map(len, _encode(_reduce_all(sample, side), quality, rgb)))
         is_last = (side, quality) == _SETTINGS[-1]
         # The sample may be smaller than the others by chance.
         if not is_last and size / len(sample) * len(shown) * BASE64 > 0.95 * budget:
             continue
         small = _reduce_all((check_image(images[i], i) for i in shown.tolist()), side)
-        files, shape = _encode(small, quality), small[0].shape[:2]
+        files, shape = _encode(small, quality, rgb), small[0].shape[:2]
         if sum(map(len, files)) * BASE64 <= budget:
             break
     return files, tuple(shape)
@@ -104,10 +106,10 @@ def _reduce(image, side):
     return reduced.astype(np.float32)
 
 
-def _encode(images, quality):
+def _encode(images, quality, rgb):
     from matplotlib.image import imsave
 
-    renderer = Renderer(images)
+    renderer = Renderer(images, rgb)
     files = []
     for image in images:
         picture = np.rint(255 * renderer.composite(image)).astype(np.uint8)
