@@ -510,6 +510,10 @@ class TestReport:
         assert report["null_q95"].isna().tolist() == [True, False, False]
         assert np.isfinite(report["score"]).all()
         assert all(np.isfinite(report.attrs["null_mean_scores"]))
+        as_objects = (y == "a").astype(object)  # such as a column of a table
+        for same in (as_objects, (y == "a").astype(float), (y == "a").tolist()):
+            again = selectivity_report(codes, y, control=same, **options)
+            assert again["p_value"].equals(report["p_value"])
         # One sample of another class among the controls, and they can be exchanged.
         mixed = (y == "a") | (np.arange(len(y)) == np.flatnonzero(y == "b")[0])
         report = selectivity_report(codes, y, control=mixed, **options)

@@ -29,7 +29,7 @@ def encode_groups(groups, labels, control=None):
     if groups is not None:
         group_ids = encode(groups, "groups", len(labels))[1]
     if control is not None:
-        group_ids = cross(group_ids, _check_control(control, len(labels)))
+        group_ids = cross(group_ids, encode_control(control, len(labels)))
     if not can_permute(labels, group_ids):
         warn(
             "No group holds samples of two classes: permuting y inside the groups "
@@ -116,9 +116,10 @@ def cross(first, second):
     return np.unique(pairs, return_inverse=True)[1]
 
 
-def _check_control(control, n_samples):
+def encode_control(control, n_samples):
+    """Number each sample by whether it is a control."""
     values, ids = encode(control, "control", n_samples)
-    if values.dtype.kind not in "biuf" or not np.isin(values, [0, 1]).all():
+    if not set(values.tolist()) <= {0, 1}:  # True and 1.0 equal 1, in objects, too
         raise ValueError(
             "control must be a boolean or 0/1 array with one entry per sample, but "
             f"it holds {values[-1]}."

@@ -13,7 +13,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm.auto import tqdm
 
 from skdict.metrics._activity import find_active
-from skdict.metrics._labels import can_permute, encode, is_missing
+from skdict.metrics._labels import can_permute, encode, encode_control, is_missing
 from skdict.metrics._table import as_table
 
 from .._estimators import fitted_attribute, name_of
@@ -316,9 +316,10 @@ class FeatureReport:
                 )
             y = rows_of(levels[ids], layout)
         groups = encoded_rows(self.groups, "groups", layout)
-        control = encoded_rows(self.control, "control", layout)
-        if control is not None:
-            _check_control(self.control)
+        control = None
+        if self.control is not None:
+            control = column_of(self.control, "control", layout)
+            control = rows_of(encode_control(control, len(control)), layout)
         metadata = sort_metadata(self.metadata, layout, groups)
         check_names(metadata.confounds, y is not None)
         units = [] if groups is None else [groups]
@@ -456,15 +457,6 @@ class FeatureReport:
                 f"{', '.join(computed['metadata'].unused)}."
             )
         return notes
-
-
-def _check_control(control):
-    values = np.unique(control)
-    if values.dtype.kind not in "biuf" or not np.isin(values, [0, 1]).all():
-        raise ValueError(
-            "control must be a boolean or 0/1 array with one entry per row or image, "
-            f"but it holds {values[-1]}."
-        )
 
 
 def _sizes(column):
