@@ -60,6 +60,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "api/generated/backreferences",
     "doc_module": ("skdict",),
     "reference_url": {"skdict": None},
+    "capture_repr": ("_repr_html_",),  # tables, but no addresses of figures
     "image_srcset": ["2x"],  # figures are as wide as a column of print
     "show_signature": False,
     "download_all_examples": False,
