@@ -47,12 +47,13 @@ dictionaries = {
 # %%
 # Has the training settled?
 # -------------------------
-# Both stop by the same rule: the learning rate falls to zero over ``max_iter`` passes,
-# or sooner once the explained variance no longer rises. TopKSAE needs more passes, and
-# its default ``max_iter`` is larger: at equal passes it would be cut short. The curves
-# are those of the training rows. Whether either was cut short is a question to held-out
-# rows, and so the table has the explained variance after the default and after twice as
-# many passes. More passes can fit the training rows better and others worse.
+# Both stop by a rule: the learning rate falls to zero over ``max_iter`` epochs, or
+# sooner once the explained variance no longer rises. Longer training does not make ICFL
+# worse, so it learns from all rows and watches those. TopKSAE's encoder overfits small
+# tables; by default it holds a tenth of the rows out, watches these, and keeps the
+# parameters of the best epoch. Whether either was cut short is a question to the rows
+# of the other fold, and so the table has the explained variance after the default and
+# after twice as many epochs.
 
 halves = StratifiedGroupKFold(2)
 train, test = next(halves.split(X, y, quarter))

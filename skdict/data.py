@@ -33,6 +33,8 @@ class RowBatches:
         What the rows are divided by.
     generator : torch.Generator, default=None
         Shuffles the rows anew for each pass; None keeps their order.
+    among : Tensor of int64, default=None
+        Indices of the rows that take part. None: all.
     """
 
     def __init__(
@@ -43,24 +45,34 @@ class RowBatches:
         *,
         scale: float = 1.0,
         generator: torch.Generator | None = None,
+        among: Tensor | None = None,
     ):
         self.X = X
+        self.among = among
         self.batch_size = batch_size
         self.device = device
         self.scale = scale
         self.generator = generator
 
+    @property
+    def n_rows(self) -> int:
+        """Number of rows in a pass."""
+        return len(self.X if self.among is None else self.among)
+
     def __len__(self) -> int:
-        return -(-len(self.X) // self.batch_size)
+        return -(-self.n_rows // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.generator is None:
-            for start in range(0, len(self.X), self.batch_size):
-                yield self._load(slice(start, start + self.batch_size))
+            for start in range(0, self.n_rows, self.batch_size):
+                rows = slice(start, start + self.batch_size)
+                yield self._load(rows if self.among is None else self.among[rows])
             return
         order = torch.randperm(
-            len(self.X), generator=self.generator, device=self.generator.device
+            self.n_rows, generator=self.generator, device=self.generator.device
         )
+        if self.among is not None:
+            order = self.among[order]
         for rows in order.tensor_split(len(self)):
             # In ascending order, a batch is read from a memmap in one sweep.
             yield self._load(rows.sort().values)

@@ -47,6 +47,9 @@ class DictionaryModule(nn.Module):
     def prepare_(self, n_rows: int) -> None:
         """Get ready to encode so many rows with parameters that stay as they are."""
 
+    def centre_(self, mean: Tensor) -> None:
+        """Follow the mean of all rows seen, where the pre-bias is not learned."""
+
     @torch.no_grad()
     def project_(self) -> None:
         """Put the atoms back on the unit sphere."""
@@ -59,7 +62,13 @@ class DictionaryModule(nn.Module):
 
 
 class PursuitDictionary(DictionaryModule):
-    """Batched OMP as the encoder; no gradient goes through it."""
+    """Batched OMP as the encoder; no gradient goes through it.
+
+    The pre-bias is the mean of the rows and is not learned. With the codes held
+    fixed, its gradient is the mean residual, which a greedy encoder does not bring
+    to zero: the pre-bias would leave the rows step by step, and the explained
+    variance would fall with it.
+    """
 
     def __init__(
         self,
@@ -72,6 +81,7 @@ class PursuitDictionary(DictionaryModule):
         refit: Refit = False,
     ):
         super().__init__(atoms, pre_bias, k)
+        self.pre_bias.requires_grad_(False)
         self.atoms_per_step = atoms_per_step
         self.selection = selection
         self.refit = refit
@@ -87,6 +97,10 @@ class PursuitDictionary(DictionaryModule):
             refit=self.refit,
             gram=self.gram,
         )
+
+    @torch.no_grad()
+    def centre_(self, mean: Tensor) -> None:
+        self.pre_bias.copy_(mean)
 
     @torch.no_grad()
     def prepare_(self, n_rows: int) -> None:
@@ -125,6 +139,21 @@ class TopKAutoencoder(DictionaryModule):
 
     def encode(self, x: Tensor) -> SparseCode:
         return topk_encode(x - self.pre_bias, self.encoder, self.encoder_bias, self.k)
+
+    @torch.no_grad()
+    def fit_scale_(self, rows: Tensor) -> None:
+        """Scale an encoder that starts as the atoms, so that it rebuilds the rows best.
+
+        The ``k`` active atoms of a row are correlated, and their activations add up
+        to several times the row. One factor for all of them, ``<x, x_hat> /
+        <x_hat, x_hat>``, is the least squares.
+        """
+        code = self.encode(rows)
+        x_hat = code.decode(self.atoms)
+        energy = x_hat.square().sum()
+        if energy > 0:
+            scale = ((rows - self.pre_bias) * x_hat).sum() / energy
+            self.encoder.mul_(scale)
 
     @torch.no_grad()
     def project_gradient_(self) -> None:

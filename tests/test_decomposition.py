@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.decomposition import sparse_encode
 from sklearn.exceptions import NotFittedError
 
 from skdict import ICFL, TopKSAE
@@ -54,6 +55,7 @@ def planted(cls, **params):
 def frozen(cls, init, **params):
     """Fitted, but with atoms that did not move from `init` in their one pass."""
     parameters = {"max_iter": 1, "learning_rate": 1e-300, "random_state": 0} | params
+    parameters["validation_fraction"] = None
     if issubclass(cls, TopKSAE):
         parameters["auxiliary_weight"] = 0
     return cls(init=init, **parameters)
@@ -308,6 +310,39 @@ def test_icfl_encodes_as_algorithm_1(params):
     assert_allclose(model.transform(FEW).toarray(), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"atoms_per_step": 1, "selection": "absolute", "refit": "every_step"},
+        {"atoms_per_step": 3, "refit": True},
+        {"k": 11, "atoms_per_step": 2},
+    ],
+    ids=str,
+)
+def test_with_encoder_keeps_the_atoms(params):
+    model = ICFL(20, 7, max_iter=2, random_state=0).fit(FEW)
+    other = model.with_encoder(**params)
+    assert other.components_ is model.components_
+    assert (model.k, model.refit) == (7, False)  # the first one stays as it is
+    expected = ICFL(init=model.components_, max_iter=0, **({"k": 7} | params)).fit(FEW)
+    assert_allclose(
+        other.transform(FEW).toarray(), expected.transform(FEW).toarray(), atol=1e-9
+    )
+    with pytest.raises(ValueError, match="'atoms_per_step' parameter"):
+        model.with_encoder(atoms_per_step=0)
+    with pytest.raises(NotFittedError):
+        ICFL().with_encoder()
+
+
+def test_omp_of_fitted_atoms_is_that_of_scikit_learn():
+    model = ICFL(20, 4, max_iter=2, random_state=0).fit(FEW)
+    omp = model.with_encoder(atoms_per_step=1, selection="absolute", refit="every_step")
+    expected = sparse_encode(
+        FEW - model.pre_bias_, model.components_, algorithm="omp", n_nonzero_coefs=4
+    )
+    assert_allclose(omp.transform(FEW).toarray(), expected, atol=1e-9)
+
+
 def test_refit_lowers_the_error():
     model = ICFL(24, 6, atoms_per_step=1, max_iter=3, random_state=0).fit(X)
     assert model.set_params(refit=True).score(X) > model.set_params(refit=False).score(
@@ -392,7 +427,8 @@ RECORD = {
 
 @variants
 def test_history(variant):
-    model = make(variant, max_iter=4, tol=None, batch_size=400).fit(X64)
+    model = make(variant, max_iter=4, tol=None, batch_size=400)
+    model.set_params(validation_fraction=None).fit(X64)
     assert len(model.history_) == model.n_iter_ == 4
     assert model.n_steps_ == 4 * 4
     assert [record["epoch"] for record in model.history_] == [1, 2, 3, 4]
@@ -415,11 +451,14 @@ def test_history_holds_the_errors_of_the_pass(cls):
 
 @both
 def test_batch_size(cls):
-    assert planted(cls, max_iter=1, batch_size=1).fit(X[:50]).n_steps_ == 50
-    assert planted(cls, max_iter=1, batch_size=7).fit(X[:50]).n_steps_ == 8
-    assert planted(cls, max_iter=1, batch_size=10**9).fit(X[:50]).n_steps_ == 1
-    assert planted(cls, max_iter=1).fit(X[:50]).n_steps_ == 1
-    assert planted(cls, max_iter=2, tol=None).fit(X).n_steps_ == 2 * 6
+    def steps(rows, **params):
+        return planted(cls, validation_fraction=None, **params).fit(rows).n_steps_
+
+    assert steps(X[:50], max_iter=1, batch_size=1) == 50
+    assert steps(X[:50], max_iter=1, batch_size=7) == 8
+    assert steps(X[:50], max_iter=1, batch_size=10**9) == 1
+    assert steps(X[:50], max_iter=1) == 1
+    assert steps(X, max_iter=2, tol=None) == 2 * 6
 
 
 @both
@@ -1001,7 +1040,7 @@ def test_bad_parameters(cls, params):
     [
         ICFL(atoms_per_step=0),
         ICFL(selection="negative"),
-        ICFL(refit="every_step"),
+        ICFL(refit="each_step"),
         ICFL(reset_similarity=1.1),
         ICFL(reset_every=0),
         TopKSAE(auxiliary_weight=-1),
@@ -1023,9 +1062,17 @@ def test_bad_device(cls, device, message):
         cls(device=device).fit(X)
 
 
-def test_learning_rate_that_diverges_is_refused():
+@both
+def test_learning_rate_that_diverges_is_refused(cls):
     with pytest.raises(ValueError, match=r"diverged.*learning_rate"):
-        planted(ICFL, learning_rate=1e30, max_iter=5).fit(X)
+        planted(cls, learning_rate=1e30, max_iter=5).fit(X)
+
+
+def test_a_large_learning_rate_leaves_icfl_better_than_the_mean_row():
+    # Atoms return to unit norm, and the pre-bias is not learned.
+    model = planted(ICFL, learning_rate=1e9, max_iter=5).fit(X)
+    assert_sound(model, X)
+    assert model.score(X) > 0
 
 
 @both
@@ -1339,3 +1386,133 @@ def test_an_accelerator_is_asked_for_dead_latents_every_few_steps_only():
     net.start().fit_loop(torch.rand(32, 8), epochs=1)
     assert looked == [0, 3, 6]
     assert len(net.dead) > 0
+
+
+# What must not depend on the length of training, on the caller or on a failed fit
+
+
+def mean_distance(model, rows):
+    """Distance of the pre-bias from the rows' mean, in units of their spread."""
+    spread = np.sqrt(np.square(rows - rows.mean(0)).sum(1).mean())
+    return np.linalg.norm(model.pre_bias_ - rows.mean(0)) / spread
+
+
+# Sums of correlated atoms: where the pre-bias learned, it drifted.
+DRIFTING = np.float32(np.random.default_rng(0).gamma(0.3, size=(600, 20)))
+
+
+@pytest.mark.parametrize("how", ["fit", "partial_fit", "warm_start", "chunks"])
+def test_pre_bias_of_icfl_stays_at_the_mean(how):
+    model = ICFL(40, 4, tol=None, random_state=0)
+    if how == "fit":
+        long = clone(model).set_params(max_iter=150).fit(DRIFTING)
+        assert long.score(DRIFTING) > model.fit(DRIFTING).score(DRIFTING) - 0.01
+        model = long
+    elif how == "warm_start":
+        model.set_params(max_iter=5, warm_start=True)
+        for _ in range(10):
+            model.fit(DRIFTING)
+    else:
+        parts = [DRIFTING] if how == "partial_fit" else np.split(DRIFTING, [7, 200])
+        for _ in range(40):
+            for part in parts:
+                model.partial_fit(part)
+        assert model.n_samples_seen_ == 40 * len(DRIFTING)
+    assert mean_distance(model, DRIFTING) < 1e-4
+
+
+def test_warm_start_follows_the_mean_of_new_rows():
+    model = ICFL(40, 4, max_iter=2, warm_start=True, random_state=0).fit(DRIFTING)
+    model.fit(DRIFTING + 5)
+    assert_allclose(model.pre_bias_, (DRIFTING + 5).mean(0), rtol=1e-5)
+
+
+def test_topk_sae_starts_at_the_magnitude_of_its_rows():
+    model = TopKSAE(128, 8, max_iter=0, validation_fraction=None, random_state=0)
+    assert model.fit(X).score(X) > 0.3
+    # What was put in by hand stays as it is.
+    given = TopKSAE(init=X[:128], k=8, max_iter=0, random_state=0).fit(X)
+    assert_allclose(given.encoder_components_, given.components_, rtol=1e-6)
+
+
+def test_more_epochs_do_not_make_topk_sae_worse():
+    train, test = X[::2], X[1::2]
+    scores = [
+        TopKSAE(128, 6, max_iter=max_iter, random_state=0).fit(train).score(test)
+        for max_iter in (30, 100, 300)
+    ]
+    assert min(scores[1:]) > scores[0] - 0.01
+
+
+@both
+def test_held_out_rows_are_a_fraction_rounded_down(cls):
+    model = cls(16, 2, max_iter=2, validation_fraction=0.3, random_state=0)
+    assert "validation_explained_variance" in model.fit(X[:30]).history_[0]
+    alone = clone(model).set_params(validation_fraction=None).fit(X[:3])
+    same_fit(model.fit(X[:3]), alone)
+    assert "validation_explained_variance" not in model.history_[0]
+    with pytest.raises(ValueError, match="validation_fraction"):
+        cls(validation_fraction=1.0).fit(X[:30])
+
+
+@both
+def test_autocast_of_the_caller_changes_nothing(cls):
+    model = planted(cls, max_iter=2).fit(X)
+    codes = model.transform(X)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = planted(cls, max_iter=2).fit(X)
+        same_fit(inside, model)
+        found = model.transform(X)
+        assert model.score(X) == inside.score(X)
+        assert_array_equal(
+            model.inverse_transform(found), model.inverse_transform(codes)
+        )
+        assert torch.is_autocast_enabled("cpu")
+    assert_array_equal(found.toarray(), codes.toarray())
+
+
+def interrupt(record):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("params", "rows", "error"),
+    [
+        ({}, np.full((5, 3), np.nan), ValueError),
+        ({"callbacks": [interrupt]}, X, KeyboardInterrupt),
+        ({"init": np.zeros((24, X.shape[1]))}, X, ValueError),
+        ({"device": "nowhere"}, X, ValueError),
+    ],
+    ids=["rows", "Ctrl-C", "init", "device"],
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@both
+def test_a_refused_fit_leaves_the_old_model_whole(cls, method, params, rows, error):
+    model = planted(cls, max_iter=2).fit(X)
+    before, codes = dict(vars(model)), model.transform(X)
+    if method == "partial_fit" and "init" in params:
+        return  # counts for the first call only
+    model.set_params(**params)
+    with pytest.raises(error):
+        getattr(model, method)(rows)
+    model.set_params(**{name: before[name] for name in params})
+    assert vars(model).keys() == before.keys()
+    assert all(vars(model)[name] is before[name] for name in before)
+    assert_array_equal(model.transform(X).toarray(), codes.toarray())
+
+
+@both
+def test_a_refused_first_fit_leaves_no_attributes(cls):
+    model = planted(cls, callbacks=[interrupt])
+    before = dict(vars(model))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    assert vars(model) == before
+
+
+@pytest.mark.parametrize("learning_rate", [30.0, 1e3, 1e6])
+def test_a_learning_rate_that_diverges_is_named(learning_rate):
+    model = TopKSAE(24, 2, learning_rate=learning_rate, tol=None, random_state=0)
+    model.set_params(validation_fraction=None, max_iter=20)
+    with pytest.raises(ValueError, match=f"diverged.*learning_rate={learning_rate}"):
+        model.fit(X)

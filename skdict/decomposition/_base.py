@@ -23,6 +23,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skdict._guards import learns, own_precision
 from skdict._validation import as_numpy, as_rows, check_finite, like, validate_rows
 from skdict.data import RowBatches, centre_and_spread, resolve_device, to_device
 from skdict.modules import DictionaryModule
@@ -54,6 +55,7 @@ class _SparseDictionary(
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left"), None],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
         "init": [StrOptions({"random", "samples"}), "array-like"],
         "warm_start": ["boolean"],
         "sparse_output": ["boolean"],
@@ -82,8 +84,7 @@ class _SparseDictionary(
         """The parameters of the model by the names of the fitted attributes."""
 
     @_fit_context(prefer_skip_nested_validation=True)
-    @torch.inference_mode(False)  # whatever the caller told torch
-    @torch.enable_grad()
+    @learns
     def fit(self, X, y=None):
         """Learn the dictionary.
 
@@ -114,20 +115,27 @@ class _SparseDictionary(
         generator = self._new_generator()
         if go_on:
             module = self._last_module()
+            module.centre_(mean)
         else:
             module = self._start(rows, mean, scale, generator)
+        held_out = self._held_out(len(rows), generator)
         net = self._start_net(
-            module, rows, generator, scale=scale, max_iter=self.max_iter
+            module,
+            rows,
+            generator,
+            scale=scale,
+            max_iter=self.max_iter,
+            held_out=held_out,
         )
         history = self._train(net, rows, spread, max_iter=self.max_iter)
         self._keep(net, X)
+        self.n_samples_seen_ = len(rows)
         self.history_, self.n_iter_ = history, len(history)
         self._training_state = None
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    @torch.inference_mode(False)  # whatever the caller told torch
-    @torch.enable_grad()
+    @learns
     def partial_fit(self, X, y=None):
         """Go on learning with one pass over ``X``.
 
@@ -168,6 +176,9 @@ class _SparseDictionary(
             module = self._start(rows, mean, scale or 1.0, generator)
         else:
             module = self._last_module()
+            seen = self.n_samples_seen_ + len(rows)
+            before = module.pre_bias.detach()
+            module.centre_(before + (mean - before) * (len(rows) / seen))
         net = self._start_net(
             module, rows, generator, scale=scale or 1.0, max_iter=None
         )
@@ -177,11 +188,13 @@ class _SparseDictionary(
             net.n_steps = self.n_steps_
         (record,) = self._train(net, rows, spread, max_iter=1)
         self._keep(net, X)
+        self.n_samples_seen_ = len(rows) + (0 if first else self.n_samples_seen_)
         self.n_iter_ = len(history) + 1
         self.history_ = [*history, {**record, "epoch": self.n_iter_}]
         self._training_state = {"scale": np.array(scale), **net.state()}
         return self
 
+    @own_precision
     def transform(self, X):
         """Encode rows as sparse codes.
 
@@ -211,6 +224,7 @@ class _SparseDictionary(
         dense = [code.to_dense(n_components) for _, code, _ in self._encode(X)]
         return like(torch.cat(dense), X)
 
+    @own_precision
     def inverse_transform(self, X):
         """Reconstruct rows from their codes: ``X @ components_ + pre_bias_``.
 
@@ -253,6 +267,7 @@ class _SparseDictionary(
         check_finite(X_hat, f"The reconstruction overflows {X_hat.dtype}")
         return X_hat
 
+    @own_precision
     def score(self, X, y=None):
         """Explained variance of the reconstruction.
 
@@ -323,7 +338,7 @@ class _SparseDictionary(
         chosen = torch.randperm(n_samples, generator=generator, device="cpu")
         chosen = chosen[:_START_ROWS]
         (sample,) = RowBatches(
-            rows[chosen.numpy() if isinstance(rows, np.ndarray) else chosen],
+            rows[_index_for(rows, chosen)],
             _START_ROWS,
             torch.device("cpu"),
             scale=scale,
@@ -333,7 +348,7 @@ class _SparseDictionary(
             warn(
                 f"k={self.k} is larger than the {len(atoms)} components: all of them "
                 "may be active in a row, so the codes are not sparse.",
-                stacklevel=6,  # past the decorators of fit
+                stacklevel=5,  # past the decorators of fit
             )
         module = self._new_module(atoms, sample, mean / scale)
         module.project_()
@@ -394,9 +409,10 @@ class _SparseDictionary(
         *,
         scale: float,
         max_iter: int | None,
+        held_out: Tensor | None = None,
     ) -> DictionaryNet:
         """The net of ``max_iter`` passes over the rows, or of an endless stream."""
-        n_samples = len(rows)
+        n_samples = len(rows) if held_out is None else len(rows) - len(held_out)
         batch_size = min(self._batch_size(n_samples), n_samples)
         steps = -(-n_samples // batch_size)
         device = resolve_device(self.device)
@@ -409,7 +425,18 @@ class _SparseDictionary(
             generator=generator,
             scale=scale,
             steps_left=None if max_iter is None else max_iter * steps,
+            held_out=held_out,
         ).start()
+
+    def _held_out(self, n_samples: int, generator: torch.Generator) -> Tensor | None:
+        """Rows for validation, in ascending order."""
+        if self.validation_fraction is None or self.max_iter == 0:
+            return None
+        n_held_out = int(self.validation_fraction * n_samples)
+        if n_held_out == 0:
+            return None
+        order = torch.randperm(n_samples, generator=generator, device="cpu")
+        return order[:n_held_out].sort().values
 
     def _batch_size(self, n_samples: int) -> int:
         if self.batch_size != "auto":
@@ -424,9 +451,14 @@ class _SparseDictionary(
         *,
         max_iter: int,
     ) -> list[dict]:
+        validation_spread = 0.0
+        if net.held_out is not None:
+            held_out = rows[_index_for(rows, net.held_out)]
+            _, validation_spread = centre_and_spread(held_out)
         return train(
             net,
             rows,
+            validation_variance=(validation_spread / net.scale) ** 2,
             max_iter=max_iter,
             variance=(spread / net.scale) ** 2,
             tol=self.tol,
@@ -440,7 +472,9 @@ class _SparseDictionary(
         module = net.module_
         module.rescale_(net.scale)
         parameters = self._attributes(module)
-        if not all(torch.isfinite(value).all() for value in parameters.values()):
+        sound = all(torch.isfinite(value).all() for value in parameters.values())
+        # An atom whose norm overflows is scaled to zero.
+        if not (sound and module.atoms.any(1).all()):
             raise ValueError(
                 "Training diverged: the parameters are no longer finite. Lower "
                 f"learning_rate={self.learning_rate}; in partial_fit, pass rows on "
@@ -475,6 +509,11 @@ def _check_batch(values: Tensor, what: str, i: int, n_rows: int) -> None:
             f"{what} overflows {_name(values.dtype)} in {bad.sum()} of {n_rows} rows "
             f"(the first is row {i * _INFERENCE_ROWS + int(bad.int().argmax())})."
         )
+
+
+def _index_for(rows: np.ndarray | Tensor, index: Tensor) -> np.ndarray | Tensor:
+    """The index of rows in the form that their array takes."""
+    return index.numpy() if isinstance(rows, np.ndarray) else index.to(rows.device)
 
 
 def default_k(n_features: int) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from numbers import Integral, Real
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skdict._validation import as_numpy
@@ -18,9 +20,10 @@ class ICFL(_SparseDictionary):
     """Iterative Codebook Feature Learning: a dictionary with a pursuit encoder.
 
     A row is approximated by a sparse sum of unit atoms, ``x ~ z W + b``, where
-    ``z`` has at most ``k`` non-zeros. Batched orthogonal matching pursuit finds
-    ``z``; gradient descent with ``z`` held fixed learns ``W`` and ``b``. As any
-    atom that aligns with some row is used and thus updated, few features die.
+    ``z`` has at most ``k`` non-zeros and ``b`` is the mean row. Batched orthogonal
+    matching pursuit finds ``z``; gradient descent with ``z`` held fixed learns
+    ``W``. As any atom that aligns with some row is used and thus updated, few
+    features die.
 
     Read more in the :ref:`User Guide <dictionaries>`.
 
@@ -40,9 +43,12 @@ class ICFL(_SparseDictionary):
         Pick the atoms with the largest correlation with the residual (the paper),
         or with the largest magnitude of it. Coefficients may be negative in
         either case.
-    refit : bool, default=False
-        One joint least squares on the final support, in training and in
-        :meth:`transform`: a smaller error at about twice the time.
+    refit : bool or "every_step", default=False
+        True: one joint least squares on the final support, in training and in
+        :meth:`transform`; a smaller error at about twice the time. "every_step":
+        after every step; with ``atoms_per_step=1`` this is orthogonal matching
+        pursuit, the most exact and the slowest. :meth:`with_encoder` chooses
+        another encoder for fitted atoms.
     reset_similarity : float, default=0.9
         Of two atoms with a larger cosine similarity, the one that fired less is
         redrawn uniformly from the unit sphere.
@@ -65,6 +71,11 @@ class ICFL(_SparseDictionary):
         many more, and training ends. None trains for ``max_iter`` passes.
     n_iter_no_change : int, default=5
         See ``tol``.
+    validation_fraction : float or None, default=None
+        Share of the rows, rounded down, that :meth:`fit` holds out at random. Flat
+        passes are then those that do not raise the explained variance of these rows,
+        and the atoms of the best pass are kept. None: learn from all rows; longer
+        training does not make this dictionary worse.
     init : {"random", "samples"} or array-like, default="samples"
         First atoms: drawn uniformly from the unit sphere, rows of the data less
         their mean (random ones where there are too few rows), or given, of shape
@@ -93,7 +104,7 @@ class ICFL(_SparseDictionary):
     components_ : ndarray of shape (n_components, n_features)
         The atoms (feature directions), unit rows.
     pre_bias_ : ndarray of shape (n_features,)
-        Subtracted before encoding, added after decoding.
+        Mean of the rows seen. Subtracted before encoding, added after decoding.
     feature_density_ : ndarray of shape (n_components,)
         Share of the samples on which each feature fired, over the last pass of
         training, in which the dictionary still moved.
@@ -103,10 +114,15 @@ class ICFL(_SparseDictionary):
         Passes made; with :meth:`partial_fit`, its calls.
     n_steps_ : int
         Optimisation steps made.
+    n_samples_seen_ : int
+        Rows that ``pre_bias_`` is the mean of: those of :meth:`fit` and of later
+        calls of :meth:`partial_fit`.
     history_ : list of dict
         One per pass: ``epoch``, ``loss`` (mean squared error of a row),
         ``explained_variance``, ``dead_share``, ``resets``, ``learning_rate`` and
-        ``seconds``, all but the last as the rows went by.
+        ``seconds``, all but the last as the rows went by; with
+        ``validation_fraction`` also ``validation_explained_variance``, behind the
+        pass.
     n_features_in_ : int
         Number of features seen during :meth:`fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -129,8 +145,11 @@ class ICFL(_SparseDictionary):
     The dictionary descends the gradient of the mean of ``||x - z W - b||^2 / 2``
     over a batch, each atom's divided by the mean of its ``z_m^2``. The paper leaves
     the optimiser open (learning rate 5e-5); on all data sets tried, this step beat
-    Adam and needed no tuning. Atoms keep unit norm, which the paper leaves open
-    too; it starts them at random, which leaves more dead features than samples.
+    Adam and needed no tuning. The paper learns ``b`` too; here it is the mean of the
+    rows, because with codes held fixed its gradient does not vanish, and over a long
+    training a learned ``b`` leaves the rows and the explained variance falls. Atoms
+    keep unit norm, which the paper leaves open; it starts them at random, which leaves
+    more dead features than samples.
 
     Two rows whose correlations tie to the last bit in float32 can get another
     support alone than in a batch; float64 settles it.
@@ -160,7 +179,7 @@ class ICFL(_SparseDictionary):
         **_SparseDictionary._parameter_constraints,
         "atoms_per_step": [Interval(Integral, 1, None, closed="left")],
         "selection": [StrOptions({"positive", "absolute"})],
-        "refit": ["boolean"],
+        "refit": ["boolean", StrOptions({"every_step"})],
         "reset_similarity": [Interval(Real, 0, 1, closed="both")],
         "reset_every": [Interval(Integral, 1, None, closed="left")],
     }
@@ -180,6 +199,7 @@ class ICFL(_SparseDictionary):
         max_iter=30,
         tol=1e-3,
         n_iter_no_change=5,
+        validation_fraction=None,
         init="samples",
         warm_start=False,
         sparse_output=True,
@@ -200,6 +220,7 @@ class ICFL(_SparseDictionary):
         self.max_iter = max_iter
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
+        self.validation_fraction = validation_fraction
         self.init = init
         self.warm_start = warm_start
         self.sparse_output = sparse_output
@@ -207,6 +228,65 @@ class ICFL(_SparseDictionary):
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
+
+    def with_encoder(self, *, k=None, atoms_per_step=None, selection=None, refit=None):
+        """Encode with another pursuit and the same atoms.
+
+        Parameters
+        ----------
+        k : int, default=None
+            Most non-zeros of a code, as in the constructor; it may be larger than in
+            :meth:`fit`. None, here and below: unchanged.
+        atoms_per_step : int, default=None
+            Atoms picked at once; 1 is matching pursuit.
+        selection : {"positive", "absolute"}, default=None
+            How atoms are picked.
+        refit : bool or "every_step", default=None
+            Least squares on all picked atoms: once in the end, or after every step.
+
+        Returns
+        -------
+        icfl : ICFL
+            A fitted copy that shares the arrays of this one. ``feature_density_``,
+            ``dead_features_`` and ``history_`` stay those of the training.
+
+        Raises
+        ------
+        InvalidParameterError
+            A ValueError: a value is out of its range.
+
+        Notes
+        -----
+        ``clone`` of the copy is unfitted, as always. Where a search or a comparison
+        clones its estimators, wrap the copy in
+        :class:`sklearn.frozen.FrozenEstimator`.
+
+        Examples
+        --------
+        Orthogonal matching pursuit on the atoms that batched pursuit has learned:
+
+        >>> from skdict import ICFL
+        >>> from skdict.datasets import make_planted_dictionary
+        >>> X = make_planted_dictionary(2000, 16, random_state=0).X
+        >>> icfl = ICFL(k=5, random_state=0).fit(X)
+        >>> omp = icfl.with_encoder(
+        ...     atoms_per_step=1, selection="absolute", refit="every_step"
+        ... )
+        >>> omp.score(X) > icfl.score(X)
+        True
+        """
+        check_is_fitted(self)
+        given = {
+            "k": k,
+            "atoms_per_step": atoms_per_step,
+            "selection": selection,
+            "refit": refit,
+        }
+        other = copy.copy(self).set_params(
+            **{name: value for name, value in given.items() if value is not None}
+        )
+        other._validate_params()
+        return other
 
     def _module(self, atoms: Tensor, pre_bias: Tensor) -> PursuitDictionary:
         return PursuitDictionary(

@@ -38,6 +38,8 @@ class DictionaryNet(NeuralNet):
     steps_left : int, default=None
         Steps until the learning rate is zero, falling linearly. None: a stream
         without end, whose rate falls with the square root of the steps.
+    held_out : Tensor of int64, default=None
+        Rows on which each pass is validated, and from which nothing is learned.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class DictionaryNet(NeuralNet):
         generator: torch.Generator,
         scale: float = 1.0,
         steps_left: int | None = None,
+        held_out: Tensor | None = None,
         criterion=half_squared_error,
         **kwargs,
     ):
@@ -63,6 +66,7 @@ class DictionaryNet(NeuralNet):
         self.generator = generator
         self.scale = scale
         self.steps_left = steps_left
+        self.held_out = held_out
 
     def start(self) -> DictionaryNet:
         """Initialise, and zero what is counted over the steps."""
@@ -74,6 +78,10 @@ class DictionaryNet(NeuralNet):
         self.squared_error = atoms.new_zeros(())
         self.rows_seen = 0
         self.n_resets: int | Tensor = 0  # a tensor where reading it would wait
+        # Mean squared errors of a row: first and last batch, held-out rows.
+        self.first_error: Tensor | None = None
+        self.last_error: Tensor | None = None
+        self.validation_error: Tensor | None = None
         return self
 
     # What the seams of skorch are filled with: rows stay one array, a pass is a
@@ -88,19 +96,29 @@ class DictionaryNet(NeuralNet):
         pass
 
     def get_split_datasets(self, X, y=None, **fit_params):
-        return X, None
+        if self.held_out is None:
+            return (X, None), None
+        learned_from = torch.ones(len(X), dtype=torch.bool, device="cpu")
+        learned_from[self.held_out] = False
+        return (X, learned_from.nonzero()[:, 0]), (X, self.held_out)
 
     def get_iterator(self, dataset, training=False):
+        X, among = dataset
         return RowBatches(
-            dataset,
+            X,
             self.batch_size,
             self.module_.atoms.device,
             scale=self.scale,
-            generator=self.generator,
+            generator=self.generator if training else None,
+            among=among,
         )
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
+            return
+        if prefix == "valid":
+            errors = [step_fn(batch)["squared_error"] for batch in iterator]
+            self.validation_error = torch.stack(errors).sum() / iterator.n_rows
             return
         self.fired.zero_()
         self.squared_error.zero_()
@@ -110,14 +128,19 @@ class DictionaryNet(NeuralNet):
             self.squared_error += step["squared_error"]
             self.fired += step["fired"]
             self.rows_seen += len(batch)
+            self.last_error = step["squared_error"] / len(batch)
+            if self.first_error is None:
+                self.first_error = self.last_error
             self.notify("on_batch_end", batch=batch, training=training)
 
     @torch.no_grad()
     def look(self, X) -> None:
         """A pass that counts what fires, and learns nothing."""
-        iterator = self.get_iterator(X)
-        self.run_single_epoch(iterator, False, "valid", self.validation_step)
+        learned_from, _ = self.get_split_datasets(X)
+        iterator = self.get_iterator(learned_from)
+        self.run_single_epoch(iterator, False, "train", self.validation_step)
 
+    @torch.no_grad()
     def validation_step(self, batch, **fit_params):
         x_hat, code = self.infer(batch)
         fired = fire_counts(code, len(self.module_.atoms))
@@ -132,8 +155,9 @@ class DictionaryNet(NeuralNet):
         loss.backward()
         with torch.no_grad():
             self.adjust_gradients(batch, code)
+            rate = self._next_learning_rate()
             for group in self.optimizer_.param_groups:
-                group["lr"] = self._next_learning_rate()
+                group["lr"] = rate
             self.optimizer_.step()
             self.module_.project_()
             self.n_steps += 1

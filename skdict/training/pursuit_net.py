@@ -12,7 +12,7 @@ _NEWEST = 0.05
 
 
 class PursuitNet(DictionaryNet):
-    """Gradient descent on atoms and pre-bias with the codes held fixed.
+    """Gradient descent on the atoms with the codes held fixed.
 
     The gradient of each atom is divided by the mean square of its coefficients,
     which is the curvature of the loss along that atom: a learning rate of 1 is

@@ -59,10 +59,11 @@ class TopKNet(DictionaryNet):
         return loss + self.auxiliary_weight * self._auxiliary_loss(y_true, y_pred[0])
 
     def _auxiliary_loss(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        """Squared error of the dead latents' rebuilding of the residual.
+        """Half the squared error of the dead latents' rebuilding of the residual.
 
-        Relative to the residual's own energy, as in Gao et al. (2024). Neither
-        the residual nor the pre-bias takes part in the gradient.
+        Relative to the residual's own energy, as in Gao et al. (2024); half of it,
+        as the main loss is half a squared error, too. Neither the residual nor the
+        pre-bias takes part in the gradient.
         """
         module = self.module_
         residual = (x - x_hat).detach()
@@ -75,7 +76,7 @@ class TopKNet(DictionaryNet):
         )
         energy = residual.square().sum()
         error = (residual - rebuilt).square().sum()
-        return error / torch.where(energy > 0, energy, 1.0)
+        return error / torch.where(energy > 0, energy, 1.0) / 2
 
     def adjust_gradients(self, batch, code):
         self.module_.project_gradient_()
