@@ -65,8 +65,8 @@ class RowBatches:
     def __iter__(self) -> Iterator[Tensor]:
         if self.generator is None:
             for start in range(0, self.n_rows, self.batch_size):
-                rows = slice(start, start + self.batch_size)
-                yield self._load(rows if self.among is None else self.among[rows])
+                part = slice(start, start + self.batch_size)
+                yield self._load(part if self.among is None else self.among[part])
             return
         order = torch.randperm(
             self.n_rows, generator=self.generator, device=self.generator.device

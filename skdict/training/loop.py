@@ -72,7 +72,8 @@ def train(
     validating = net.held_out is not None
     net.first_error = None
     watched = "validation_explained_variance" if validating else "explained_variance"
-    steps = -(-(len(X) - len(net.held_out) if validating else len(X)) // net.batch_size)
+    n_held_out = 0 if net.held_out is None else len(net.held_out)
+    steps = -(-(len(X) - n_held_out) // net.batch_size)
     history: list[Record] = []
     if max_iter == 0:
         net.look(X)
@@ -146,6 +147,7 @@ def _check_converging(net: DictionaryNet, largest_error: float) -> None:
     whole pass, and that of its last batch is several times the first batch's. A bad
     start that a short training has not mended yet is thus no divergence.
     """
+    assert net.first_error is not None
     error = float(net.squared_error) / net.rows_seen
     if error > largest_error and float(net.last_error) > 10 * float(net.first_error):
         raise ValueError(

@@ -80,8 +80,8 @@ class DictionaryNet(NeuralNet):
         self.n_resets: int | Tensor = 0  # a tensor where reading it would wait
         # Mean squared errors of a row: first and last batch, held-out rows.
         self.first_error: Tensor | None = None
-        self.last_error: Tensor | None = None
-        self.validation_error: Tensor | None = None
+        self.last_error = atoms.new_zeros(())
+        self.validation_error = atoms.new_zeros(())
         return self
 
     # What the seams of skorch are filled with: rows stay one array, a pass is a
