@@ -1,15 +1,13 @@
 """Estimators in files that hold no code."""
 
 import os
-import uuid
-from contextlib import suppress
-from pathlib import Path
 
 from sklearn.base import BaseEstimator
 
 import skdict.decomposition as decomposition
 import skdict.feature_extraction as feature_extraction
 import skdict.preprocessing as preprocessing
+from skdict._utils.files import write_file
 
 # skops is imported inside of the functions: it imports every scikit-learn module.
 
@@ -37,7 +35,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike) -> None:
 
     The file is a skops archive: arrays and attributes, no code. It is written
     beside its destination and renamed once it is complete on the disk, so a crash
-    leaves either the old file or the new one.
+    leaves either the old file or the new one. What a killed process left beside it
+    is removed by the next `save` to the same name.
 
     Parameters
     ----------
@@ -46,7 +45,9 @@ def save(estimator: BaseEstimator, path: str | os.PathLike) -> None:
         both.
 
     path : str or path-like
-        The file; an existing one is replaced. The customary suffix is ".skops".
+        The file; an existing one is replaced and keeps its permissions. A symbolic
+        link stays, and the file behind it is replaced. The customary suffix is
+        ".skops".
 
     Raises
     ------
@@ -57,7 +58,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike) -> None:
         sparse matrices and Python's plain types. The types are named. Nothing is
         written.
     OSError
-        If the file cannot be written.
+        If the file cannot be written: its folder is missing, `path` names a folder,
+        a device or a read-only file, or the disk is full.
 
     See Also
     --------
@@ -111,7 +113,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike) -> None:
             f"{name} cannot be saved, because load would refuse these types: "
             f"{', '.join(sorted(untrusted))}."
         )
-    _replace_file(path, data)
+    write_file(path, [data])
 
 
 def _unsupported(value, place):
@@ -132,31 +134,6 @@ def _unsupported(value, place):
         found = [line for name, part in parts for line in _unsupported(part, name)]
         return found or [f"{place} ({_type_name(type(value))})"]
     return []
-
-
-def _replace_file(path, data):
-    """Make `path` hold `data`: all of it or, after a crash, what it held before."""
-    # A link stays a link, as it would with open(path, "wb").
-    path = Path(os.path.realpath(path))
-    if not path.parent.is_dir():  # or the error would name the temporary file
-        raise FileNotFoundError(f"There is no folder {path.parent}.")
-    # Not tempfile, whose files are readable by their owner only.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-    if os.name == "posix":  # the rename, too, must reach the disk
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def load(path: str | os.PathLike) -> BaseEstimator:

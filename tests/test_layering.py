@@ -21,6 +21,7 @@ PACKAGE = ROOT / "skdict"
 # Every part of the package, a subpackage or a module, stands on one floor. A new part
 # is an error until it has been given its floor here and in CONTRIBUTING.md.
 FLOORS = {
+    "skdict._utils": 0,
     "skdict.ops": 0,
     "skdict._guards": 0,
     "skdict.modules": 1,
@@ -39,7 +40,7 @@ FLOORS = {
 }
 NOT_ON_FLOOR_0 = {"sklearn", "skorch", "skops"}
 ONLY_IN = {"skorch": "skdict.training", "skops": "skdict.persistence"}
-NEVER_IN = {("skdict.metrics", "torch")}
+NEVER_IN = {("skdict.metrics", "torch"), ("skdict._utils", "torch")}
 
 IMPORT_NAMES = {"scikit-learn": "sklearn", "scikit-image": "skimage"}
 
@@ -190,6 +191,7 @@ def test_modules_are_found():
         ("skdict.decomposition._icfl", "from skorch import NeuralNet", "only"),
         ("skdict.decomposition._icfl", "from skdict.metrics import x", "to floor 3"),
         ("skdict.decomposition._icfl", "import skops.io", "only skdict.persistence"),
+        ("skdict._utils.labels", "import torch", "without torch"),
         ("skdict.metrics._selectivity", "import torch", "without torch"),
         ("skdict.metrics._selectivity", "def f():\n    import torch.nn", "without"),
         ("skdict.metrics._selectivity", "import pandas as pd", "inside functions"),

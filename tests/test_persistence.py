@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import stat
 import zipfile
 
 import numpy as np
@@ -238,63 +237,6 @@ def test_missing_file_and_folder(tmp_path):
         load(tmp_path / "missing.skops")
     with pytest.raises(FileNotFoundError, match=r"no folder .*missing\.$"):
         save(StandardScaler(), tmp_path / "missing" / "file.skops")
-
-
-class Crash(BaseException):
-    """Not an Exception, as an interrupt from the keyboard is not."""
-
-
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError, Crash])
-def test_crash_leaves_the_old_file(tmp_path, monkeypatch, step, error):
-    path = tmp_path / "file.skops"
-    save(StandardScaler(with_mean=False), path)
-    before = path.read_bytes()
-
-    def crash(*args):
-        raise error("crash")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(persistence.os, step, crash)
-        with pytest.raises(error, match="crash"):
-            save(whole_pipeline(), path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-    save(Normalizer(), path)
-    assert isinstance(load(path), Normalizer)
-
-
-def test_file_is_complete_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch):
-    events = []
-    real_fsync, real_replace = os.fsync, os.replace
-
-    def fsync(descriptor):
-        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        events.append(f"fsync {os.fstat(descriptor).st_size if is_file else 'folder'}")
-        real_fsync(descriptor)
-
-    def replace(source, target):
-        assert os.path.dirname(source) == os.path.dirname(target)
-        events.append("replace")
-        real_replace(source, target)
-
-    monkeypatch.setattr(persistence.os, "fsync", fsync)
-    monkeypatch.setattr(persistence.os, "replace", replace)
-    path = tmp_path / "file.skops"
-    save(StandardScaler(), path)
-    assert events == [f"fsync {path.stat().st_size}", "replace", "fsync folder"]
-
-
-def test_new_file_has_the_usual_permissions_and_links_stay(tmp_path):
-    ordinary = tmp_path / "ordinary"
-    ordinary.write_bytes(b"")
-    target, link = tmp_path / "target.skops", tmp_path / "link.skops"
-    save(StandardScaler(), target)
-    assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(ordinary.stat().st_mode)
-    link.symlink_to(target)
-    save(Normalizer(), link)
-    assert link.is_symlink()
-    assert isinstance(load(target), Normalizer)
 
 
 def test_requests_set_by_hand_are_named(tmp_path):

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm.auto import tqdm
 
+from skdict._utils.files import check_destination
 from skdict.metrics._activity import find_active
 from skdict.metrics._labels import can_permute, encode, encode_control, is_missing
 from skdict.metrics._table import as_table
@@ -29,7 +30,7 @@ from ._inputs import (
     rows_of,
     sort_metadata,
 )
-from ._page import check_path, write_page
+from ._page import write_page
 from ._pictures import choose_pictures
 
 _MAX_CAPTION = 80
@@ -233,8 +234,9 @@ class FeatureReport:
         Parameters
         ----------
         path : str or path-like
-            The file; an existing one is replaced, as a whole or not at all. Its folder
-            must exist.
+            The file; an existing one is replaced, as a whole or not at all, and keeps
+            its permissions. A symbolic link stays, and the file behind it is
+            replaced. The folder must exist.
         title : str, default=None
             Title of the page. None: the class of the dictionary and its size.
 
@@ -246,18 +248,19 @@ class FeatureReport:
         Raises
         ------
         FileNotFoundError
-            If the folder does not exist.
+            If the folder does not exist, or `path` is empty.
         IsADirectoryError
             If `path` is a folder.
         FileExistsError
             If there is something else than a file, such as a device.
+        PermissionError
+            If the file is read-only, or its folder.
         ValueError
             If lengths do not match, if rows, labels, batches or images hold missing
             values, or as the estimator raises.
         """
-        path = Path(os.fspath(path))
-        # Before minutes of work.
-        check_path(path)
+        check_destination(path)  # before minutes of work
+        path = Path(os.fsdecode(path))
         computed = self._compute()
         features, encoded = computed["features"], computed["encoded"]
         layout = computed["layout"]

@@ -10,14 +10,11 @@ import gzip
 import hashlib
 import html
 import json
-import os
-import shutil
-import uuid
-from contextlib import suppress
 from importlib.resources import files
 from itertools import islice
-from pathlib import Path
 from string import Template
+
+from skdict._utils.files import write_file
 
 # Features to a chunk of cards, images to a chunk of thumbnails: some 100 kB each, so
 # that the first card of a chunk opens as fast as the others.
@@ -30,18 +27,6 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 # script element or open a comment in it; the other special characters, U+2028 among
 # them, are escaped by json itself, which writes ASCII.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
-
-
-def check_path(path):
-    """Raise an OSError where no page can be put, without trying."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name a file in it.")
-    folder = Path(os.path.realpath(path)).parent  # of the file behind a link
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}.")
-    if path.exists() and not path.is_file():
-        # To replace /dev/null would be worse than an error.
-        raise FileExistsError(f"{path} is neither a file nor a new name.")
 
 
 def write_page(path, report, cards, thumbnails):
@@ -71,22 +56,8 @@ def write_page(path, report, cards, thumbnails):
         If a value is NaN or infinite, the columns differ in length, there are not as
         many cards as features, or a thumbnail is neither JPEG nor PNG.
     """
-    # A link stays a link, as it would with open(path, "w").
-    path = Path(os.path.realpath(path))
-    # Not tempfile, whose files are readable by their owner only.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            for part in _parts(report, cards, thumbnails):
-                file.write(part.encode("ascii"))
-            n_bytes = file.tell()
-        if path.exists():  # who may read it stays as it was
-            shutil.copymode(path, temporary)
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-    return n_bytes
+    parts = _parts(report, cards, thumbnails)
+    return write_file(path, (part.encode("ascii") for part in parts))
 
 
 def _parts(report, cards, thumbnails):

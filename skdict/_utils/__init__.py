@@ -1,0 +1,1 @@
+"""What every floor uses; without torch and scikit-learn."""

@@ -1,0 +1,225 @@
+"""The one writer of files: a file is replaced as a whole or not at all.
+
+The new file is written beside the old one and renamed once it is complete on the
+disk. It gets the old one's mode, access lists and, where the system allows it, owner.
+It is another file with the same name: a hard link to the old one keeps the old
+content.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_POSIX: bool = os.name == "posix"
+if _POSIX:
+    import fcntl
+
+__all__ = ["check_destination", "write_file"]
+
+
+def check_destination(path: str | bytes | os.PathLike) -> Path:
+    """Raise an OSError, which names `path`, where no file can be put.
+
+    Parameters
+    ----------
+    path : str, bytes or path-like
+        What the user gave.
+
+    Returns
+    -------
+    Path
+        The file itself, where `path` is a symbolic link to it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `path` is empty or its folder does not exist.
+    IsADirectoryError
+        If `path` names a folder.
+    FileExistsError
+        If there is something that is not a file, such as a device.
+    PermissionError
+        If the file is read-only, for its mode says so even where the user may
+        overrule it, or if the folder takes no new files.
+    OSError
+        If the system does not accept the name, for instance as too long.
+    """
+    given = os.fsdecode(path)
+    if not given:
+        raise FileNotFoundError("The path is empty: name a file.")
+    separators = tuple(filter(None, (os.sep, os.altsep)))
+    if os.path.isdir(given) or given.endswith(separators):
+        raise IsADirectoryError(f"{given} is a folder; name a file in it.")
+    file = Path(os.path.realpath(given))
+    if not file.parent.is_dir():
+        raise FileNotFoundError(
+            f"{given} cannot be written: there is no folder {file.parent}."
+        )
+    with suppress(FileNotFoundError):
+        mode = os.stat(given).st_mode
+        if not stat.S_ISREG(mode):
+            raise FileExistsError(f"{given} is neither a file nor a new name.")
+        if not mode & 0o222 or not os.access(file, os.W_OK):
+            raise PermissionError(f"{given} is read-only.")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{given} cannot be written: the folder {file.parent} is read-only."
+        )
+    return file
+
+
+def write_file(path: str | bytes | os.PathLike, parts: Iterable[bytes]) -> int:
+    """Make the file at `path` hold the parts: all of them, or what it held before.
+
+    Parameters
+    ----------
+    path : str, bytes or path-like
+        A new name, or a file that is replaced. A symbolic link stays, and the file
+        behind it is replaced.
+    parts : iterable of bytes
+        The content. What it raises is passed on.
+
+    Returns
+    -------
+    int
+        The size of the file.
+
+    Raises
+    ------
+    OSError
+        As :func:`check_destination` does, and if writing fails, for instance on a
+        full disk. It names `path`.
+    """
+    file = check_destination(path)
+    _remove_leftovers(file)
+    with _naming(path):
+        temporary, descriptor = _create_beside(file)
+    size = 0
+    try:
+        # Without a buffer: closing never has anything left to write.
+        with open(descriptor, "wb", buffering=0) as stream:
+            for part in parts:
+                with _naming(path):
+                    size += _write_all(stream, part)
+            with _naming(path):
+                if file.exists():
+                    _take_over(file, stream.fileno())
+                os.fsync(stream.fileno())
+                # Renamed while it is locked, or another writer might remove it.
+                if _POSIX:
+                    os.replace(temporary, file)
+        if not _POSIX:  # Windows renames closed files only
+            with _naming(path):
+                os.replace(temporary, file)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+    _sync_folder(file.parent)
+    return size
+
+
+def _write_all(stream, part: bytes) -> int:
+    rest = memoryview(part).cast("B")
+    while rest:
+        rest = rest[stream.write(rest) :]
+    return len(part)
+
+
+@contextmanager
+def _naming(path) -> Iterator[None]:
+    """Let errors of the system name the user's path, not the temporary file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
+
+
+# Temporary files
+
+
+def _prefix(file: Path) -> str:
+    """Start of the names of the temporary files for `file`, whatever its length."""
+    digest = hashlib.blake2s(os.fsencode(file.name), digest_size=6).hexdigest()
+    return f".skdict-{digest}-"
+
+
+def _create_beside(file: Path) -> tuple[Path, int]:
+    """A new locked file in the folder of `file`."""
+    # Not tempfile, whose files are readable by their owner only. Where a file is
+    # replaced, its readers are let in once its mode is known to be taken over.
+    mode = 0o600 if file.exists() else 0o666
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        temporary = file.with_name(f"{_prefix(file)}{secrets.token_hex(4)}.tmp")
+        descriptor = os.open(temporary, flags, mode)
+        if not _POSIX:
+            return temporary, descriptor
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another writer may have taken it for a leftover before it was locked.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(temporary), os.fstat(descriptor)):
+                return temporary, descriptor
+        os.close(descriptor)
+
+
+def _remove_leftovers(file: Path) -> None:
+    """Remove temporary files of writers that were killed."""
+    if not _POSIX:
+        return
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
+    for leftover in file.parent.glob(f"{_prefix(file)}*.tmp"):
+        with suppress(OSError):  # a writer that lives holds the lock
+            descriptor = os.open(leftover, flags)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(leftover)
+            finally:
+                os.close(descriptor)
+
+
+def _take_over(old: Path, descriptor: int) -> None:
+    """Give the new file the owner, the access lists and the mode of the old one."""
+    if not _POSIX:
+        return
+    status = old.stat()
+    mode = status.st_mode & 0o777
+    with suppress(PermissionError):
+        os.fchown(descriptor, -1, status.st_gid)
+    with suppress(PermissionError):
+        os.fchown(descriptor, status.st_uid, -1)
+    if os.fstat(descriptor).st_gid != status.st_gid:
+        # The new group may do what everybody may.
+        mode = mode & ~0o070 | (mode & 0o007) << 3
+    if hasattr(os, "listxattr"):
+        with suppress(OSError):  # not every file system has them
+            for name in os.listxattr(old):
+                with suppress(OSError):
+                    os.setxattr(descriptor, name, os.getxattr(old, name))
+    os.fchmod(descriptor, mode)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the rename to the disk, too."""
+    if not _POSIX:
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # one may write to a folder that one may not list
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of file systems that cannot
+            raise
+    finally:
+        os.close(descriptor)
