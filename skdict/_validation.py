@@ -14,11 +14,13 @@ from sklearn.utils._array_api import (
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from skdict._checks import as_floats, on_host, readable
+
 __all__ = ["as_numpy", "check_finite", "like", "validate_rows"]
 
 
 def validate_rows(estimator, X, *, reset: bool):
-    """Check a table of rows; float16 and integers become float32.
+    """Check a table of rows; float16, integers and booleans become float32.
 
     Raises
     ------
@@ -26,14 +28,14 @@ def validate_rows(estimator, X, *, reset: bool):
         With the number of rows that hold NaN or infinity and the first of them,
         or what :func:`sklearn.utils.validation.validate_data` finds wrong.
     """
-    if isinstance(X, Tensor):
-        X = X.detach()
-    xp, _ = get_namespace(X)
-    # With a list of dtypes, float64 in a frame of polars would become float32.
-    dtype = "numeric" if hasattr(X, "columns") else [xp.float32, xp.float64]
-    X = validate_data(estimator, X, dtype=dtype, ensure_all_finite=False, reset=reset)
-    if X.dtype not in (xp.float32, xp.float64):
-        X = xp.astype(X, xp.float32)
+    X = validate_data(
+        estimator,
+        readable(X),
+        dtype="numeric",  # see check_floats
+        ensure_all_finite=False,
+        reset=reset,
+    )
+    X = as_floats(X)
     check_finite(X, "Input X contains NaN or infinity")
     return X
 
@@ -55,8 +57,7 @@ def check_finite(X, problem: str) -> None:
 
 def as_numpy(array) -> np.ndarray:
     """The array in numpy, wherever it lives."""
-    if isinstance(array, Tensor):
-        return array.detach().cpu().numpy()
+    array = on_host(array)
     if hasattr(array, "__array_namespace__") and not isinstance(array, np.ndarray):
         array = move_to(array, xp=np, device="cpu")
     return np.asarray(array)

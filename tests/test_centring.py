@@ -583,6 +583,15 @@ def test_batch_column(kind):
     )
 
 
+def test_batch_column_of_strings_in_a_list_keeps_the_digits():
+    X, control, batch = sample()
+    X += 1e6
+    table = [[*row, label] for row, label in zip(X.tolist(), batch, strict=True)]
+    Z = ControlCenterScaler(batch_column=-1).fit_transform(table, control=control)
+    expected = ControlCenterScaler().fit_transform(X, control=control, batch=batch)
+    np.testing.assert_array_equal(Z, expected)
+
+
 def test_batch_column_that_is_not_there():
     X, control, batch = sample()
     frame = pd.DataFrame(X, columns=list("wxyz"))

@@ -26,6 +26,7 @@ FLOORS = {
     "skdict._guards": 0,
     "skdict.modules": 1,
     "skdict.data": 1,
+    "skdict._checks": 1,
     "skdict.training": 2,
     "skdict._validation": 2,
     "skdict.preprocessing": 3,
@@ -40,7 +41,11 @@ FLOORS = {
 }
 NOT_ON_FLOOR_0 = {"sklearn", "skorch", "skops"}
 ONLY_IN = {"skorch": "skdict.training", "skops": "skdict.persistence"}
-NEVER_IN = {("skdict.metrics", "torch"), ("skdict._utils", "torch")}
+NEVER_IN = {
+    ("skdict.metrics", "torch"),
+    ("skdict._utils", "torch"),
+    ("skdict._checks", "torch"),
+}
 
 IMPORT_NAMES = {"scikit-learn": "sklearn", "scikit-image": "skimage"}
 

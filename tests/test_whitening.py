@@ -669,7 +669,7 @@ def test_layouts_and_dtypes(layout, shrinkage, tmp_path):
     elif layout == "float16":
         given_ = X.astype(np.float16)
     else:
-        given_ = X.tolist()
+        given_ = list(X)
     for mask in (control, np.ones(200, dtype=bool)):
         whitener = fitted(given_, mask, shrinkage=shrinkage)
         Z = whitener.transform(given_)

@@ -23,6 +23,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skdict._checks import check_floats
 from skdict._guards import learns, own_precision
 from skdict._validation import as_numpy, as_rows, check_finite, like, validate_rows
 from skdict.data import RowBatches, centre_and_spread, resolve_device, to_device
@@ -91,7 +92,7 @@ class _SparseDictionary(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training data. float16 and integers are converted to float32.
+            Training data. float16, bfloat16, integers and booleans become float32.
         y : Ignored
             Not used, present for the API's sake.
 
@@ -250,9 +251,7 @@ class _SparseDictionary(
                 X, self, attribute="components_", method="inverse_transform"
             )
         xp, _ = get_namespace(X)
-        codes = check_array(
-            X, accept_sparse="csr", dtype=[xp.float32, xp.float64], input_name="X"
-        )
+        codes = check_floats(X, accept_sparse="csr", input_name="X")
         if codes.shape[1] != self.components_.shape[0]:
             raise ValueError(
                 f"The codes have {codes.shape[1]} columns, but this "

@@ -2,7 +2,9 @@
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import gen_batches
+
+from skdict._checks import check_numbers
 
 # Rows of a dense array are compared in blocks of about this many values, so that
 # no boolean array of the whole size stands beside the codes.
@@ -39,7 +41,7 @@ def find_active(codes, threshold: float) -> sparse.csr_array:
 
 def check_codes(codes):
     """Check that codes are a finite table; a sparse one becomes canonical CSR."""
-    codes = check_array(
+    codes = check_numbers(
         codes, accept_sparse="csr", ensure_all_finite=False, input_name="codes"
     )
     if not sparse.issparse(codes):

@@ -5,9 +5,11 @@ from numbers import Integral
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import check_array, check_random_state, gen_batches
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.sparsefuncs import min_max_axis
+
+from skdict._checks import check_numbers
 
 from ._activity import check_codes, check_rows_finite
 from ._labels import encode, encode_units, named_columns, permutations
@@ -494,7 +496,7 @@ def _standardised(codes, targets, method):
 
 def _check_targets(targets):
     try:
-        T = check_array(
+        T = check_numbers(
             targets,
             dtype=np.float64,
             ensure_2d=False,

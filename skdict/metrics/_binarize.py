@@ -4,8 +4,9 @@ from numbers import Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, validate_params
+
+from skdict._checks import check_numbers
 
 from ._activity import check_rows_finite
 
@@ -87,7 +88,7 @@ def binarize_at_quantiles(X, n_active, *, feature_names=None):
     ['x0_low', 'x1_low', 'x2_low', 'x0_high', 'x1_high', 'x2_high']
     """
     names = _feature_names(X, feature_names)
-    X = check_array(
+    X = check_numbers(
         X,
         dtype=(np.float64, np.float32),
         ensure_all_finite=False,

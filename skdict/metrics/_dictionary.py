@@ -2,8 +2,10 @@
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import validate_params
+
+from skdict._checks import check_numbers
 
 from ._activity import check_rows_finite
 from ._reconstruction import unit_rows
@@ -123,6 +125,6 @@ def match_dictionaries(A, B):
 
 
 def _check_atoms(components, name):
-    components = check_array(components, ensure_all_finite=False, input_name=name)
+    components = check_numbers(components, ensure_all_finite=False, input_name=name)
     check_rows_finite(components, name)
     return unit_rows(components)[0]

@@ -9,8 +9,10 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import HasMethods, validate_params
+
+from skdict._checks import check_numbers
 
 from ._activity import check_rows_finite, gen_row_batches
 from ._reconstruction import explained_variance
@@ -233,7 +235,7 @@ def _power_of_two(arrays):
 
 
 def _check_rows(X, name):
-    X = check_array(X, ensure_all_finite=False, input_name=name)
+    X = check_numbers(X, ensure_all_finite=False, input_name=name)
     check_rows_finite(X, name)
     return X
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from skdict._checks import on_host
+
 
 def check_heatmaps(heatmaps):
     """Check heatmaps; a single one becomes a stack of one, in float64."""
     try:
-        heatmaps = np.asarray(heatmaps, dtype=np.float64)
+        heatmaps = np.asarray(on_host(heatmaps), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"heatmaps must be an array of numbers, all of one shape: {error}."
@@ -64,7 +66,7 @@ def check_images(images, n_images, grid_shape):
 
 def check_image(image, i):
     """An image of shape (height, width, n_channels) of finite numbers."""
-    image = np.asarray(image)
+    image = np.asarray(on_host(image))
     if image.dtype.kind not in "biuf":
         raise ValueError(f"Image {i} holds no numbers: its dtype is {image.dtype}.")
     if image.ndim not in (2, 3):
@@ -84,7 +86,8 @@ def check_image(image, i):
 def check_masks(masks, n_images, grid_shape):
     """A list of masks of shape (height, width), one for each heatmap."""
     masks = [
-        np.asarray(mask) for mask in list_images(masks, n_images, "mask", max_ndim=2)
+        np.asarray(on_host(mask))
+        for mask in list_images(masks, n_images, "mask", max_ndim=2)
     ]
     for i, mask in enumerate(masks):
         _check_size(mask, i, grid_shape, "Mask", "(height, width)", 2)
@@ -101,7 +104,7 @@ def list_images(images, n_images, name="images", max_ndim=3):
         )
     # (512, 512, 3) beside one heatmap is one image, and not 512 of them.
     if n_images == 1 and not isinstance(images, list | tuple) and len(images) != 1:
-        images = np.asarray(images)
+        images = np.asarray(on_host(images))
         images = [images] if images.ndim <= max_ndim else images
     if len(images) != n_images:
         raise ValueError(

@@ -4,8 +4,10 @@ from numbers import Integral
 
 import numpy as np
 from scipy import fft, sparse, stats
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from skdict._checks import check_numbers, on_host
 
 from ._activity import check_rows_finite, gen_row_batches
 from ._grid import (
@@ -72,11 +74,12 @@ def direction_cosines(X, direction):
     >>> direction_cosines([[3.0, 0.0], [0.0, -2.0], [0.0, 0.0]], [0.0, 1.0])
     array([ 0., -1.,  0.])
     """
-    X = check_array(X, ensure_all_finite=False, input_name="X")
+    X = check_numbers(X, ensure_all_finite=False, input_name="X")
     check_rows_finite(X, "X")
+    direction = on_host(direction)
     is_one = np.ndim(direction) == 1
-    directions = check_array(
-        [direction] if is_one else direction,
+    directions = check_numbers(
+        np.asarray(direction)[None] if is_one else direction,
         ensure_all_finite=False,
         input_name="direction",
     )
@@ -136,11 +139,12 @@ def token_heatmaps(values, grid_shape):
            [[4., 5., 6.]]])
     """
     height, width = check_grid_shape(grid_shape)
+    values = on_host(values)
     if sparse.issparse(values):
         values = values.toarray() if 1 in values.shape else values
     elif np.ndim(values) == 1:
         values = np.asarray(values)[:, None]
-    values = check_array(
+    values = check_numbers(
         values, accept_sparse=True, ensure_all_finite=False, input_name="values"
     )
     if values.shape[1] != 1:

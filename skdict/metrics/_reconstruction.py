@@ -1,8 +1,9 @@
 """How well a reconstruction fits the data."""
 
 import numpy as np
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import validate_params
+
+from skdict._checks import check_numbers
 
 from ._activity import check_rows_finite, gen_row_batches
 
@@ -125,8 +126,8 @@ def explained_variance(X, X_hat):
 
 
 def _check_pair(X, X_hat):
-    X = check_array(X, ensure_all_finite=False, input_name="X")
-    X_hat = check_array(X_hat, ensure_all_finite=False, input_name="X_hat")
+    X = check_numbers(X, ensure_all_finite=False, input_name="X")
+    X_hat = check_numbers(X_hat, ensure_all_finite=False, input_name="X_hat")
     if X.shape != X_hat.shape:
         raise ValueError(
             f"X and X_hat must have the same shape, got {X.shape} and {X_hat.shape}."

@@ -7,9 +7,11 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
-from sklearn.utils import check_array, check_random_state, gen_batches
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.extmath import safe_sparse_dot
+
+from skdict._checks import check_numbers
 
 from ._activity import check_rows_finite, raise_not_finite
 from ._dictionary import _check_atoms
@@ -230,7 +232,7 @@ def stability_report(dictionaries, *, threshold=0.7, n_random=3, random_state=No
 
 def _check_codes(codes, name):
     """Check codes; a sparse input comes back as CSR without duplicate entries."""
-    codes = check_array(
+    codes = check_numbers(
         codes,
         accept_sparse="csr",
         ensure_all_finite=False,

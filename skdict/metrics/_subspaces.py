@@ -11,13 +11,14 @@ from sklearn.model_selection import (
     cross_val_score,
 )
 from sklearn.utils import (
-    check_array,
     check_consistent_length,
     check_random_state,
     column_or_1d,
 )
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 from sklearn.utils.multiclass import check_classification_targets
+
+from skdict._checks import check_numbers
 
 from ._activity import check_rows_finite
 from ._labels import is_missing
@@ -87,7 +88,7 @@ def split_by_projection(X, projection):
     array([[4.],
            [2.]])
     """
-    X = check_array(
+    X = check_numbers(
         X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="X"
     )
     check_rows_finite(X, "X")
@@ -215,7 +216,7 @@ def subspace_probes(
     >>> bool(accuracy["row"] > accuracy["random_row"] > accuracy["null"])
     True
     """
-    X = check_array(
+    X = check_numbers(
         X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="X"
     )
     check_rows_finite(X, "X")
@@ -301,7 +302,7 @@ def _make_splits(X, y, cv, groups):
 
 
 def _check_projection(projection, n_features):
-    projection = check_array(
+    projection = check_numbers(
         projection,
         dtype=[np.float64, np.float32],
         ensure_all_finite=False,

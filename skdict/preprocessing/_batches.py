@@ -45,7 +45,8 @@ def split_off_column(X, batch, column):
             raise ValueError(f"X has no column {column!r}, which batch_column names.")
         column = names.index(column)
     if names is None:
-        X = as_numpy(X)
+        # In a list, strings beside numbers would make strings of the numbers.
+        X = as_numpy(X) if hasattr(X, "dtype") else np.array(X, dtype=object)
         if X.ndim != 2:
             raise ValueError(
                 f"Expected 2D array, got {X.ndim}D array instead: X has no columns, "
@@ -56,7 +57,10 @@ def split_off_column(X, batch, column):
         raise ValueError(f"batch_column={column}, but X has {n_columns} columns.")
     column %= n_columns
     if names is None:
-        return np.delete(X, column, axis=1), X[:, column]
+        features = np.delete(X, column, axis=1)
+        if features.dtype == object:
+            features = np.array(features.tolist())
+        return features, X[:, column]
     return X[names[:column] + names[column + 1 :]], X[names[column]]
 
 

@@ -1,7 +1,6 @@
 """Rows in, rows out: what the estimators on control statistics share."""
 
 import numpy as np
-from sklearn.utils import check_array
 from sklearn.utils._array_api import (
     _max_precision_float_dtype,
     check_same_namespace,
@@ -9,6 +8,7 @@ from sklearn.utils._array_api import (
     get_namespace_and_device,
 )
 
+from skdict._checks import check_floats
 from skdict._validation import check_finite
 
 __all__ = ["check_transformed", "map_blocks", "place_in", "storage_eps"]
@@ -20,9 +20,16 @@ _BLOCK_ENTRIES = 2**23
 
 
 def storage_eps(X) -> float:
-    """Resolution of a half-precision array; 0 where validation keeps the dtype."""
-    name = str(getattr(X, "dtype", "")).rpartition(".")[2]
-    return {"float16": 2.0**-10, "bfloat16": 2.0**-7}.get(name, 0.0)
+    """Resolution of half precision, in an array or all of a frame; 0 for all else.
+
+    Where validation keeps the dtype, the dtype tells the resolution.
+    """
+    dtypes = list(X.dtypes) if hasattr(X, "dtypes") else [getattr(X, "dtype", "")]
+    names = (str(dtype).rpartition(".")[2].lower() for dtype in dtypes)
+    return min((_HALF_EPS.get(name, 0.0) for name in names), default=0.0)
+
+
+_HALF_EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 def place_in(tensor, *, home):
@@ -53,14 +60,7 @@ def check_transformed(estimator, X, *, attribute: str, n_columns: int):
     They live where the fitted `attribute` does.
     """
     check_same_namespace(X, estimator, attribute=attribute, method="inverse_transform")
-    xp, _ = get_namespace(X)
-    X = check_array(
-        X,
-        dtype=[xp.float32, xp.float64],
-        ensure_all_finite=False,
-        input_name="X",
-        estimator=estimator,
-    )
+    X = check_floats(X, ensure_all_finite=False, input_name="X", estimator=estimator)
     check_finite(X, "X contains NaN or infinity")
     if X.shape[1] != n_columns:
         raise ValueError(

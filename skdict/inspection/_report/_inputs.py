@@ -8,6 +8,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, column_or_1d, gen_batches
 from sklearn.utils.validation import _num_samples
 
+from skdict._checks import as_floats
 from skdict._validation import as_numpy
 from skdict.metrics._activity import check_rows_finite, gen_row_batches
 from skdict.metrics._grid import check_grid_shape
@@ -47,8 +48,7 @@ def encode_rows(estimator, X, progress):
             f"with shape {rows.shape}."
         )
     coder = estimator[-1] if isinstance(estimator, Pipeline) else estimator
-    if rows.dtype.kind not in "biuf":
-        rows = rows.astype(np.float64)
+    rows = as_floats(rows)
     # A dictionary that was fitted on a frame is given one.
     given = given if hasattr(given, "columns") else rows
     # A dictionary with sparse codes works in batches by itself.

@@ -1,0 +1,78 @@
+"""Numbers that users pass in, as native arrays; without torch, so that metrics can."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.utils import check_array
+from sklearn.utils._array_api import get_namespace
+
+__all__ = ["as_floats", "check_floats", "check_numbers", "on_host", "readable"]
+
+
+def readable(X):
+    """Detach a tensor and widen bfloat16, which numpy cannot read.
+
+    Anything that is no tensor comes back as it is. So does a tensor in float32 or
+    float64, on its device.
+    """
+    if not hasattr(X, "detach"):
+        return X
+    X = X.detach()
+    half = X.dtype.is_floating_point and X.dtype.itemsize < 4
+    return X.float() if half else X
+
+
+def on_host(X):
+    """Bring a tensor to numpy from wherever it lives; all else comes back as it is."""
+    return readable(X).cpu().numpy() if hasattr(X, "detach") else X
+
+
+def as_floats(X):
+    """Native float32 or float64, with every digit that the input has there.
+
+    Parameters
+    ----------
+    X : array or sparse matrix of numbers
+        As `check_array` returns it with ``dtype="numeric"``.
+
+    Returns
+    -------
+    X : array or sparse matrix
+        float16, integers and booleans become float32; long double and objects float64;
+        and float32 and float64 in foreign byte order native.
+
+    Raises
+    ------
+    ValueError
+        If the entries are no numbers, for instance dates.
+    """
+    xp, _ = get_namespace(X)
+    if X.dtype in (xp.float32, xp.float64):
+        return X
+    kind = getattr(X.dtype, "kind", "i")  # only numpy has floats of other widths
+    if kind not in "biufO":
+        raise ValueError(f"Numbers are needed, but the entries are {X.dtype}.")
+    # Objects are what numpy makes of a list of fractions or decimals.
+    is_wide = kind == "O" or (kind == "f" and X.dtype.itemsize > 4)
+    dtype = xp.float64 if is_wide else xp.float32
+    with np.errstate(over="ignore"):  # a check for infinity follows
+        return X.astype(dtype) if sp.issparse(X) else xp.astype(X, dtype)
+
+
+def check_floats(X, **kwargs):
+    """`check_array` for a table of numbers, which become native floats.
+
+    A list of dtypes would not do: `check_array` takes its first entry for everything
+    that has no dtype of its own or none in the list, and float64 would lose digits.
+    """
+    return as_floats(check_array(readable(X), dtype="numeric", **kwargs))
+
+
+def check_numbers(X, *, dtype="numeric", **kwargs):
+    """`check_array` for what metrics read: in numpy, integers left as they are.
+
+    Tensors are brought to numpy from wherever they live.
+    """
+    X = check_array(on_host(X), dtype=dtype, **kwargs)
+    return X if X.dtype.kind in "biu" else as_floats(X)
