@@ -110,7 +110,8 @@ def _extract(tokens_per_image, n_images, seed, data=None):
     kept = []
     for start in range(0, len(images), _CHUNK):
         pixels = images[start : start + _CHUNK, None].astype(np.float32) / 255
-        tokens = extractor.fit_transform(normalise(torch.from_numpy(pixels)))
+        embed = extractor.transform if kept else extractor.fit_transform
+        tokens = embed(normalise(torch.from_numpy(pixels)))
         tokens = tokens.reshape(len(pixels), -1, tokens.shape[1])
         if not kept:
             n_places = tokens.shape[1]

@@ -93,7 +93,9 @@ def _compute_nuclei():
     image, mask = _read_files()
     _, numbers = np.unique(np.append(0, mask), return_inverse=True)
     mask = numbers[1:].reshape(mask.shape)
-    extractor = TokenExtractor(efficientnet_lite0(), _LAYER, pool=None, device="cpu")
+    extractor = TokenExtractor(
+        efficientnet_lite0(), _LAYER, pool=None, batch_size=1, device="cpu"
+    )
     tokens = extractor.fit_transform(_network_input(image))
     pixels = _count_pixels(mask, extractor.grid_shape_)
     weights = pixels[1:] / pixels[1:].sum(axis=1)[:, None]
