@@ -3,11 +3,14 @@
 import importlib
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 from sphinx_gallery.sorting import ExplicitOrder
 
 import skdict
+
+sys.path.insert(0, str(Path(__file__).parent))  # mathml.py
 
 project = "skdict"
 author = "skdict developers"
@@ -17,12 +20,13 @@ version = release = skdict.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
+    "mathml",
 ]
+html_math_renderer = "mathml"  # no script from the network, as MathJax would be
 exclude_patterns = ["_build", "images"]
 templates_path = ["_templates"]
 root_doc = "index"
@@ -67,6 +71,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "matplotlib_animations": False,
     "min_reported_time": 1,
+    "write_computation_times": False,  # a page with scripts from the network
 }
 
 # Heading, module, and whether its names are written skdict.X where skdict has them.

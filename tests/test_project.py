@@ -1,5 +1,6 @@
 """Files of the project that must agree with each other."""
 
+import ast
 import importlib
 import re
 import tomllib
@@ -105,3 +106,24 @@ def test_names_of_subpackages_are_public_at_the_top(subpackage):
 
 def test_package_is_typed():
     assert (ROOT / "skdict" / "py.typed").exists()
+
+
+def test_formulas_of_the_documentation_need_no_network():
+    settings = {}
+    texts = []
+    for path in sorted((ROOT / "docs").glob("*.py")):
+        tree = ast.parse(path.read_text())
+        texts += [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+        if path.name == "conf.py":
+            for node in tree.body:
+                if isinstance(node, ast.Assign) and isinstance(
+                    node.targets[0], ast.Name
+                ):
+                    settings[node.targets[0].id] = node.value
+    # Any other renderer brings a script, by default from a network.
+    assert ast.literal_eval(settings["html_math_renderer"]) == "mathml"
+    assert "mathml" in ast.literal_eval(settings["extensions"])
+    assert (ROOT / "docs" / "mathml.py").exists()
+    assert not {name for name in settings if re.match("mathjax|katex|html_js", name)}
+    addresses = [t for t in texts if isinstance(t, str) and re.search(r"\w+://", t)]
+    assert addresses == []
