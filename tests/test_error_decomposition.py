@@ -212,7 +212,7 @@ def test_errors(rng):
         decompose_error(bad, X)
     with pytest.raises(ValueError, match="test each row exactly once"):
         decompose_error(X, X - 1.0, cv=ShuffleSplit(2, random_state=0))
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+    with pytest.raises(ValueError, match="10 rows, but groups has length 9"):
         decompose_error(X, X - 1.0, groups=np.arange(9))
     with pytest.raises(ValueError, match="0 sample"):
         decompose_error(X[:0], X[:0])

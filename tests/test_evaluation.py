@@ -406,9 +406,9 @@ def test_progress_bar_is_off_unless_asked_for(capsys):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"y": Y[:-1]}, "y has 239 rows, but there are 240"),
+        ({"y": Y[:-1]}, "There are 240 rows, but y has length 239"),
         ({"control": CONTROL[:5]}, "control has 5 rows"),
-        ({"groups": GROUPS[:7]}, "groups has 7 rows"),
+        ({"groups": GROUPS[:7]}, "240 rows, but groups has length 7"),
         ({"params": {"plate": [1]}}, "plate has 1 rows"),
         ({"params": {"plate": GROUPS}}, r"asks for \['plate'\]"),
         ({"control": CONTROL, "params": {"control": CONTROL}}, "both by name and in"),
@@ -421,7 +421,7 @@ def test_progress_bar_is_off_unless_asked_for(capsys):
         ({"seeds": []}, "seeds is empty"),
         ({"seeds": 0}, "'seeds' parameter"),
         ({"n_permutations": -1}, "'n_permutations' parameter"),
-        ({"y": np.column_stack((Y, Y))}, "y must be 1-dimensional"),
+        ({"y": np.column_stack((Y, Y))}, "y should be a 1d array of labels"),
     ],
 )
 def test_bad_input_is_named(options, complaint):

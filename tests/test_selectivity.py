@@ -487,7 +487,7 @@ class TestReport:
             (np.arange(120) % 3, "boolean or 0/1"),
             (np.array(["yes", "no"])[np.arange(120) % 2], "boolean or 0/1"),
             (np.ones(7, dtype=bool), "control has length 7"),
-            (np.where(np.arange(120) == 3, np.nan, 1.0), "control holds 1 missing"),
+            (np.where(np.arange(120) == 3, np.nan, 1.0), "missing at row 3"),
         ],
     )
     def test_bad_control(self, planted, control, message):

@@ -279,13 +279,13 @@ class TestProbes:
             subspace_probes(X, y, np.zeros((2, 6)))
         with pytest.raises(ValueError, match="holds only"):
             subspace_probes(X, np.full(180, "a"), projection)
-        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        with pytest.raises(ValueError, match="180 rows, but y has length 179"):
             subspace_probes(X, y[1:], projection)
-        with pytest.raises(ValueError, match="Unknown label type"):
+        with pytest.raises(ValueError, match="y holds fractional"):
             subspace_probes(X, X[:, 0], projection)
-        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        with pytest.raises(ValueError, match="180 rows, but groups has length 9"):
             subspace_probes(X, y, projection, groups=np.arange(9))
-        with pytest.raises(ValueError, match=r"y holds missing .* 60 of 180 rows"):
+        with pytest.raises(ValueError, match=r"y holds 60 missing .* of 180"):
             subspace_probes(X, np.where(y == "a", np.nan, 1.0), projection)
-        with pytest.raises(ValueError, match=r"y holds missing .* 60 of 180 rows"):
+        with pytest.raises(ValueError, match=r"y holds 60 missing .* of 180"):
             subspace_probes(X, np.where(y == "a", None, y), projection)

@@ -22,6 +22,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 from tqdm import tqdm
 
+from skdict._utils.labels import as_labels, as_mask
 from skdict.metrics import make_linear_probe
 
 from ._measures import Part, measure_dictionary, measure_probe
@@ -220,20 +221,18 @@ class Table(NamedTuple):
             raise ValueError(f"{sorted(twice)} are passed both by name and in params.")
         given = {k: v for k, v in (given | (params or {})).items() if v is not None}
         n_samples = _num_samples(next(iter(arrays.values())))
-        for name, value in [
-            *arrays.items(),
-            *([("y", y)] if y is not None else []),
-            *([("groups", groups)] if groups is not None else []),
-            *given.items(),
-        ]:
+        for name, value in [*arrays.items(), *given.items()]:
             if _num_samples(value) != n_samples:
                 raise ValueError(
                     f"{name} has {_num_samples(value)} rows, but there are {n_samples}."
                 )
+        for name, check in (("control", as_mask), ("batch", as_labels)):
+            if name in given:
+                given[name] = check(given[name], name, n_samples)
         return cls(
             arrays,
-            None if y is None else _column(y, "y"),
-            None if groups is None else _column(groups, "groups"),
+            None if y is None else as_labels(y, "y", n_samples),
+            None if groups is None else as_labels(groups, "groups", n_samples),
             given,
         )
 
@@ -480,10 +479,3 @@ def _splitter(n_splits, stratified, grouped):
 def _indices(rows) -> np.ndarray:
     rows = np.asarray(rows)
     return np.flatnonzero(rows) if rows.dtype == bool else rows
-
-
-def _column(values, name) -> np.ndarray:
-    values = np.asarray(values)
-    if values.ndim != 1:
-        raise ValueError(f"{name} must be 1-dimensional, its shape is {values.shape}.")
-    return values

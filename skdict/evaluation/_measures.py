@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.metrics import recall_score
 from sklearn.utils import check_random_state, gen_batches
 
+from skdict._utils.labels import encode
 from skdict.metrics import (
     dead_feature_fraction,
     explained_variance,
@@ -150,16 +151,13 @@ def permuted_labels(
     Where the label belongs to the group, as that of an image does to its tokens,
     whole groups are permuted: their rows are no independent draws.
     """
-    y = np.asarray(part.y)
-    batch = part.params.get("batch")
-    batch = np.zeros(len(y), np.intp) if batch is None else _numbered(batch)
+    classes, labels = encode(part.y, "y")
+    batch = np.zeros(len(labels), np.intp)
+    if part.params.get("batch") is not None:
+        batch = encode(part.params["batch"], "batch")[1]
     unit = None
     if part.groups is not None:
-        groups = _numbered(part.groups)
-        if not can_permute(_numbered(y), groups) and not can_permute(batch, groups):
+        groups = encode(part.groups, "groups")[1]
+        if not can_permute(labels, groups) and not can_permute(batch, groups):
             unit = groups
-    return permutations(y, batch, n_permutations, rng, unit)
-
-
-def _numbered(values) -> np.ndarray:
-    return np.unique(np.asarray(values), return_inverse=True)[1]
+    return permutations(classes[labels], batch, n_permutations, rng, unit)

@@ -2,8 +2,9 @@
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
+from skdict._utils.labels import as_labels, equals
 from skdict.metrics import direction_cosines
 
 from ._estimators import check_feature, fitted_attribute, rows_before
@@ -218,15 +219,14 @@ class DirectionHistogramDisplay:
     @classmethod
     def _from_cosines(cls, cosines, y, label, feature):
         cosines = column_or_1d(cosines, dtype=np.float64)
-        y = column_or_1d(y, input_name="y")
-        check_consistent_length(cosines, y)
+        y = as_labels(y, "y", len(cosines))
         bad = np.flatnonzero(~np.isfinite(cosines))
         if bad.size:
             raise ValueError(
                 f"{bad.size} of {len(cosines)} cosines are NaN or infinite, the first "
                 f"of them at row {bad[0]}."
             )
-        is_label = np.asarray(y == label)
+        is_label = equals(y, label, "label")
         if is_label.all() or not is_label.any():
             raise ValueError(
                 f"{'Every' if is_label.all() else 'No'} sample has the label "

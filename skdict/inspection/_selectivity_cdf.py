@@ -4,9 +4,11 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
 
+from skdict._utils.labels import as_labels, encode
 from skdict.metrics import selectivity_curve
 
-from ._estimators import encode, name_of
+from ._estimators import encode as codes_of
+from ._estimators import name_of
 from ._selectivity_curve import null_band
 from ._style import ONCE, as_list, drawing_on, label_y, legend_above, plain
 
@@ -213,7 +215,7 @@ class SelectivityCDFDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         return cls.from_predictions(
-            encode(estimator, X),
+            codes_of(estimator, X),
             y,
             labels=labels,
             kind=kind,
@@ -291,7 +293,13 @@ class SelectivityCDFDisplay:
         chosen, names = [None], name
         if labels is not None:
             is_all = isinstance(labels, str) and labels == "all"
-            chosen = (np.unique(y) if is_all else np.atleast_1d(labels)).tolist()
+            if is_all:
+                labels = encode(y, "y")[0]
+            elif np.ndim(labels) == 0:
+                labels = [labels]
+            chosen = as_labels(labels, "labels")
+            # Dates in nanoseconds would become plain integers.
+            chosen = [*chosen] if chosen.dtype.kind in "mM" else chosen.tolist()
             before = f"{name}, " if name else ""
             names = [f"{before}{label}" for label in chosen]
         curves, lows, highs = [], [], []

@@ -7,7 +7,9 @@ from sklearn.base import is_classifier
 from sklearn.model_selection import check_cv, cross_val_score
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _check_param_lengths, _validate_style_kwargs
+from sklearn.utils.validation import _num_samples
 
+from skdict._utils.labels import as_labels
 from skdict.decomposition import Truncator
 from skdict.metrics import (
     explained_variance,
@@ -246,6 +248,10 @@ class SparsityCurveDisplay:
             )
         if measure == "probe_codes" and y is None:
             raise ValueError("A probe needs labels, but y is None.")
+        if y is not None:
+            y = as_labels(y, "y", _num_samples(X))
+        if groups is not None:
+            groups = as_labels(groups, "groups", _num_samples(X))
         sizes = _check_sizes(k)
         rows = rows_before(estimator, X)
         if measure == "probe_codes":

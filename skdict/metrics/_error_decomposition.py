@@ -9,10 +9,10 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import HasMethods, validate_params
 
 from skdict._checks import check_numbers
+from skdict._utils.labels import as_labels
 
 from ._activity import check_rows_finite, gen_row_batches
 from ._reconstruction import explained_variance
@@ -212,9 +212,10 @@ def _share(part, whole):
 def _make_splits(X, cv, groups):
     # The folds themselves are handed on, because scikit-learn refuses `groups` with
     # metadata routing on.
-    check_consistent_length(X, groups)
-    if groups is not None and isinstance(cv, Integral):
-        cv = GroupKFold(cv)
+    if groups is not None:
+        groups = as_labels(groups, "groups", len(X))
+        if isinstance(cv, Integral):
+            cv = GroupKFold(cv)
     splits = list(check_cv(cv).split(X, groups=groups))
     tested = np.bincount(
         np.concatenate([np.arange(len(X))[test] for _, test in splits]),

@@ -86,13 +86,12 @@ def check_image(image, i):
 def check_masks(masks, n_images, grid_shape):
     """A list of masks of shape (height, width), one for each heatmap."""
     masks = [
-        np.asarray(on_host(mask))
-        for mask in list_images(masks, n_images, "mask", max_ndim=2)
+        # Lists as objects, or NumPy would make strings of a missing label in them.
+        mask if isinstance(mask, np.ndarray) else np.asarray(mask, dtype=object)
+        for mask in map(on_host, list_images(masks, n_images, "mask", max_ndim=2))
     ]
     for i, mask in enumerate(masks):
         _check_size(mask, i, grid_shape, "Mask", "(height, width)", 2)
-        if mask.dtype.kind == "f" and not np.isfinite(mask).all():
-            raise ValueError(f"Mask {i} of {n_images} holds NaN or infinity.")
     return masks
 
 
@@ -104,7 +103,7 @@ def list_images(images, n_images, name="images", max_ndim=3):
         )
     # (512, 512, 3) beside one heatmap is one image, and not 512 of them.
     if n_images == 1 and not isinstance(images, list | tuple) and len(images) != 1:
-        images = np.asarray(on_host(images))
+        images = np.asanyarray(on_host(images))  # masked arrays keep their masks
         images = [images] if images.ndim <= max_ndim else images
     if len(images) != n_images:
         raise ValueError(

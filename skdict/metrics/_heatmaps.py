@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from skdict._checks import check_numbers, on_host
+from skdict._utils.labels import as_labels, equals, join
 
 from ._activity import check_rows_finite, gen_row_batches
 from ._grid import (
@@ -425,7 +426,7 @@ def heatmap_by_region(
         )
     reference_id = None
     if reference is not None:
-        found = present[labels[present] == reference]
+        found = present[equals(labels[present], reference, "reference")]
         if not found.size:
             raise ValueError(
                 f"No token has the reference {reference!r}; the regions are "
@@ -463,13 +464,9 @@ def _label_tokens(mask, heatmaps):
     """Sorted labels of the mask, and the index of each token's label."""
     grid_shape = heatmaps.shape[1:]
     masks = check_masks(mask, len(heatmaps), grid_shape)
-    pixels = np.concatenate([mask.ravel() for mask in masks])
-    try:
-        labels, ids = np.unique(pixels, return_inverse=True)
-    except TypeError as error:
-        raise ValueError(
-            f"mask mixes labels of types that cannot be sorted: {error}."
-        ) from error
+    name = "mask" if len(masks) == 1 else "mask of image {}"
+    pixels = [as_labels(mask.ravel(), name.format(i)) for i, mask in enumerate(masks)]
+    labels, ids = np.unique(join(pixels, "mask"), return_inverse=True)
     ends = np.cumsum([mask.size for mask in masks])[:-1]
     per_image = [
         majority_labels(ids.reshape(mask.shape), len(labels), grid_shape)

@@ -3,7 +3,8 @@
 from warnings import warn
 
 import numpy as np
-from sklearn.utils import column_or_1d
+
+from skdict._utils.labels import as_mask, encode, labels_or_missing
 
 
 def encode_classes(y, n_samples):
@@ -29,7 +30,7 @@ def encode_groups(groups, labels, control=None):
     if groups is not None:
         group_ids = encode(groups, "groups", len(labels))[1]
     if control is not None:
-        group_ids = cross(group_ids, encode_control(control, len(labels)))
+        group_ids = cross(group_ids, as_mask(control, "control", len(labels)))
     if not can_permute(labels, group_ids):
         warn(
             "No group holds samples of two classes: permuting y inside the groups "
@@ -62,7 +63,7 @@ def encode_units(units, n_samples, shared):
     names, ids = encode(units, "units", n_samples)
     for name, column in shared.items():
         if column is not None:
-            _check_shared(names, ids, name, column_or_1d(column))
+            _check_shared(names, ids, name, column)
     if len(names) == n_samples:
         return None
     first = np.unique(ids, return_index=True)[1]
@@ -70,7 +71,13 @@ def encode_units(units, n_samples, shared):
 
 
 def _check_shared(names, ids, name, column):
-    values, value_ids = np.unique(column, return_inverse=True)
+    # Targets are numbers, also fractional ones; nothing is missing where all the rest
+    # was checked.
+    if name == "control":
+        column = as_mask(column, name, len(ids))
+    values, value_ids = np.unique(
+        labels_or_missing(column, name)[0], return_inverse=True
+    )
     unit_of_pair, value_of_pair = np.divmod(
         np.unique(ids * len(values) + value_ids), len(values)
     )
@@ -116,44 +123,6 @@ def cross(first, second):
     return np.unique(pairs, return_inverse=True)[1]
 
 
-def encode_control(control, n_samples):
-    """Number each sample by whether it is a control."""
-    values, ids = encode(control, "control", n_samples)
-    if not set(values.tolist()) <= {0, 1}:  # True and 1.0 equal 1, in objects, too
-        raise ValueError(
-            "control must be a boolean or 0/1 array with one entry per sample, but "
-            f"it holds {values[-1]}."
-        )
-    return ids
-
-
-def encode(values, name, n_samples):
-    """Sort the distinct values and number each sample by its value."""
-    values = column_or_1d(values, input_name=name)
-    if len(values) != n_samples:
-        raise ValueError(
-            f"codes has {n_samples} rows, but {name} has length {len(values)}."
-        )
-    missing = np.flatnonzero(is_missing(values))
-    if missing.size:
-        raise ValueError(
-            f"{name} holds {missing.size} missing or infinite values of {n_samples}, "
-            f"the first of them at row {missing[0]}."
-        )
-    if values.dtype.kind == "f" and (values != np.floor(values)).any():
-        raise ValueError(
-            f"{name} holds fractional numbers, but class labels are needed: cut a "
-            "continuous quantity into classes first."
-        )
-    try:
-        distinct, ids = np.unique(values, return_inverse=True)
-    except TypeError as error:
-        raise ValueError(
-            f"{name} mixes labels of types that cannot be sorted: {error}."
-        ) from error
-    return distinct, ids
-
-
 def named_columns(table, name):
     """A dict or DataFrame of columns as a dict, whose keys are strings."""
     if table is None:
@@ -168,26 +137,6 @@ def named_columns(table, name):
         if keys.count(key) > 1:
             raise ValueError(f"{name} has two columns that are called {key}.")
     return {str(key): column for key, column in table.items()}
-
-
-def is_missing(values):
-    """Which labels are NaN, infinite, None or any other mark of a missing value."""
-    if values.dtype.kind == "f":
-        return ~np.isfinite(values)
-    if values.dtype.kind in "mM":
-        return np.isnat(values)
-    if values.dtype.kind == "O":
-        return np.fromiter(map(_is_missing_object, values), dtype=bool)
-    return np.zeros(len(values), dtype=bool)
-
-
-def _is_missing_object(value):
-    if value is None:
-        return True
-    try:
-        return bool(value != value)
-    except TypeError:  # pandas.NA has no truth value
-        return True
 
 
 def permutations(values, group_ids, n_permutations, rng, unit_ids=None):

@@ -5,6 +5,8 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import Interval, validate_params
 
+from skdict._utils.labels import equals
+
 from ._activity import find_active
 from ._labels import (
     classes_to_test,
@@ -175,7 +177,7 @@ def selectivity_curve(
 
 
 def _row_of(label, classes):
-    found = np.flatnonzero(classes == label)
+    found = np.flatnonzero(equals(classes, label, "label"))
     if not found.size:
         raise ValueError(
             f"No sample has the label {label!r}; the classes are {classes.tolist()}."

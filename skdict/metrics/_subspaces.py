@@ -11,17 +11,14 @@ from sklearn.model_selection import (
     cross_val_score,
 )
 from sklearn.utils import (
-    check_consistent_length,
     check_random_state,
-    column_or_1d,
 )
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
-from sklearn.utils.multiclass import check_classification_targets
 
 from skdict._checks import check_numbers
+from skdict._utils.labels import as_labels
 
 from ._activity import check_rows_finite
-from ._labels import is_missing
 from ._probe import make_linear_probe
 from ._table import as_table
 
@@ -295,9 +292,10 @@ def _variance(X):
 def _make_splits(X, y, cv, groups):
     # The folds themselves are handed on: the same for all subspaces even where they
     # are drawn at random, and scikit-learn refuses `groups` with routing on.
-    check_consistent_length(X, groups)
-    if groups is not None and isinstance(cv, Integral):
-        cv = StratifiedGroupKFold(cv)
+    if groups is not None:
+        groups = as_labels(groups, "groups", len(X))
+        if isinstance(cv, Integral):
+            cv = StratifiedGroupKFold(cv)
     return list(check_cv(cv, y, classifier=True).split(X, y, groups))
 
 
@@ -321,17 +319,9 @@ def _check_projection(projection, n_features):
 
 
 def _check_labels(X, y):
-    y = column_or_1d(y, input_name="y")
-    check_consistent_length(X, y)
-    missing = np.flatnonzero(is_missing(y))
-    if missing.size:
-        raise ValueError(
-            f"y holds missing or infinite values in {len(missing)} of {len(y)} rows, "
-            f"the first of them row {missing[0]}."
-        )
-    check_classification_targets(y)
+    y = as_labels(y, "y", len(X))
     if len(np.unique(y)) < 2:
         raise ValueError(
-            f"A probe needs at least two classes, but y holds only {y[0]!r}."
+            f"A probe needs at least two classes, but y holds only {y[0]}."
         )
     return y

@@ -1,13 +1,11 @@
 """Labels of batches: where they come from, and which of them are known."""
 
-from numbers import Real
-
 import numpy as np
-from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
+from skdict._utils.labels import join, kind_of
 from skdict._validation import as_numpy
 
-__all__ = ["as_batch_labels", "known_positions", "split_off_column", "union"]
+__all__ = ["known_positions", "split_off_column", "union"]
 
 
 def split_off_column(X, batch, column):
@@ -64,60 +62,14 @@ def split_off_column(X, batch, column):
     return X[names[:column] + names[column + 1 :]], X[names[column]]
 
 
-def as_batch_labels(batch, n_samples: int) -> np.ndarray:
-    """The labels as an array of strings or numbers, one for each row.
-
-    Raises
-    ------
-    ValueError
-        If there is not one label for each row, if labels are missing, or if some are
-        strings and some numbers.
-    """
-    labels = as_numpy(batch)
-    if labels.shape != (n_samples,):
-        raise ValueError(
-            f"batch must hold one label for each of the {n_samples} rows of X, but its "
-            f"shape is {labels.shape}."
-        )
-    if labels.dtype.kind in "US":
-        return labels
-    if labels.dtype.kind in "biufMm":
-        missing = np.isnat(labels) if labels.dtype.kind in "Mm" else np.isnan(labels)
-    else:
-        missing = np.array(
-            [x is None or is_scalar_nan(x) or is_pandas_na(x) for x in labels],
-            dtype=bool,
-        )
-    if missing.any():
-        raise ValueError(
-            f"batch is missing for {missing.sum()} of {n_samples} rows (the first is "
-            f"row {missing.argmax()}). Name them, or leave them out."
-        )
-    if labels.dtype.kind in "biufMm":
-        return labels
-    values = labels.tolist()
-    if all(isinstance(x, str) for x in values):
-        return np.array(values, dtype=str)
-    if all(isinstance(x, Real) for x in values):
-        return np.array(values)
-    kinds = sorted({type(x).__name__ for x in values})
-    raise ValueError(
-        "batch must hold strings or numbers, and not both, but its entries are of "
-        f"type {', '.join(kinds)}."
-    )
-
-
 def _check_kind(labels: np.ndarray, known: np.ndarray) -> None:
     """Raise if the labels can match none of the known ones, being of another kind."""
-    kind, known_kind = (_KINDS.get(x.dtype.kind, "numbers") for x in (labels, known))
+    kind, known_kind = kind_of(labels), kind_of(known)
     if len(known) and len(labels) and kind != known_kind:
         raise ValueError(
             f"batch holds {kind} now, such as {labels[:1].tolist()[0]!r}, but "
             f"{known_kind} in fit, such as {known[:1].tolist()[0]!r}."
         )
-
-
-_KINDS = {"U": "strings", "S": "bytes", "M": "dates", "m": "time spans"}
 
 
 def known_positions(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -131,13 +83,16 @@ def known_positions(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
     if len(known) == 0:
         return np.zeros(len(labels), dtype=np.intp)
     _check_kind(labels, known)
+    n_known = len(known)
+    together = join([known, labels], "batch")  # of one dtype, which compares exactly
+    known, labels = together[:n_known], together[n_known:]
     positions = np.searchsorted(known, labels)
-    is_known = known[np.minimum(positions, len(known) - 1)] == labels
-    return np.where(is_known, positions, len(known))
+    is_known = known[np.minimum(positions, n_known - 1)] == labels
+    return np.where(is_known, positions, n_known)
 
 
 def union(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sorted union of two sets of labels, and where each of them went."""
     _check_kind(b, a)
-    labels = np.union1d(a, b)
-    return labels, np.searchsorted(labels, a), np.searchsorted(labels, b)
+    labels, positions = np.unique(join([a, b], "batch"), return_inverse=True)
+    return labels, positions[: len(a)], positions[len(a) :]

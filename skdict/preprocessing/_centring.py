@@ -23,6 +23,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 from torch import Tensor
 
+from skdict._utils.labels import as_labels, as_mask, encode
 from skdict._validation import as_numpy, validate_rows
 from skdict.data import as_tensor
 from skdict.ops.group_moments import (
@@ -31,13 +32,8 @@ from skdict.ops.group_moments import (
     merge_group_moments,
     variance_within,
 )
-from skdict.preprocessing._batches import (
-    as_batch_labels,
-    known_positions,
-    split_off_column,
-    union,
-)
-from skdict.preprocessing._controls import control_mask, control_rows, without_controls
+from skdict.preprocessing._batches import known_positions, split_off_column, union
+from skdict.preprocessing._controls import control_rows, without_controls
 from skdict.preprocessing._rows import (
     check_transformed,
     map_blocks,
@@ -441,9 +437,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             )
             names, codes = None, np.zeros(n_samples, dtype=np.int64)
         else:
-            names, codes = np.unique(
-                as_batch_labels(batch, n_samples), return_inverse=True
-            )
+            names, codes = encode(batch, "batch", n_samples)
         n_batches = 1 if names is None else len(names)
         codes = codes if rows is None else codes[rows]
         moments = _moments_of(X, rows, codes, n_batches=n_batches)
@@ -507,13 +501,13 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             if len(known):
                 self._refuse_or_warn(f"No batch is given, but fit saw {len(known)}")
         else:
-            labels = as_batch_labels(batch, n_samples)
+            labels = as_labels(batch, "batch", n_samples)
             lines = known_positions(labels, known)
             rows = np.flatnonzero(lines == len(known))
             lines[rows] = pooled
             names, codes = np.unique(labels[rows], return_inverse=True)
             if len(rows) and self.unseen == "own" and control is not None:
-                is_control = control_mask(control, n_samples)[rows]
+                is_control = as_mask(control, "control", n_samples)[rows]
                 own = self._own_statistics(X, rows, is_control, names, codes, eps)
                 means.append(place_in(own.mean, home=(xp, device)))
                 scales.append(place_in(self._scale(own), home=(xp, device)))

@@ -13,8 +13,9 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm.auto import tqdm
 
 from skdict._utils.files import check_destination
+from skdict._utils.labels import is_missing
 from skdict.metrics._activity import find_active
-from skdict.metrics._labels import can_permute, encode, encode_control, is_missing
+from skdict.metrics._labels import can_permute
 from skdict.metrics._table import as_table
 
 from .._estimators import fitted_attribute, name_of
@@ -22,11 +23,12 @@ from ._cards import gen_cards
 from ._exchange import Exchange
 from ._features import check_names, describe, to_columns
 from ._inputs import (
-    column_of,
     encode_rows,
     encoded_rows,
     images_of,
+    labels_of,
     lay_out,
+    mask_of,
     rows_of,
     sort_metadata,
 )
@@ -311,18 +313,14 @@ class FeatureReport:
         layout = lay_out(self.X, self.images, self.grid_shape)
         y = None
         if self.y is not None:
-            y = column_of(self.y, "y", layout)
-            levels, ids = encode(y, "y", len(y))
-            if len(levels) < 2:
-                raise ValueError(
-                    f"y needs at least two classes; it holds only {levels[0]}."
-                )
-            y = rows_of(levels[ids], layout)
+            y = labels_of(self.y, "y", layout)
+            if len(np.unique(y)) < 2:
+                raise ValueError(f"y needs at least two classes; it holds only {y[0]}.")
+            y = rows_of(y, layout)
         groups = encoded_rows(self.groups, "groups", layout)
         control = None
         if self.control is not None:
-            control = column_of(self.control, "control", layout)
-            control = rows_of(encode_control(control, len(control)), layout)
+            control = mask_of(self.control, "control", layout).astype(np.intp)
         metadata = sort_metadata(self.metadata, layout, groups)
         check_names(metadata.confounds, y is not None)
         units = [] if groups is None else [groups]

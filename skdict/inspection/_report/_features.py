@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from skdict._utils.labels import encode
 from skdict.metrics import auroc_scores
-from skdict.metrics._labels import encode
 
 from ._exchange import Tests
 

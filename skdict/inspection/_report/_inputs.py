@@ -5,14 +5,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import sparse
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, column_or_1d, gen_batches
+from sklearn.utils import _safe_indexing, gen_batches
 from sklearn.utils.validation import _num_samples
 
 from skdict._checks import as_floats
+from skdict._utils.labels import (
+    as_labels,
+    as_mask,
+    encode,
+    is_missing,
+    labels_or_missing,
+)
 from skdict._validation import as_numpy
 from skdict.metrics._activity import check_rows_finite, gen_row_batches
 from skdict.metrics._grid import check_grid_shape
-from skdict.metrics._labels import encode, is_missing, named_columns
+from skdict.metrics._labels import named_columns
 from skdict.metrics._reconstruction import unit_rows
 
 from .._estimators import fitted_attribute, last_step, rows_before
@@ -171,27 +178,44 @@ def lay_out(X, images, grid_shape):
 
 
 def column_of(values, name, layout):
-    """A column with one value per row or per image."""
-    try:
-        values = column_or_1d(values, input_name=name)
-    except ValueError as error:
-        raise ValueError(
-            f"{name} must have one value per row or image: {error}"
-        ) from error
-    if values.dtype.kind == "M":
-        # As text: numpy makes plain integers of dates in nanoseconds.
-        texts = np.datetime_as_string(values, unit="auto").astype(object)
-        values = np.where(is_missing(values), None, texts)
-    elif values.dtype.kind == "O":
-        # Of all marks for what is missing, this one can be compared.
-        values = np.where(is_missing(values), None, values)
+    """A column of metadata with one value per row or per image; None where missing."""
+    values, missing = labels_or_missing(values, name)
+    _check_length(values, name, layout)
+    values = _dates_as_text(values)
+    if missing.any():
+        gap = np.nan if values.dtype.kind == "f" else None
+        values = np.where(missing, gap, values)
+    return values
+
+
+def labels_of(values, name, layout):
+    """Labels, one per row or per image, none of them missing."""
+    values = as_labels(values, name)
+    _check_length(values, name, layout)
+    return _dates_as_text(values)
+
+
+def _dates_as_text(values):
+    if values.dtype.kind != "M":
+        return values
+    # As text: numpy makes plain integers of dates in nanoseconds.
+    return np.datetime_as_string(values, unit="auto")
+
+
+def mask_of(values, name, layout):
+    """A mask with one entry per row; it was given for these or for images."""
+    values = as_mask(values, name)
+    _check_length(values, name, layout)
+    return rows_of(values, layout)
+
+
+def _check_length(values, name, layout):
     if len(values) not in (layout.n_rows, layout.n_images):
         images = "" if layout.n_images is None else f" and {layout.n_images} images"
         raise ValueError(
             f"{name} has length {len(values)}, but there are {layout.n_rows} rows"
             f"{images}."
         )
-    return values
 
 
 def rows_of(values, layout):
@@ -214,8 +238,7 @@ def encoded_rows(values, name, layout):
     """Numbers of the values of a column, one per row; None stays None."""
     if values is None:
         return None
-    values = column_of(values, name, layout)
-    return rows_of(encode(values, name, len(values))[1], layout)
+    return rows_of(encode(labels_of(values, name, layout), name)[1], layout)
 
 
 @dataclass
@@ -245,7 +268,7 @@ def sort_metadata(metadata, layout, groups):
             else:
                 sorted_.captions[name] = of_images
             continue
-        levels, ids = encode(values, f"Column {name} of metadata", len(values))
+        levels, ids = encode(values, f"Column {name} of metadata")
         if len(levels) == 1:
             sorted_.constants[name] = str(levels[0])
         else:
