@@ -244,21 +244,51 @@ class TestStabilityReport:
         report = stability_report([A, B], n_random=5, random_state=0).loc[0]
         assert report["matched_cosine"] > report["isotropic_matched_cosine"] + 0.2
         for figure in ("matched_cosine", "max_cosine_a", "share_matched"):
-            assert_allclose(report[figure], report[f"covariance_{figure}"], atol=0.06)
+            assert_allclose(report[figure], report[f"covariance_{figure}"], atol=0.03)
 
-    def test_draws_have_the_moments_of_the_atoms(self, rng):
-        # Long draws, so that scaling to unit length changes nothing in direction;
-        # rank 3 in 8 dimensions, where a Cholesky factor would not exist.
-        atoms = rng.normal(size=(4000, 3)) @ rng.normal(size=(3, 8)) + 2.0
-        atoms = unit(atoms)
+    @pytest.mark.parametrize("power", [0.5, 1.0])
+    @pytest.mark.parametrize("n_atoms", [30, 200])
+    def test_unrelated_atoms_of_a_falling_spectrum_are_no_finding(self, power, n_atoms):
+        """Fewer and more atoms than dimensions; 8 pairs, their null drawn once each."""
+        rng = np.random.default_rng(1)
+        deviations = np.arange(1, 61) ** -power
+        above = []
+        for seed in range(8):
+            atoms = rng.normal(size=(2, n_atoms, 60)) * deviations
+            report = stability_report([*atoms], n_random=1, random_state=seed).loc[0]
+            figures = ["matched_cosine", "max_cosine_a"]
+            above.append([report[f] - report[f"covariance_{f}"] for f in figures])
+        error = np.std(above, axis=0) / np.sqrt(len(above))
+        assert abs(np.mean(above, axis=0)[0]) <= 3 * error[0]
+        # The largest cosines are a little larger than the null's, by 0.01 at most.
+        assert (np.abs(np.mean(above, axis=0)) <= 3 * error + 0.01).all()
+        assert (np.mean(above, axis=0) <= 0.025).all()
+
+    @settings(deadline=None, max_examples=40)
+    @given(st.integers(0, 2**16), st.integers(4, 40), st.integers(3, 12))
+    def test_draws_have_the_moments_of_the_atoms(self, seed, n_atoms, rank):
+        """Whatever the rank, where a Cholesky factor would not exist, too."""
+        rng = np.random.default_rng(seed)
+        deviations = np.arange(1, rank + 1) ** -rng.uniform(0, 1)
+        atoms = rng.normal(size=(n_atoms, rank)) * deviations + rng.normal(size=rank)
+        atoms = unit(atoms @ rng.normal(size=(rank, 8)))
         draws = _covariance_like(atoms, np.random.RandomState(0))
         assert_allclose(np.linalg.norm(draws, axis=1), 1.0)
-        assert_allclose(
-            unit(draws.mean(axis=0)[None]), unit(atoms.mean(axis=0)[None]), atol=0.05
-        )
-        assert np.linalg.matrix_rank(draws, tol=1e-8) == np.linalg.matrix_rank(
-            atoms, tol=1e-8
-        )
+        assert_allclose(draws.mean(axis=0), atoms.mean(axis=0), atol=0.02)
+        covariances = (np.cov(some.T, bias=True) for some in (draws, atoms))
+        assert_allclose(*covariances, atol=0.02)
+        # Nothing is left of the directions in which the atoms do not lie.
+        outside = np.linalg.svd(atoms)[2][np.linalg.matrix_rank(atoms, tol=1e-8) :]
+        assert np.abs(draws @ outside.T).max(initial=0) < 1e-6
+
+    def test_zero_atoms_stay_zero(self, rng):
+        atoms = unit(rng.normal(size=(20, 5)))
+        atoms[3] = 0
+        draws = _covariance_like(atoms, np.random.RandomState(0))
+        assert_array_equal(draws.any(axis=1), atoms.any(axis=1))
+        others = np.arange(20) != 3
+        covariances = (np.cov(some[others].T) for some in (draws, atoms))
+        assert_allclose(*covariances, atol=0.02)
 
     def test_random_state(self, rng):
         atoms = [*rng.normal(size=(2, 8, 4))]

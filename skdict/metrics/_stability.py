@@ -20,6 +20,14 @@ from ._table import as_table
 
 _BLOCK_FEATURES = 1024
 
+# Turns in which random atoms get their moments and unit length, and by how much the
+# lengths may be off at the end.
+_MAX_TURNS = 100
+_LENGTH_TOLERANCE = 1e-3
+
+# Directions in which atoms vary less than this part of the most are left out.
+_MIN_SPREAD = 1e-7
+
 
 @validate_params(
     {
@@ -174,9 +182,12 @@ def stability_report(dictionaries, *, threshold=0.7, n_random=3, random_state=No
     - *isotropic*: atoms drawn uniformly from the unit sphere. It is the usual one,
       and too easy: atoms concentrate in the directions in which the data vary, and
       for that alone those of two dictionaries are closer to each other.
-    - *covariance*: Gaussian vectors with the mean and the covariance of the unit
-      atoms of `a` and of `b`, respectively, scaled to unit length. Agreement above
-      this null is not explained by which directions the data occupy.
+    - *covariance*: random unit vectors whose mean and covariance are those of the
+      unit atoms of `a` and of `b`, respectively. Gaussian vectors are brought to these
+      moments and to unit length in turns, because scaled once they would no longer
+      have them, and would agree too little where few directions hold most of the
+      variance. Agreement above this null is not explained by which directions the
+      data occupy.
 
     Neither null knows that dictionaries may have started alike: with
     ``init="samples"`` two seeds draw partly the same rows of the data as their first
@@ -382,12 +393,42 @@ def _isotropic_like(atoms, rng):
 
 
 def _covariance_like(atoms, rng):
-    """As many unit rows, Gaussian with the atoms' mean and covariance before scaling.
+    """As many unit rows, random but for their mean and covariance, those of the atoms.
 
-    By the singular values of the centred atoms, which a singular covariance, with
-    fewer atoms than dimensions, does not trouble.
+    Gaussian rows are brought to the mean and the covariance, then to unit length, in
+    turns. Scaled once they would keep neither: where few directions hold most of the
+    variance, rows that are long by chance are long along these, and scaling them down
+    spreads the rows more evenly than the atoms are. Zero atoms stay zero.
     """
+    draws = np.zeros(atoms.shape)
+    living = atoms.any(axis=1)
+    if living.any():
+        draws[living] = _draw_unit_rows(atoms[living], rng)
+    return draws
+
+
+def _draw_unit_rows(atoms, rng):
     mean = atoms.mean(axis=0)
     _, s, Vt = np.linalg.svd(atoms - mean, full_matrices=False)
-    draws = rng.standard_normal((len(atoms), len(s)))
-    return unit_rows(mean + draws @ ((s / np.sqrt(len(atoms)))[:, None] * Vt))[0]
+    # With fewer atoms than dimensions, the centred atoms have not all of these.
+    held = s > _MIN_SPREAD * s[0]
+    s, Vt = s[held], Vt[held]
+    rows = rng.standard_normal((len(atoms), len(s))) * s
+    for _ in range(_MAX_TURNS):
+        rows -= rows.mean(axis=0)
+        # Of all rows with this covariance, the nearest to those that there are.
+        draws = mean + (_orthonormal(rows * s) * s) @ Vt
+        lengths = np.sqrt(np.einsum("ij,ij->i", draws, draws))
+        draws = unit_rows(draws)[0]
+        if np.abs(lengths - 1).mean() <= _LENGTH_TOLERANCE:
+            break
+        rows = (draws - mean) @ Vt.T
+    return draws
+
+
+def _orthonormal(rows):
+    """The orthonormal columns nearest to those of `rows`."""
+    values, vectors = np.linalg.eigh(rows.T @ rows)
+    # Rounding leaves nothing of values that are smaller.
+    values = np.maximum(values, 1e-14 * max(values[-1:], default=0.0))
+    return rows @ (vectors / np.sqrt(values)) @ vectors.T
