@@ -17,7 +17,7 @@ from sklearn.preprocessing import Normalizer
 
 from skdict import ICFL, ControlPCAWhitener
 from skdict.datasets import load_elpv_tokens
-from skdict.inspection._report._exchange import Exchange
+from skdict.inspection._report._exchange import LabelTester
 from skdict.metrics import describe_features
 from skdict.metrics._activity import find_active
 
@@ -36,7 +36,7 @@ def main():
     codes = pipe.transform(data.tokens)
     first, image_of = np.unique(data.groups, return_index=True, return_inverse=True)[1:]
     names, labels = np.unique(data.labels[first], return_inverse=True)
-    exchange = Exchange(find_active(codes, 0.0), image_of)
+    exchange = LabelTester(find_active(codes, 0.0), image_of)
     rng = np.random.default_rng(0)
 
     shares, n_selective, n_naive = [], [], []

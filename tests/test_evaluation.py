@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy import sparse
+from scipy import ndimage, sparse
 from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.decomposition import PCA, FastICA, MiniBatchDictionaryLearning
@@ -50,6 +50,7 @@ from skdict.evaluation._measures import (
     measure_probe,
     permuted_labels,
 )
+from skdict.metrics._exchange import shifts
 
 DATA = make_planted_dictionary(240, 8, n_components=12, n_active=2, random_state=0)
 X = DATA.X
@@ -504,6 +505,58 @@ def test_permutations_reach_every_order():
     mixed = Part(None, np.array(list("ab")), np.array([0, 0]), {})
     permuted = permuted_labels(mixed, 20, np.random.RandomState(0))
     assert {"".join(labels) for labels in permuted} == {"ab", "ba"}
+
+
+def test_maps_of_tokens_are_shifted():
+    y = np.random.default_rng(0).integers(0, 2, 24)
+    images = np.repeat([0, 1], 12)
+    part = Part(None, y, images, {"batch": images}, (3, 4))
+    permuted = [*permuted_labels(part, 9, np.random.RandomState(0))]
+    assert_array_equal(permuted, [*shifts(y, (3, 4), 9, np.random.RandomState(0))])
+    # The labels of whole images are exchanged, grid or not.
+    part = Part(None, images, images, {}, (3, 4))
+    drawn = {tuple(y) for y in permuted_labels(part, 30, np.random.RandomState(0))}
+    assert drawn == {tuple(images), tuple(1 - images)}
+
+
+def test_smooth_labels_are_no_finding_with_their_grid():
+    """Both codes and labels are smooth in space, and know nothing of each other."""
+    rng = np.random.default_rng(0)
+    noise = ndimage.gaussian_filter(rng.normal(size=(13, 6, 32, 32)), (0, 0, 2, 2))
+    noise = noise[..., 8:-8, 8:-8].reshape(13, -1).T
+    X, y = noise[:, :12], noise[:, 12] > 0
+    options = {"groups": np.repeat(np.arange(6), 256), "cv": 2, "seeds": 1}
+    dictionaries = {"ICFL": ICFL(24, 2, max_iter=2, random_state=0, device="cpu")}
+    measure = "average_selectivity_p"
+    naive = means(compare_dictionaries(dictionaries, X, y, **options))
+    shifted = means(
+        compare_dictionaries(dictionaries, X, y, grid_shape=(16, 16), **options)
+    )
+    assert naive.loc[measure, "ICFL"] < 0.02
+    assert shifted.loc[measure, "ICFL"] > 0.1
+    layers = sweep_layers(
+        {"a": X}, dictionaries["ICFL"], y, grid_shape=(16, 16), **options
+    )
+    assert means(layers, "layer").loc[measure, "a"] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"grid_shape": (7, 4)}, "There are 200 rows, which do not fill whole grids"),
+        ({"grid_shape": (4, 5)}, "Fold 0 cuts images"),
+        ({"grid_shape": (10, 10), "cv": 4}, "Fold 0 holds out 50 rows, which do not"),
+        (
+            {"grid_shape": (4, 5), "batch": np.arange(200) % 2},
+            "batch differs inside an image",
+        ),
+    ],
+)
+def test_grids_that_do_not_fit(options, complaint):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(200, 4)), rng.integers(0, 2, 200)
+    with pytest.raises(ValueError, match=complaint):
+        compare_dictionaries({"pca": PCA(2)}, X, y, **options)
 
 
 def test_labels_of_groups_do_not_count_as_many():

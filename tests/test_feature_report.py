@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.image import imread
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy import sparse, stats
+from scipy import ndimage, sparse, stats
 from sklearn.base import clone
 from sklearn.decomposition import PCA, MiniBatchDictionaryLearning
 from sklearn.exceptions import NotFittedError
@@ -29,12 +29,13 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 import skdict
 from skdict import ICFL, FeatureReport, TopKSAE, Truncator
 from skdict.inspection._report import _cards, _inputs, _pictures, _thumbnails
-from skdict.inspection._report._exchange import Exchange, _test_units
+from skdict.inspection._report._exchange import LabelTester, _test_units
 from skdict.metrics import (
     describe_features,
     direction_cosines,
     rank_images,
     selectivity_report,
+    selectivity_tests,
 )
 from skdict.metrics._grid import block_means
 
@@ -146,11 +147,65 @@ class TestList:
             places = [names.index(name) for name in frame[best]]
             assert_array_equal(frame[null], of_class["null_q95"].to_numpy()[places])
 
-    def test_labels_that_differ_in_images_are_exchanged_inside_them(
+    def test_maps_of_labels_that_differ_in_images_are_shifted(
+        self, pipe, tokens, images, labels
+    ):
+        kwargs = {"images": images, "grid_shape": GRID, "verbose": False}
+        report = FeatureReport(pipe, tokens, labels, **kwargs).to_frame()
+        codes = pipe.transform(tokens)
+        pairs = selectivity_tests(codes, labels, grid_shape=GRID, alpha=1)
+        q_values = pairs.pivot(index="feature", columns="class", values="q_value")
+        null = selectivity_report(
+            codes, labels, grid_shape=GRID, n_permutations=100, random_state=0
+        )
+        best = np.searchsorted(null["class"], report["best_label"].tolist())
+        assert_array_equal(report["q_value"], q_values.to_numpy()[range(9), best])
+        assert_array_equal(report["null"], null["null_q95"][best])
+        # Groups and controls of whole images have nothing to say in it.
+        of_images = {"groups": np.arange(12) // 4, "control": np.arange(12) < 3}
+        again = FeatureReport(pipe, tokens, labels, **kwargs, **of_images).to_frame()
+        pd.testing.assert_frame_equal(report, again)
+
+    def test_tokens_of_smooth_noise_are_not_selective(self, rng, make_page):
+        """Taken for independent, or permuted inside images, they mislead."""
+        noise = ndimage.gaussian_filter(rng.normal(size=(31, 6, 30, 30)), (0, 0, 2, 2))
+        noise = noise[:, :, 8:-8, 8:-8].reshape(31, -1)
+        X = (noise[:30] > np.quantile(noise[:30], 0.8)).T.astype(float)
+        y = noise[30] > 0
+        naive = describe_features(X, y, groups=np.repeat(np.arange(6), 196))
+        assert naive.attrs["n_selective"] >= 12
+        page = make_page(
+            Identity().fit(X), X, y, images=np.zeros((6, 14, 14)), n_permutations=99
+        )
+        assert sum(n > 0 for n in page.features["n_labels"]) <= 1
+        assert page.features["null"][0] > 0.15
+        assert "is shifted over its grid" in " ".join(page.report["notes"])
+        assert "below 1/196" in " ".join(page.report["notes"])
+        assert "map of label is shifted" in page.help["q_value"]
+
+    @pytest.mark.parametrize("inside", ["groups", "control"])
+    def test_what_cuts_images_keeps_maps_from_being_shifted(
+        self, pipe, tokens, images, inside
+    ):
+        y = np.tile(np.repeat([0, 1], 12), N_IMAGES)
+        report = FeatureReport(
+            pipe,
+            tokens,
+            y,
+            images=images,
+            grid_shape=GRID,
+            verbose=False,
+            **{inside: np.arange(N_TOKENS) % 2},
+        )
+        with pytest.warns(UserWarning, match="exchanged token by token") as caught:
+            report.to_frame()
+        assert [w.filename for w in caught] == [__file__]
+
+    def test_labels_that_differ_in_images_without_a_grid(
         self, pipe, tokens, images, labels
     ):
         report = FeatureReport(
-            pipe, tokens, labels, images=images, grid_shape=GRID, verbose=False
+            pipe, tokens, labels, images=images, grid_shape=None, verbose=False
         )
         groups = np.repeat(np.arange(N_IMAGES), 24)
         codes = pipe.transform(tokens)
@@ -193,7 +248,7 @@ class TestList:
         notes = " ".join(make_page(pipe, tokens, y, **kwargs).report["notes"])
         assert "differ inside 1 of 12 groups" in notes
         assert "labels of the other 11 stay where they are" in notes
-        assert ("Neighbouring tokens" in notes) == (grid_shape is not None)
+        assert ("is shifted over its grid" in notes) == (grid_shape is not None)
 
     def test_note_on_labels_that_differ_in_all_images(
         self, make_page, pipe, tokens, images, labels
@@ -202,6 +257,11 @@ class TestList:
         notes = " ".join(page.report["notes"])
         assert "inside 12 of 12 groups" in notes
         assert "stay where" not in notes
+        assert "Neighbouring tokens" not in notes
+        page = make_page(
+            pipe, tokens, labels, images=images, grid_shape=GRID, control=labels == "a"
+        )
+        assert "Neighbouring tokens" in " ".join(page.report["notes"])
 
     def test_without_labels(self, make_page, pipe, tokens, images):
         batch = np.arange(N_TOKENS) % 2
@@ -358,7 +418,7 @@ class TestExchangeOfGroups:
     def test_groups_that_lie_in_several_strata(self, case):
         codes, groups, labels = case
         halves = np.arange(400) % 2
-        tests = Exchange(codes, [groups]).test(labels[groups], halves)
+        tests = LabelTester(codes, [groups]).test(labels[groups], halves)
         units = 2 * groups + halves
         counts = np.array([codes.toarray()[units == u].sum(axis=0) for u in range(80)])
         p = _test_units(
@@ -376,7 +436,7 @@ class TestExchangeOfGroups:
         codes, groups, labels = case
         labels = np.where(np.arange(40) < 10, 2, labels)
         control = (labels == 2).astype(int)[groups]
-        exchange = Exchange(codes, [groups], control)
+        exchange = LabelTester(codes, [groups], control)
         assert exchange.test(labels[groups]).tested.tolist() == [True, True, False]
         null = exchange.best_under_null(labels[groups], 20, 0)
         assert np.ptp(null[:, 2]) < 1e-12
@@ -385,15 +445,15 @@ class TestExchangeOfGroups:
     def test_activity_in_one_image_is_no_evidence(self, case):
         codes, groups, labels = case
         labels[3] = 1
-        tests = Exchange(codes, [groups]).test(labels[groups])
-        assert tests.of_units
+        tests = LabelTester(codes, [groups]).test(labels[groups])
+        assert tests.exchange.unit_ids is not None
         # The one image in which feature 5 fires has the label with probability n / N.
         assert tests.p_values[1, 5] >= labels.mean() - 1e-12
 
     def test_null_of_best_score(self, case, rng):
         codes, groups, labels = case
         dense = codes.toarray()
-        exchange = Exchange(codes, [groups])
+        exchange = LabelTester(codes, [groups])
         null = exchange.best_under_null(labels[groups], 400, 0)
         expected = []
         for _ in range(400):
@@ -409,18 +469,18 @@ class TestExchangeOfGroups:
 
     def test_tables_of_units_and_rows_agree(self, case, monkeypatch):
         codes, groups, labels = case
-        dense = Exchange(codes, [groups]).best_under_null(labels[groups], 9, 0)
+        dense = LabelTester(codes, [groups]).best_under_null(labels[groups], 9, 0)
         monkeypatch.setattr("skdict.metrics._selectivity._MAX_TABLE_CELLS", 0)
         assert_array_equal(
-            dense, Exchange(codes, [groups]).best_under_null(labels[groups], 9, 0)
+            dense, LabelTester(codes, [groups]).best_under_null(labels[groups], 9, 0)
         )
 
     def test_blocks_agree(self, case, monkeypatch):
         codes, groups, labels = case
-        whole = Exchange(codes, [groups]).test(labels[groups]).q_values
+        whole = LabelTester(codes, [groups]).test(labels[groups]).q_values
         monkeypatch.setattr("skdict.inspection._report._exchange._BLOCK_CELLS", 50)
         assert_array_equal(
-            whole, Exchange(codes, [groups]).test(labels[groups]).q_values
+            whole, LabelTester(codes, [groups]).test(labels[groups]).q_values
         )
 
     def test_tokens_of_noise_are_not_selective(self, rng, make_page):
@@ -464,7 +524,9 @@ class TestExchangeOfGroups:
         )
         strata = np.repeat(patients, 25)
         images, ids = np.repeat(np.arange(40), 25), np.repeat(labels, 25)
-        exchange = Exchange(sparse.csr_array(X != 0).astype(np.int8), [images], strata)
+        exchange = LabelTester(
+            sparse.csr_array(X != 0).astype(np.int8), [images], strata
+        )
         expected = exchange.test(ids).q_values[1, 0]
         assert_allclose(page.features["q_value"][0], expected, rtol=1e-3)
         null = exchange.best_under_null(ids, 100, 0)

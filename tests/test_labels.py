@@ -20,7 +20,7 @@ from skdict.metrics import (
     selectivity_scores,
     variance_explained,
 )
-from skdict.metrics._labels import permutations
+from skdict.metrics._exchange import permutations
 
 KINDS = ("average", "maximum")
 METHODS = ("pearson", "spearman")

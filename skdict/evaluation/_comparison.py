@@ -24,6 +24,8 @@ from tqdm import tqdm
 
 from skdict._utils.labels import as_labels, as_mask
 from skdict.metrics import make_linear_probe
+from skdict.metrics._exchange import is_of_images, number_images
+from skdict.metrics._grid import check_grid_shape
 
 from ._measures import Part, measure_dictionary, measure_probe
 from ._routing import identity_of, prepare, requested, seeded, split_steps
@@ -37,6 +39,7 @@ COMMON_CONSTRAINTS: dict = {
     "params": [dict, None],
     "seeds": [Interval(Integral, 1, None, closed="left"), list, tuple, range, None],
     "n_permutations": [Interval(Integral, 0, None, closed="left")],
+    "grid_shape": ["array-like", None],
     "probe": [HasMethods(["fit", "predict"]), None],
     "n_jobs": [Integral, None],
     "verbose": ["verbose"],
@@ -59,6 +62,7 @@ def compare_dictionaries(
     params=None,
     seeds=5,
     n_permutations=100,
+    grid_shape=None,
     probe=None,
     n_jobs=None,
     verbose=0,
@@ -109,6 +113,13 @@ def compare_dictionaries(
 
     n_permutations : int, default=100
         Permutations of the null of the selectivity; 0 leaves it out.
+
+    grid_shape : tuple of int (height, width), default=None
+        The grid of an image's tokens, for labels that differ inside images: the rows
+        are all tokens of each image, image by image and row by row of the grid. For
+        the null the label map of each image is then shifted, as in
+        :func:`~skdict.metrics.selectivity_report`. Folds must hold whole images (pass
+        the image of each row as `groups`), and batches must be made of whole images.
 
     probe : classifier, default=None
         Probe of x, codes and reconstruction. None means
@@ -168,7 +179,9 @@ def compare_dictionaries(
 
     The null permutes labels between rows of a batch. Where all rows of a group have
     the same label (and batch), as tokens have the label of their image, it permutes
-    whole groups, because their rows are no independent draws.
+    whole groups, because their rows are no independent draws. Labels that differ
+    inside an image are alike for neighbouring tokens: only with `grid_shape`, which
+    shifts whole label maps, is their null not too low.
 
     Folds overlap in their training rows. `low` to `high` is thus a spread over seeds
     and folds, not a confidence interval for new data; see :func:`summary_table`.
@@ -189,7 +202,7 @@ def compare_dictionaries(
     >>> bool(means.loc["cosine", "ICFL"] > means.loc["cosine", "random atoms"] + 0.05)
     True
     """
-    table = Table.check({"X": X}, y, groups, control, batch, params)
+    table = Table.check({"X": X}, y, groups, control, batch, params, grid_shape)
     runs = compare(
         {name: ("X", estimator) for name, estimator in dictionaries.items()},
         table,
@@ -210,9 +223,10 @@ class Table(NamedTuple):
     y: np.ndarray | None
     groups: np.ndarray | None
     params: dict
+    grid_shape: tuple[int, int] | None = None  # of the tokens of an image
 
     @classmethod
-    def check(cls, arrays, y, groups, control, batch, params):
+    def check(cls, arrays, y, groups, control, batch, params, grid_shape=None):
         if not arrays:
             raise ValueError("There is nothing to compare: the dict is empty.")
         given = {"control": control, "batch": batch}
@@ -234,6 +248,7 @@ class Table(NamedTuple):
             None if y is None else as_labels(y, "y", n_samples),
             None if groups is None else as_labels(groups, "groups", n_samples),
             given,
+            None if grid_shape is None else _grid_of_rows(grid_shape, n_samples, batch),
         )
 
     def folds(self, cv) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -269,6 +284,17 @@ class Table(NamedTuple):
                     f"{both[0]}): pass a splitter that keeps groups whole, such as "
                     "GroupKFold."
                 )
+        if self.grid_shape is not None:
+            images = number_images(len(test), self.grid_shape, f"Fold {i} holds out ")
+            n_tokens = len(test) // (images[-1] + 1)
+            starts = test[::n_tokens]
+            whole = starts[images] + np.arange(len(test)) % n_tokens
+            if (starts % n_tokens).any() or not np.array_equal(test, whole):
+                raise ValueError(
+                    f"Fold {i} cuts images: with grid_shape all tokens of an image "
+                    "must be held out together and in their order. Pass the image of "
+                    "each row as groups."
+                )
         if self.y is not None:
             for side, rows in (("trained on", train), ("held out", test)):
                 classes = np.unique(self.y[rows])
@@ -289,6 +315,7 @@ class Table(NamedTuple):
             cut(self.y),
             cut(self.groups),
             {name: cut(value) for name, value in self.params.items()},
+            self.grid_shape,
         )
 
     def subset(self, rows):
@@ -474,6 +501,18 @@ def _splitter(n_splits, stratified, grouped):
         return StratifiedGroupKFold(n_splits) if stratified else GroupKFold(n_splits)
     kind = StratifiedKFold if stratified else KFold
     return kind(n_splits, shuffle=True, random_state=0)
+
+
+def _grid_of_rows(grid_shape, n_samples, batch):
+    """The grid, checked against the rows and the batches."""
+    grid_shape = check_grid_shape(grid_shape)
+    number_images(n_samples, grid_shape)
+    if batch is not None and not is_of_images(np.asarray(batch), grid_shape):
+        raise ValueError(
+            "batch differs inside an image. With grid_shape the labels of an image are "
+            "shifted over all of its tokens, so that they cannot stay inside batches."
+        )
+    return grid_shape
 
 
 def _indices(rows) -> np.ndarray:

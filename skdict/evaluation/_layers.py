@@ -37,6 +37,7 @@ def sweep_layers(
     params=None,
     seeds=5,
     n_permutations=100,
+    grid_shape=None,
     probe=None,
     n_jobs=None,
     verbose=0,
@@ -69,7 +70,10 @@ def sweep_layers(
     inner_cv : int or splitter, default=3
         Folds of the training rows of each outer fold, that choose the layer.
 
-    control, batch, params, seeds, n_permutations, probe, n_jobs, verbose
+    control, batch, params, seeds, n_permutations, grid_shape
+        As in :func:`compare_dictionaries`.
+
+    probe, n_jobs, verbose
         As in :func:`compare_dictionaries`.
 
     Returns
@@ -114,7 +118,7 @@ def sweep_layers(
     """
     if "chosen" in layers:
         raise ValueError('No layer may be called "chosen", the name of what is chosen.')
-    table = Table.check(layers, y, groups, control, batch, params)
+    table = Table.check(layers, y, groups, control, batch, params, grid_shape)
     folds = table.folds(cv)
     first_seed = None
     if seeds is not None:

@@ -21,7 +21,9 @@ from skdict.metrics import (
     reconstruction_cosine,
     selectivity_scores,
 )
-from skdict.metrics._labels import can_permute, permutations
+from skdict.metrics._exchange import permutations, shifts
+from skdict.metrics._labels import can_permute
+from skdict.metrics._p_values import ROUNDING, permutation_p_value
 
 from ._routing import fit_step, transform_step
 
@@ -36,6 +38,7 @@ class Part(NamedTuple):
     y: Any  # None, where there are no classes
     groups: Any
     params: dict
+    grid_shape: tuple[int, int] | None = None  # of the tokens of an image
 
 
 def measure_dictionary(
@@ -132,7 +135,7 @@ def _selectivity(codes, test: Part, n_permutations: int, seed) -> dict[str, floa
     observed = np.array(best(test.y))
     permuted = permuted_labels(test, n_permutations, check_random_state(seed))
     null = np.array([best(y) for y in permuted]).reshape(n_permutations, len(kinds))
-    p_values = (1 + (null >= observed).sum(axis=0)) / (1 + n_permutations)
+    p_values = permutation_p_value(null, observed, ROUNDING)
     figures = {}
     for kind in ("average", "maximum"):
         i = kinds.index(kind) if kind in kinds else 0
@@ -149,7 +152,8 @@ def permuted_labels(
     """Permutations of the labels inside the batches.
 
     Where the label belongs to the group, as that of an image does to its tokens,
-    whole groups are permuted: their rows are no independent draws.
+    whole groups are permuted: their rows are no independent draws. Where the rows
+    are tokens of a known grid, label maps are shifted.
     """
     classes, labels = encode(part.y, "y")
     batch = np.zeros(len(labels), np.intp)
@@ -160,4 +164,7 @@ def permuted_labels(
         groups = encode(part.groups, "groups")[1]
         if not can_permute(labels, groups) and not can_permute(batch, groups):
             unit = groups
-    return permutations(classes[labels], batch, n_permutations, rng, unit)
+    y = classes[labels]
+    if part.grid_shape is not None and unit is None:
+        return shifts(y, part.grid_shape, n_permutations, rng)
+    return permutations(y, batch, n_permutations, rng, unit)

@@ -169,6 +169,7 @@ class SelectivityCDFDisplay:
         groups=None,
         units=None,
         control=None,
+        grid_shape=None,
         random_state=None,
         name=None,
         ax=None,
@@ -192,7 +193,7 @@ class SelectivityCDFDisplay:
             score over the classes that permutation can move.
         kind, threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
-        n_permutations, groups, units, control, random_state
+        n_permutations, groups, units, control, grid_shape, random_state
             Null of each curve, as in :func:`~skdict.metrics.selectivity_curve`. With
             ``n_permutations=0`` there is none.
         name : str, default=None
@@ -224,6 +225,7 @@ class SelectivityCDFDisplay:
             groups=groups,
             units=units,
             control=control,
+            grid_shape=grid_shape,
             random_state=random_state,
             name=name_of(estimator, name) if labels is None else name,
             ax=ax,
@@ -245,6 +247,7 @@ class SelectivityCDFDisplay:
         groups=None,
         units=None,
         control=None,
+        grid_shape=None,
         random_state=None,
         name=None,
         ax=None,
@@ -265,7 +268,7 @@ class SelectivityCDFDisplay:
             score over the classes that permutation can move.
         kind, threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
-        n_permutations, groups, units, control, random_state
+        n_permutations, groups, units, control, grid_shape, random_state
             Null of each curve, as in :func:`~skdict.metrics.selectivity_curve`. With
             ``n_permutations=0`` there is none.
         name : str, default=None
@@ -314,6 +317,7 @@ class SelectivityCDFDisplay:
                 groups=groups,
                 units=units,
                 control=control,
+                grid_shape=grid_shape,
                 random_state=random_state,
             )
             low, high = null_band(curve)

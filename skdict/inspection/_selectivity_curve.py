@@ -151,6 +151,7 @@ class SelectivityCurveDisplay:
         groups=None,
         units=None,
         control=None,
+        grid_shape=None,
         random_state=None,
         name=None,
         ax=None,
@@ -168,8 +169,10 @@ class SelectivityCurveDisplay:
             Rows, best those that the dictionary has not seen.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes.
-        label, kind, threshold, n_permutations, groups, units, control, random_state
+        label, kind, threshold
             As in :func:`~skdict.metrics.selectivity_curve`.
+        n_permutations, groups, units, control, grid_shape, random_state
+            Null of the curve, as in :func:`~skdict.metrics.selectivity_curve`.
         name : str, default=None
             Name of the curve; None: that of the dictionary's class.
         ax : matplotlib Axes, default=None
@@ -195,6 +198,7 @@ class SelectivityCurveDisplay:
             groups=groups,
             units=units,
             control=control,
+            grid_shape=grid_shape,
             random_state=random_state,
             name=name_of(estimator, name),
             ax=ax,
@@ -215,6 +219,7 @@ class SelectivityCurveDisplay:
         groups=None,
         units=None,
         control=None,
+        grid_shape=None,
         random_state=None,
         name=None,
         ax=None,
@@ -229,8 +234,10 @@ class SelectivityCurveDisplay:
             Codes of the samples.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes.
-        label, kind, threshold, n_permutations, groups, units, control, random_state
+        label, kind, threshold
             As in :func:`~skdict.metrics.selectivity_curve`.
+        n_permutations, groups, units, control, grid_shape, random_state
+            Null of the curve, as in :func:`~skdict.metrics.selectivity_curve`.
         name : str, default=None
             Name of the curve in the legend.
         ax : matplotlib Axes, default=None
@@ -256,6 +263,7 @@ class SelectivityCurveDisplay:
             groups=groups,
             units=units,
             control=control,
+            grid_shape=grid_shape,
             random_state=random_state,
         )
         low, high = null_band(curve)

@@ -12,7 +12,9 @@ from sklearn.utils.sparsefuncs import min_max_axis
 from skdict._checks import check_numbers
 
 from ._activity import check_codes, check_rows_finite
-from ._labels import encode, encode_units, named_columns, permutations
+from ._exchange import plan_exchange
+from ._labels import encode, encode_units, named_columns
+from ._p_values import ROUNDING, at_least, permutation_p_value
 from ._ranks import centred_ranks
 from ._table import as_table
 
@@ -20,11 +22,15 @@ from ._table import as_table
 _BLOCK_TARGETS = 64
 _BLOCK_CELLS = 2**22
 
+# Relative: a small part of the variance is a small sum of squares.
+_ETA_ROUNDING = 1e-10
+
 _METHOD_CONSTRAINT = [StrOptions({"pearson", "spearman"})]
 _PERMUTATION_CONSTRAINTS = {
     "n_permutations": [Interval(Integral, 0, None, closed="left")],
     "groups": ["array-like", None],
     "units": ["array-like", None],
+    "grid_shape": ["array-like", None],
     "random_state": ["random_state"],
 }
 
@@ -97,6 +103,7 @@ def association_report(
     n_permutations=0,
     groups=None,
     units=None,
+    grid_shape=None,
     random_state=None,
 ):
     """The feature that goes with each target best, beside a permutation null.
@@ -126,6 +133,12 @@ def association_report(
         with its dose: the targets of whole units are permuted, inside `groups` where
         given. Without it such samples count as independent, and the null is too lax.
 
+    grid_shape : tuple of int (height, width), default=None
+        The grid of an image's tokens, for targets that differ inside images: the rows
+        are all tokens of each image, image by image and row by row of the grid. The
+        map of each image's targets is then shifted over its grid instead of being
+        permuted, as in `selectivity_report`. Groups must be whole images.
+
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
 
@@ -150,7 +163,8 @@ def association_report(
     ------
     ValueError
         As `association_scores`; also if `groups` or `units` has another length or
-        missing values, or if a target or `groups` differs inside a unit.
+        missing values, if a target or `groups` differs inside a unit, or if
+        `grid_shape` does not fit, as in `selectivity_report`.
 
     See Also
     --------
@@ -161,9 +175,10 @@ def association_report(
     -----
     The best feature is searched anew in every permutation, so the null includes the
     choice among all features. The p-values are not adjusted for the number of
-    targets. Rows that are not exchangeable need `groups` or `units`, or the p-values
-    are too small: `groups` where the target differs between the rows of a slide,
-    `units` where it belongs to the slide.
+    targets. Rows that are not exchangeable need `groups`, `units` or `grid_shape`, or
+    the p-values are too small: `groups` where the target differs between the rows of a
+    slide, `units` where it belongs to the slide, `grid_shape` where the rows are tokens
+    and the target varies smoothly inside the image.
 
     Correlating features of a dictionary with counts of cell types, the best feature
     of each type, follows [1]_.
@@ -190,15 +205,17 @@ def association_report(
     columns = {"target": names, "feature": best, "score": score}
     if n_permutations > 0:
         null = np.empty((n_permutations, T.shape[1]))
+        group_ids, unit_ids = _encode_blocks(targets, names, groups, units)
+        exchange = plan_exchange(T, group_ids, unit_ids, grid_shape, name="targets")
         permuted = _permuted_targets(
-            targets, T, names, method, n_permutations, groups, units, random_state
+            targets, T, method, exchange, n_permutations, random_state
         )
         for some in gen_batches(n_permutations, max(1, _BLOCK_TARGETS // T.shape[1])):
             block = np.hstack([*islice(permuted, _length(some))])
             largest = np.abs(_correlate(Z, block)).max(axis=0)
             null[some] = largest.reshape(-1, T.shape[1])
         columns["null_q95"] = np.quantile(null, 0.95, axis=0)
-        columns["p_value"] = _p_value(null, np.abs(score))
+        columns["p_value"] = permutation_p_value(null, np.abs(score), ROUNDING)
     return as_table(columns, {"method": method, "n_permutations": int(n_permutations)})
 
 
@@ -219,6 +236,7 @@ def rescore_associations(
     n_permutations=0,
     groups=None,
     units=None,
+    grid_shape=None,
     random_state=None,
 ):
     """Score pairs of feature and target that were found on other data.
@@ -244,6 +262,10 @@ def rescore_associations(
 
     units : array-like of shape (n_samples,), default=None
         What has one value of each target as a whole, as in `association_report`.
+
+    grid_shape : tuple of int (height, width), default=None
+        The grid of an image's tokens, for targets that differ inside images, as in
+        `association_report`: the map of each image is shifted.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -309,11 +331,13 @@ def rescore_associations(
     }
     if n_permutations > 0:
         sign = np.where(before < 0, -1.0, 1.0)
+        group_ids, unit_ids = _encode_blocks(targets, names, groups, units)
+        exchange = plan_exchange(T, group_ids, unit_ids, grid_shape, name="targets")
         permuted = _permuted_targets(
-            targets, T, names, method, n_permutations, groups, units, random_state
+            targets, T, method, exchange, n_permutations, random_state
         )
         null = np.array([_correlate_pairs(Z, some) for some in permuted])
-        columns["p_value"] = _p_value(sign * null, sign * score)
+        columns["p_value"] = permutation_p_value(sign * null, sign * score, ROUNDING)
     return as_table(columns, {"method": method, "n_permutations": int(n_permutations)})
 
 
@@ -332,6 +356,7 @@ def variance_explained(
     n_permutations=0,
     groups=None,
     units=None,
+    grid_shape=None,
     random_state=None,
 ):
     r"""Share of each feature's variance that each factor explains.
@@ -357,6 +382,10 @@ def variance_explained(
     units : array-like of shape (n_samples,), default=None
         What has one label of each factor as a whole, such as the slide of each tile:
         the labels of whole units are permuted, inside `groups` where given.
+
+    grid_shape : tuple of int (height, width), default=None
+        The grid of an image's tokens, for labels that differ inside images, as in
+        `selectivity_report`: the map of each image is shifted.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -450,11 +479,11 @@ def variance_explained(
         columns[f"{name}_eta_squared"] = eta
         columns[f"{name}_omega_squared"] = omegas[name] = omega
         if n_permutations > 0:
+            exchange = plan_exchange(ids, group_ids, unit_ids, grid_shape, name=name)
             n_as_large = np.zeros(n_components)
-            # Sums in another order differ in the last bits.
-            observed = eta * (1 - 1e-10)
-            for permuted in permutations(ids, group_ids, n_permutations, rng, unit_ids):
-                n_as_large += _between(Z, permuted, means) / squares >= observed
+            for permuted in exchange.permuted(ids, n_permutations, rng):
+                null = _between(Z, permuted, means) / squares
+                n_as_large += at_least(null, eta, _ETA_ROUNDING * eta)
             p_values = (1 + n_as_large) / (1 + n_permutations)
             columns[f"{name}_p_value"] = np.where(varies, p_values, 1.0)
     strongest = np.argmax([*omegas.values()], axis=0)
@@ -576,34 +605,33 @@ def _correlate_pairs(Z, T):
     return np.clip(np.asarray(Z.multiply(T).sum(axis=0)).ravel(), -1.0, 1.0)
 
 
-def _permuted_targets(
-    targets, T, names, method, n_permutations, groups, units, random_state
-):
-    """Yield the standardised targets `T` permuted."""
-    n_samples = len(T)
+def _encode_blocks(targets, names, groups, units):
+    """Numbers of the groups and of the units, each None where not given."""
     group_ids, unit_ids = None, None
+    n_samples = len(targets)
     if groups is not None:
         group_ids = encode(groups, "groups", n_samples)[1]
     if units is not None:
         raw = _check_targets(targets)
         shared = {f"target {name}": raw[:, j] for j, name in enumerate(names)}
         unit_ids = encode_units(units, n_samples, shared | {"groups": groups})
+    return group_ids, unit_ids
+
+
+def _permuted_targets(targets, T, method, exchange, n_permutations, random_state):
+    """Yield the standardised targets `T` permuted."""
     rng = check_random_state(random_state)
-    rows = np.arange(n_samples)
-    orders = permutations(rows, group_ids, n_permutations, rng, unit_ids)
+    orders = exchange.permuted(np.arange(len(T)), n_permutations, rng)
+    unit_ids = exchange.unit_ids
     if unit_ids is None or np.ptp(np.bincount(unit_ids)) == 0:
         return (T[order] for order in orders)
     # Units differ in size, and with them mean, deviation and ranks over the samples.
+    raw = _check_targets(targets)
     return (_standardised_targets(raw[order], method) for order in orders)
 
 
 def _length(some):
     return some.stop - some.start
-
-
-def _p_value(null, observed):
-    # The same correlation from rows in another order differs in the last bits.
-    return (1 + (null >= observed - 1e-12).sum(axis=0)) / (1 + len(null))
 
 
 def _targets_of(report, targets):

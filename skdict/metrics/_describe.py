@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils._param_validation import validate_params
 
 from ._activity import check_codes, find_active
+from ._exchange import Exchange
 from ._labels import (
     cross,
     encode,
@@ -218,9 +219,9 @@ class _Tester:
 
     def q_values(self, labels, group_ids):
         """Counts and q-values, as arrays (n_classes, n_components)."""
-        sizes = np.bincount(labels)
-        counts, p_values = count_and_test(self.activity, labels, sizes, group_ids)
-        return counts, adjust(p_values, self.method)
+        sizes, exchange = np.bincount(labels), Exchange(group_ids)
+        counts, p_values = count_and_test(self.activity, labels, sizes, exchange)
+        return counts, adjust(p_values, self.method, exchange.moved(labels))
 
     def best(self, labels, group_ids):
         """For every feature its best class, the score and q-value; all q-values."""

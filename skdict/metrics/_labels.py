@@ -1,4 +1,4 @@
-"""Labels and groups as numbers, and permutations of them."""
+"""Labels and groups as numbers."""
 
 from warnings import warn
 
@@ -109,14 +109,6 @@ def exchanged_classes(labels, group_ids):
     return exchanged
 
 
-def classes_to_test(labels, group_ids):
-    """Which rows of a table of classes permutation moves; all where it moves none."""
-    moved = exchanged_classes(labels, group_ids)
-    if moved.all() or not moved.any():
-        return slice(None)  # a view, where an index copies the table
-    return np.flatnonzero(moved)
-
-
 def cross(first, second):
     """Number the combinations of two numberings that occur."""
     pairs = first * (second.max() + 1) + second
@@ -137,47 +129,3 @@ def named_columns(table, name):
         if keys.count(key) > 1:
             raise ValueError(f"{name} has two columns that are called {key}.")
     return {str(key): column for key, column in table.items()}
-
-
-def permutations(values, group_ids, n_permutations, rng, unit_ids=None):
-    """Yield `values` permuted: inside the groups, and units as a whole.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_samples,)
-        The same for all samples of a unit.
-    group_ids : ndarray of shape (n_samples,) or None
-        Group of each sample, the same for all samples of a unit. None: one group.
-    n_permutations : int
-        Number of permutations.
-    rng : RandomState
-        Source of the permutations; units are drawn in the order of their numbers.
-    unit_ids : ndarray of shape (n_samples,), default=None
-        Unit of each sample. None: each sample is one.
-
-    Yields
-    ------
-    permuted : ndarray of shape (n_samples,)
-    """
-    if unit_ids is not None:
-        values, group_ids = of_units(unit_ids, values, group_ids)
-        for permuted in permutations(values, group_ids, n_permutations, rng):
-            yield permuted[unit_ids]
-        return
-    if group_ids is None:
-        for _ in range(n_permutations):
-            yield rng.permutation(values)
-        return
-    # Sorting by (group, random key) shuffles all groups at once.
-    places = np.argsort(group_ids, kind="stable")
-    for _ in range(n_permutations):
-        shuffled = np.lexsort((rng.random_sample(len(values)), group_ids))
-        permuted = np.empty_like(values)
-        permuted[places] = values[shuffled]
-        yield permuted
-
-
-def of_units(unit_ids, *columns):
-    """One entry for each unit of columns that its samples share."""
-    first = np.unique(unit_ids, return_index=True)[1]
-    return [None if column is None else column[first] for column in columns]

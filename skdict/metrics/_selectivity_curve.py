@@ -8,13 +8,8 @@ from sklearn.utils._param_validation import Interval, validate_params
 from skdict._utils.labels import equals
 
 from ._activity import find_active
-from ._labels import (
-    classes_to_test,
-    encode_classes,
-    encode_groups,
-    encode_units,
-    exchanged_classes,
-)
+from ._exchange import plan_exchange
+from ._labels import encode_classes, encode_groups, encode_units
 from ._selectivity import (
     KIND_CONSTRAINT,
     THRESHOLD_CONSTRAINT,
@@ -35,6 +30,7 @@ from ._table import as_table
         "groups": ["array-like", None],
         "units": ["array-like", None],
         "control": ["array-like", None],
+        "grid_shape": ["array-like", None],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -50,6 +46,7 @@ def selectivity_curve(
     groups=None,
     units=None,
     control=None,
+    grid_shape=None,
     random_state=None,
 ):
     """All features by falling selectivity, beside the null of the sorted curve.
@@ -86,6 +83,10 @@ def selectivity_curve(
     control : array-like of shape (n_samples,), default=None
         Boolean or 0/1 array of the control samples that fitted the whitening, as in
         `selectivity_report`: their labels are not exchanged with those of others.
+
+    grid_shape : tuple of int (height, width), default=None
+        The grid of an image's tokens, for labels that differ inside images, as in
+        `selectivity_report`: the map of each image is shifted.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -146,12 +147,12 @@ def selectivity_curve(
     classes, labels = encode_classes(y, activity.shape[0])
     class_sizes = np.bincount(labels)
     group_ids = encode_groups(groups, labels, control)
-    if label is None:
-        rows = classes_to_test(labels, group_ids)
-    else:
-        rows = _row_of(label, classes)
     shared = {"y": y, "groups": groups, "control": control}
     unit_ids = encode_units(units, len(labels), shared)
+    exchange = plan_exchange(
+        labels, group_ids, unit_ids, grid_shape, tested=n_permutations > 0
+    )
+    rows = exchange.moved_rows(labels) if label is None else _row_of(label, classes)
     scores = score_features(activity, labels, class_sizes, kind)
     best = scores[rows].max(axis=0)
     order = np.argsort(-best, kind="stable")
@@ -162,12 +163,11 @@ def selectivity_curve(
             activity,
             labels,
             kind,
-            group_ids=group_ids,
-            unit_ids=unit_ids,
+            exchange=exchange,
             n_permutations=n_permutations,
             random_state=random_state,
         )
-        if not exchanged_classes(labels, group_ids)[rows].any():
+        if not exchange.moved(labels)[rows].any():
             null.fill(np.nan)
         columns["null_q05"], columns["null_q95"] = np.quantile(
             null, [0.05, 0.95], axis=0

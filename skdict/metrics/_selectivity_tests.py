@@ -9,20 +9,17 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ._activity import count_active, find_active, indicator
-from ._labels import (
-    classes_to_test,
-    encode_classes,
-    encode_groups,
-    encode_units,
-)
+from ._exchange import plan_exchange
+from ._labels import encode_classes, encode_groups, encode_units
+from ._p_values import permutation_p_value
 from ._selectivity import (
     KIND_CONSTRAINT,
     THRESHOLD_CONSTRAINT,
     null_statistics,
-    permutation_p_value,
     score_counts,
     score_features,
 )
+from ._shift_tests import count_and_test_shifts
 from ._table import as_table
 
 # With groups, p-values of pairs that may be significant are exact in classes up to
@@ -46,13 +43,22 @@ METHOD_CONSTRAINT = [StrOptions({"bh", "by"})]
         "threshold": THRESHOLD_CONSTRAINT,
         "groups": ["array-like", None],
         "control": ["array-like", None],
+        "grid_shape": ["array-like", None],
         "alpha": ALPHA_CONSTRAINT,
         "method": METHOD_CONSTRAINT,
     },
     prefer_skip_nested_validation=True,
 )
 def selectivity_tests(
-    codes, y, *, threshold=0.0, groups=None, control=None, alpha=0.05, method="bh"
+    codes,
+    y,
+    *,
+    threshold=0.0,
+    groups=None,
+    control=None,
+    grid_shape=None,
+    alpha=0.05,
+    method="bh",
 ):
     r"""The pairs of feature and class that are selective beyond chance.
 
@@ -78,9 +84,13 @@ def selectivity_tests(
         Boolean or 0/1 array of the control samples that fitted the whitening, as in
         `selectivity_report`: their labels are not exchanged with those of others.
 
+    grid_shape : tuple of int (height, width), default=None
+        The grid of an image's tokens, for labels that differ inside images, as in
+        `selectivity_report`: the map of each image is shifted.
+
     alpha : float, default=0.05
         False discovery rate: pairs with a q-value up to it are returned. With 1 all
-        pairs are.
+        pairs that were tested are.
 
     method : {"bh", "by"}, default="bh"
         Benjamini-Hochberg, or Benjamini-Yekutieli for any dependence between the
@@ -97,9 +107,12 @@ def selectivity_tests(
         - `n_active`: samples of the class in which the feature is active.
         - `score`: the average selectivity, as in `selectivity_scores`.
         - `p_value`: the probability of a score at least as high when the labels are
-          permuted.
+          permuted, or their maps shifted.
         - `q_value`: the smallest false discovery rate at which the pair is still
           among the discoveries.
+
+        Classes that share no group with another, such as that of the controls with
+        `control`, are not tested and not among the pairs.
 
         ``pairs.attrs`` is a dict with `alpha`, `method`, `n_tests` (all pairs that
         were tested), and of those with a q-value up to `alpha` the numbers
@@ -143,6 +156,13 @@ def selectivity_tests(
     The score of kind "maximum" has no such distribution; `selectivity_report`
     permutes for it.
 
+    With `grid_shape`, label maps are shifted as in `selectivity_report`. For one image
+    all ``height * width`` shifts are counted, so that the p-values are exact and none
+    is below the reciprocal of their number. For several they come from Pearson's type
+    III distribution with the mean, the variance and the skewness of all shifts; they
+    are never smaller than the probability that each image by itself has as many active
+    tokens of the class or more.
+
     Samples that were labelled as a whole, as the tokens of an image are, count as
     independent here, and the p-values come out far too small. Make one row of each
     image first, for example the number of its tokens in which a feature is active,
@@ -174,11 +194,13 @@ def selectivity_tests(
     classes, labels = encode_classes(y, activity.shape[0])
     class_sizes = np.bincount(labels)
     group_ids = encode_groups(groups, labels, control)
-    counts, p_values = count_and_test(activity, labels, class_sizes, group_ids)
-    q_values = adjust(p_values, method)
+    exchange = plan_exchange(labels, group_ids, None, grid_shape)
+    counts, p_values = count_and_test(activity, labels, class_sizes, exchange)
+    tested = exchange.moved(labels)
+    q_values = adjust(p_values, method, tested)
     scores = score_counts(counts, class_sizes, "average")
 
-    found = q_values <= alpha
+    found = (q_values <= alpha) & tested[:, None]
     which, features = np.nonzero(found)
     order = np.lexsort((features, -scores[found], p_values[found]))
     columns = {"class": classes[which], "feature": features}
@@ -191,7 +213,7 @@ def selectivity_tests(
     attrs = {
         "alpha": float(alpha),
         "method": method,
-        "n_tests": p_values.size,
+        "n_tests": int(tested.sum()) * p_values.shape[1],
         "n_pairs": len(features),
         "n_features": len(np.unique(features)),
         "n_classes": len(np.unique(which)),
@@ -210,6 +232,7 @@ def selectivity_tests(
         "groups": ["array-like", None],
         "units": ["array-like", None],
         "control": ["array-like", None],
+        "grid_shape": ["array-like", None],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -225,6 +248,7 @@ def selectivity_counts(
     groups=None,
     units=None,
     control=None,
+    grid_shape=None,
     random_state=None,
 ):
     """How many features exceed a score for at least one class, beside a null.
@@ -261,6 +285,10 @@ def selectivity_counts(
     control : array-like of shape (n_samples,), default=None
         Boolean or 0/1 array of the control samples that fitted the whitening, as in
         `selectivity_report`: their labels are not exchanged with those of others.
+
+    grid_shape : tuple of int (height, width), default=None
+        The grid of an image's tokens, for labels that differ inside images, as in
+        `selectivity_report`: the map of each image is shifted.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -330,7 +358,10 @@ def selectivity_counts(
     group_ids = encode_groups(groups, labels, control)
     shared = {"y": y, "groups": groups, "control": control}
     unit_ids = encode_units(units, len(labels), shared)
-    tested = classes_to_test(labels, group_ids)
+    exchange = plan_exchange(
+        labels, group_ids, unit_ids, grid_shape, tested=n_permutations > 0
+    )
+    tested = exchange.moved_rows(labels)
     scores = score_features(activity, labels, class_sizes, kind)
     n_features = _count_above(scores[tested], levels)
     columns = {"score_threshold": levels, "n_features": n_features}
@@ -340,14 +371,13 @@ def selectivity_counts(
             activity,
             labels,
             kind,
-            group_ids=group_ids,
-            unit_ids=unit_ids,
+            exchange=exchange,
             n_permutations=n_permutations,
             random_state=random_state,
         )
         columns["null_mean"] = null.mean(axis=0)
         columns["null_q95"] = np.quantile(null, 0.95, axis=0)
-        columns["p_value"] = permutation_p_value(null, n_features)
+        columns["p_value"] = permutation_p_value(null, n_features, 0)
     return as_table(columns, {"kind": kind, "n_permutations": int(n_permutations)})
 
 
@@ -366,13 +396,20 @@ def _count_above(scores, levels):
     return len(best) - np.searchsorted(best, levels, side="right")
 
 
-def adjust(p_values, method):
-    """The q-values of a table of p-values, over all of its cells."""
-    q_values = false_discovery_control(p_values, axis=None, method=method)
-    return q_values.reshape(p_values.shape)
+def adjust(p_values, method, tested):
+    """The q-values of a table of p-values, over the rows that were tested.
+
+    Rows of classes that no exchange moves are no tests; their q-values are 1.
+    """
+    q_values = np.ones(p_values.shape)
+    if tested.any():
+        own = p_values[tested]
+        adjusted = false_discovery_control(own, axis=None, method=method)
+        q_values[tested] = adjusted.reshape(own.shape)
+    return q_values
 
 
-def count_and_test(activity, labels, class_sizes, group_ids=None):
+def count_and_test(activity, labels, class_sizes, exchange):
     """Count active samples, and how probable as many are under permutation.
 
     Parameters
@@ -383,15 +420,19 @@ def count_and_test(activity, labels, class_sizes, group_ids=None):
         Class of each sample.
     class_sizes : ndarray of shape (n_classes,)
         Samples of each class.
-    group_ids : ndarray of shape (n_samples,), default=None
-        Group of each sample, inside which labels are permuted.
+    exchange : Exchange
+        How labels are exchanged: row by row, inside groups or not, or as maps.
 
     Returns
     -------
     counts : ndarray of shape (n_classes, n_components), int32
     p_values : ndarray of shape (n_classes, n_components)
     """
-    n_samples = activity.shape[0]
+    if exchange.grid_shape is not None:
+        return count_and_test_shifts(
+            activity, labels, len(class_sizes), exchange.grid_shape
+        )
+    n_samples, group_ids = activity.shape[0], exchange.group_ids
     counts = count_active(activity, labels, len(class_sizes))
     if group_ids is None or group_ids.max() == 0:
         n_active = counts.sum(axis=0)

@@ -1,26 +1,24 @@
 """Tests of features against labels, with what may be exchanged under the null.
 
-Rows of one image are not independent. Where labels differ between the rows of an image,
-they are exchanged inside it, row by row; where all rows of an image share a label, the
-labels of whole images are exchanged.
+Rows of one image are not independent. Where all rows of an image share a label, the
+labels of whole images are exchanged; where labels differ between the tokens of an
+image, its label map is shifted over the grid. Only where that cannot be, for want of a
+grid or because something else must stay in its place, are they exchanged inside the
+image row by row.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaln
-from scipy.stats import pearson3
 from sklearn.utils import gen_batches
 
 from skdict.metrics._activity import count_active, indicator
-from skdict.metrics._labels import (
-    can_permute,
-    cross,
-    exchanged_classes,
-    of_units,
-)
+from skdict.metrics._exchange import Exchange, is_of_images, number_images, of_units
+from skdict.metrics._labels import can_permute, cross
 from skdict.metrics._selectivity import null_statistics, score_counts
 from skdict.metrics._selectivity_tests import adjust, count_and_test
+from skdict.metrics._shift_tests import pearson_tail
 
 # Cells of a dense block of (groups, features).
 _BLOCK_CELLS = 2**22
@@ -36,10 +34,10 @@ class Tests:
     p_values: np.ndarray
     q_values: np.ndarray
     tested: np.ndarray  # of each level, whether permutation moves it
-    of_units: bool  # whether the labels of whole units were exchanged
+    exchange: Exchange  # what was exchanged
 
 
-class Exchange:
+class LabelTester:
     """Tests for one set of codes.
 
     Parameters
@@ -50,64 +48,71 @@ class Exchange:
         What may share a label, the largest first: the patient of each row, the image.
     control : ndarray of shape (n_rows,) of int, default=None
         Which rows are controls; nothing is exchanged between them and the others.
+    grid_shape : tuple of int (height, width), default=None
+        The grid of an image's tokens, where the rows are such.
     """
 
-    def __init__(self, activity, units=(), control=None):
+    def __init__(self, activity, units=(), control=None, grid_shape=None):
         self.activity = activity
         # Units of one row each are rows.
         self.units = [ids for ids in units if len(np.unique(ids)) < len(ids)]
         self.control = control
+        self.grid_shape = grid_shape
 
     def test(self, ids, strata=None):
         """Test every feature for every level; labels are exchanged inside `strata`."""
         sizes = np.bincount(ids)
-        group_ids, unit_ids = self._exchanged(ids, strata)
-        tested = exchanged_classes(ids, group_ids)
-        if unit_ids is None:
-            counts, p_values = count_and_test(self.activity, ids, sizes, group_ids)
+        exchange = self._plan(ids, strata)
+        if exchange.unit_ids is None:
+            counts, p_values = count_and_test(self.activity, ids, sizes, exchange)
         else:
+            unit_ids = exchange.unit_ids
             counts = count_active(self.activity, ids, len(sizes))
             p_values = _test_units(
                 (indicator(unit_ids, unit_ids.max() + 1).T @ self.activity).tocsr(),
                 np.bincount(unit_ids),
-                *of_units(unit_ids, ids, group_ids),
+                *of_units(unit_ids, ids, exchange.group_ids),
                 len(sizes),
             )
+        tested = exchange.moved(ids)
         return Tests(
             sizes=sizes,
             counts=counts,
             scores=score_counts(counts, sizes, "average"),
             p_values=p_values,
-            q_values=adjust(p_values, "bh"),
+            q_values=adjust(p_values, "bh", tested),
             tested=tested,
-            of_units=unit_ids is not None,
+            exchange=exchange,
         )
 
     def best_under_null(self, ids, n_permutations, random_state):
         """The best score of all features for each level, in every permutation."""
-        group_ids, unit_ids = self._exchanged(ids)
         return null_statistics(
             lambda scores: scores.max(axis=1),
             self.activity,
             ids,
             "average",
-            group_ids=group_ids,
-            unit_ids=unit_ids,
+            exchange=self._plan(ids),
             n_permutations=n_permutations,
             random_state=random_state,
         )
 
-    def _exchanged(self, ids, strata=None):
-        """Inside what labels are exchanged, and as which units; None if row by row.
+    def _plan(self, ids, strata=None):
+        """What is exchanged: units where all rows of each share a level, else maps.
 
         A unit that lies in several strata is one in each of them.
         """
         within = _cross_all(self.control, strata)
         for units in self.units:
             if not can_permute(ids, units):
-                return within, _cross_all(units, within)
+                return Exchange(within, _cross_all(units, within))
             within = _cross_all(units, within)
-        return within, None
+        grid_shape = self.grid_shape
+        if grid_shape is not None and (
+            within is None or is_of_images(within, grid_shape)
+        ):
+            return Exchange(number_images(len(ids), grid_shape), None, grid_shape)
+        return Exchange(within)
 
 
 def _cross_all(*numberings):
@@ -170,20 +175,10 @@ def _test_units(counts, sizes, labels, strata, n_levels):
         squares = excess * excess
         variance = drawn @ (of_strata @ squares)
         third = lean @ (of_strata @ (squares * excess))
-        tail = _pearson_tail(observed - n @ means, variance, third)
+        tail = pearson_tail(observed - n @ means, variance, third)
         n_active = (of_places @ (active > 0)).reshape(n_levels, n_strata, -1)
         p_values[:, some] = np.maximum(tail, _same_again(n_active, n, N))
     return p_values
-
-
-def _pearson_tail(excess, variance, third):
-    """P(X >= excess) for a centred X of integers with these cumulants."""
-    # Rounding leaves a variance of about 1e-16 where the sum is certain.
-    certain = variance <= 1e-9
-    deviation = np.sqrt(np.where(certain, 1.0, variance))
-    skewness = np.where(certain, 0.0, third) / deviation**3
-    tail = pearson3.sf((excess - 0.5) / deviation, skewness)
-    return np.where(certain, 1.0, tail)
 
 
 def _same_again(m, n, N):

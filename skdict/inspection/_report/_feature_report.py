@@ -5,6 +5,7 @@ import json
 import os
 from numbers import Integral, Real
 from pathlib import Path
+from warnings import warn
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -15,12 +16,13 @@ from tqdm.auto import tqdm
 from skdict._utils.files import check_destination
 from skdict._utils.labels import is_missing
 from skdict.metrics._activity import find_active
+from skdict.metrics._exchange import are_neighbours_alike
 from skdict.metrics._labels import can_permute
 from skdict.metrics._table import as_table
 
 from .._estimators import fitted_attribute, name_of
 from ._cards import gen_cards
-from ._exchange import Exchange
+from ._exchange import LabelTester
 from ._features import check_names, describe, to_columns
 from ._inputs import (
     encode_rows,
@@ -332,18 +334,26 @@ class FeatureReport:
 
         with self._progress(layout.n_rows, "codes", "row") as bar:
             encoded = encode_rows(self.estimator, self.X, bar.update)
-        exchange = Exchange(find_active(encoded.codes, self.threshold), units, control)
+        tester = LabelTester(
+            find_active(encoded.codes, self.threshold),
+            units,
+            control,
+            layout.grid_shape,
+        )
         features = describe(
             encoded.names,
             encoded.codes,
             y,
             metadata.confounds,
-            exchange,
+            tester,
             alpha=self.alpha,
             threshold=self.threshold,
             n_permutations=self.n_permutations,
             random_state=self.random_state,
         )
+        label = features.label
+        if label is not None and label.tests.exchange.by_rows and layout.grid_shape:
+            self._warn_of_smooth_labels(label.ids, layout.grid_shape)
         self._computed = {
             "layout": layout,
             "encoded": encoded,
@@ -352,6 +362,15 @@ class FeatureReport:
             "y": y,
         }
         return self._computed
+
+    def _warn_of_smooth_labels(self, ids, grid_shape):
+        if are_neighbours_alike(ids, grid_shape):
+            warn(
+                "y is alike for neighbouring tokens, but is exchanged token by token, "
+                "because groups or control differs inside images: the q-values are "
+                "too small. Without these, label maps are shifted instead.",
+                stacklevel=4,  # past to_html or to_frame
+            )
 
     def _captions(self, computed):
         """What stands below each image: its label and what is known of it."""
@@ -440,12 +459,13 @@ class FeatureReport:
                 "Every feature fires on every row, so that all scores are 0. Codes "
                 "that are not sparse need a threshold."
             )
-        if (label := features.label) is not None and not label.tests.of_units:
+        if (label := features.label) is not None and label.tests.exchange.by_rows:
             if layout.grid_shape is not None:
                 notes.append(
                     "Neighbouring tokens of an image are alike, so where labels are "
                     "exchanged token by token the q-values are smaller and the nulls "
-                    "lower than they should be."
+                    "lower than they should be. They are, because groups or control "
+                    "differ inside images; without these, label maps are shifted."
                 )
             elif self.groups is None and layout.n_images is None:
                 notes.append(

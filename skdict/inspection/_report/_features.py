@@ -73,7 +73,7 @@ def describe(
     codes,
     y,
     confounds,
-    exchange,
+    tester,
     *,
     alpha,
     threshold,
@@ -89,7 +89,7 @@ def describe(
     codes : csr_array of shape (n_rows, n_features)
     y : ndarray of shape (n_rows,) or None
     confounds : dict of ndarray of shape (n_rows,)
-    exchange : Exchange
+    tester : LabelTester
     alpha, threshold, n_permutations, random_state
         As in `FeatureReport`.
 
@@ -98,15 +98,15 @@ def describe(
     features : Features
     """
     n_rows, n_features = codes.shape
-    n_active = np.bincount(exchange.activity.indices, minlength=n_features)
+    n_active = np.bincount(tester.activity.indices, minlength=n_features)
     features = Features(names, n_active, n_rows, None, alpha=alpha, threshold=threshold)
 
     def tested(name, values):
         levels, ids = encode(values, name, n_rows)
-        tests = exchange.test(ids)
+        tests = tester.test(ids)
         null = None
         if n_permutations:
-            best = exchange.best_under_null(ids, n_permutations, random_state)
+            best = tester.best_under_null(ids, n_permutations, random_state)
             null = np.where(tests.tested, np.quantile(best, 0.95, axis=0), np.nan)
         # Scores are at least -1: any that is significant stands above the others.
         found = tests.q_values <= alpha
@@ -115,11 +115,11 @@ def describe(
 
     if y is not None:
         features.label = tested("y", y)
-        if exchange.units:
+        if tester.units:
             features.notes.append(
                 _describe_exchange(
-                    features.label.tests.of_units,
-                    exchange.units[0],
+                    features.label.tests.exchange,
+                    tester.units[0],
                     features.label.ids,
                 )
             )
@@ -128,7 +128,7 @@ def describe(
     for name, values in confounds.items():
         column = features.confounds[name] = tested(name, values)
         if y is not None:
-            within = exchange.test(features.label.ids, column.ids)
+            within = tester.test(features.label.ids, column.ids)
             features.within[name] = within.q_values.min(axis=0)
             if not within.tested.any():
                 features.notes.append(
@@ -138,7 +138,7 @@ def describe(
     return features
 
 
-def _describe_exchange(of_units, groups, ids):
+def _describe_exchange(exchange, groups, ids):
     """A note on what is exchanged under the null hypothesis, and where."""
     n_of_group = np.bincount(np.unique(np.column_stack((groups, ids)), axis=0)[:, 0])
     n_groups, n_mixed = (n_of_group > 0).sum(), (n_of_group > 1).sum()
@@ -148,8 +148,16 @@ def _describe_exchange(of_units, groups, ids):
             "and whole groups are exchanged under the null hypothesis."
         )
     note = f"Labels differ inside {n_mixed:,} of {n_groups:,} groups "
-    if of_units:
+    if exchange.unit_ids is not None:
         note += "and belong to whole images, which are exchanged inside these groups."
+    elif exchange.grid_shape is not None:
+        n_shifts = exchange.grid_shape[0] * exchange.grid_shape[1]
+        note += (
+            "(images, unless groups was passed), and the label map of each image is "
+            "shifted over its grid, what leaves at one edge coming in at the other. "
+            f"One image has {n_shifts:,} shifts, so that no p-value from a single one "
+            f"is below 1/{n_shifts:,}."
+        )
     else:
         note += (
             "(images, unless groups was passed), and are exchanged row by row inside "
@@ -203,7 +211,11 @@ def to_columns(features):
 
     def add_scores(column, key, what, best_key, score_key, null_key, q_key):
         tests = column.tests
-        unit = "whole group of rows" if tests.of_units else "row"
+        how = f"the {what} of each row is permuted"
+        if tests.exchange.unit_ids is not None:
+            how = f"the {what} of each whole group of rows is permuted"
+        elif tests.exchange.grid_shape is not None:
+            how = f"each image's map of {what} is shifted over its grid"
         add(
             best_key,
             f"best {what}",
@@ -226,10 +238,9 @@ def to_columns(features):
                 null_key,
                 f"{what} null",
                 "number",
-                f"The 95 % quantile, when the {what} of each {unit} is permuted, of "
-                f"the score of the best of all {len(features.names)} features for "
-                f"this {what}. A score above it is not the luck of having many "
-                "features.",
+                f"The 95 % quantile, when {how}, of the score of the best of all "
+                f"{len(features.names)} features for this {what}. A score above it "
+                "is not the luck of having many features.",
                 column.null[column.best],
             )
         add(
@@ -238,9 +249,9 @@ def to_columns(features):
             "p",
             "The false discovery rate at which the pair is still among the "
             "discoveries, controlled (Benjamini and Hochberg) over all "
-            f"{len(features.names)} features and {len(column.levels)} values of "
-            f"{what}; exchanged is the {what} of each {unit}. Empty where "
-            "permutation cannot move the value, such as that of the controls.",
+            f"{len(features.names)} features and {tests.tested.sum()} values of "
+            f"{what}; under the null hypothesis {how}. Empty where that cannot move "
+            "the value, such as that of the controls.",
             np.where(tests.tested[column.best], column.of_best(tests.q_values), np.nan),
         )
 

@@ -1,0 +1,85 @@
+"""Tests of all pairs of feature and class under shifts of the label maps."""
+
+import numpy as np
+from scipy import fft
+from scipy.stats import pearson3
+from sklearn.utils import gen_batches
+
+from ._activity import count_active
+from ._exchange import number_images
+
+# Cells of maps that are correlated at a time.
+_BLOCK_CELLS = 2**22
+
+
+def count_and_test_shifts(activity, labels, n_classes, grid_shape):
+    """Count active tokens, and how probable as many are when label maps are shifted.
+
+    Parameters
+    ----------
+    activity : csr_array of shape (n_images * height * width, n_components)
+        From `find_active`, image by image and row by row of the grid.
+    labels : ndarray of shape (n_images * height * width,)
+        Class of each token.
+    n_classes : int
+    grid_shape : tuple of int (height, width)
+
+    Returns
+    -------
+    counts : ndarray of shape (n_classes, n_components), int32
+    p_values : ndarray of shape (n_classes, n_components)
+
+    Notes
+    -----
+    Of an image all `height * width` shifts are counted. The images are shifted
+    independently, so the mean, the variance and the third cumulant of the total are
+    sums over the images, and its tail is that of Pearson's type III distribution with
+    the same three. It is raised to the probability that every image by itself gets as
+    many or more, which is the exact tail where a single image has the feature and the
+    class.
+    """
+    counts = count_active(activity, labels, n_classes)
+    n_tokens = grid_shape[0] * grid_shape[1]
+    n_images = number_images(len(labels), grid_shape)[-1] + 1
+    excess, variance, third, log_each = np.zeros((4, *counts.shape))
+    n_moved = np.zeros(counts.shape, dtype=np.int32)
+    for image in range(n_images):
+        own = slice(image * n_tokens, (image + 1) * n_tokens)
+        classes, ids = np.unique(labels[own], return_inverse=True)
+        active = activity[own].tocsc()
+        features = np.flatnonzero(np.diff(active.indptr))
+        if len(classes) == 1 or not features.size:
+            continue  # no shift changes anything
+        maps = (ids == np.arange(len(classes))[:, None]).astype(np.float64)
+        of_classes = fft.rfft2(maps.reshape(-1, 1, *grid_shape))
+        for some in gen_batches(
+            len(features), max(1, _BLOCK_CELLS // (n_tokens * len(classes)))
+        ):
+            chosen = features[some]
+            firing = active[:, chosen].toarray().T.reshape(-1, *grid_shape)
+            of_features = np.conj(fft.rfft2(firing.astype(np.float64)))
+            # Counts, so that what the transforms round is mended.
+            shifted = np.round(fft.irfft2(of_features * of_classes, s=grid_shape))
+            shifted = shifted.reshape(*shifted.shape[:2], n_tokens)
+            place = np.ix_(classes, chosen)
+            as_many = (shifted >= shifted[..., :1]).mean(axis=2)
+            deviations = shifted - shifted.mean(axis=2, keepdims=True)
+            squares = deviations**2
+            excess[place] += deviations[..., 0]
+            variance[place] += squares.mean(axis=2)
+            third[place] += (squares * deviations).mean(axis=2)
+            log_each[place] += np.log(as_many)
+            n_moved[place] += squares.any(axis=2)
+    each = np.exp(log_each)
+    tail = np.maximum(pearson_tail(excess, variance, third), each)
+    return counts, np.where(n_moved > 1, tail, each)
+
+
+def pearson_tail(excess, variance, third):
+    """P(X >= excess) for a centred X of integers with these cumulants."""
+    # Rounding leaves a variance of about 1e-16 where the sum is certain.
+    certain = variance <= 1e-9
+    deviation = np.sqrt(np.where(certain, 1.0, variance))
+    skewness = np.where(certain, 0.0, third) / deviation**3
+    tail = pearson3.sf((excess - 0.5) / deviation, skewness)
+    return np.where(certain, 1.0, tail)
