@@ -115,3 +115,11 @@ def test_bad_input(rng):
         binarize_at_quantiles(X, 1)
     with pytest.raises(ValueError, match="0 sample"):
         binarize_at_quantiles(np.empty((0, 3)), 1)
+
+
+def test_values_at_the_ends_of_float64():
+    """Their difference is infinite."""
+    values = np.random.default_rng(0).permutation(40)[:, None] - 20.0
+    expected, _ = binarize_at_quantiles(values, 0.5)
+    active, _ = binarize_at_quantiles(1.7e308 / 20 * values, 0.5)
+    assert_array_equal(active.toarray(), expected.toarray())

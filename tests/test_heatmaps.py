@@ -533,3 +533,48 @@ class TestStrongest:
             strongest_patches(np.zeros((0, 2, 2)))
         with pytest.raises(ValueError, match="n_patches"):
             strongest_patches(np.zeros((2, 2)), n_patches=0)
+
+
+# From subnormal numbers to nearly the largest.
+@pytest.mark.parametrize("scale", [2.0**-1070, 2.0**-600, 2.0**1000, 1.75 * 2.0**1023])
+class TestMagnitudes:
+    """Figures of signs and small whole numbers do not depend on their unit."""
+
+    @pytest.fixture
+    def heatmaps(self, rng):
+        return rng.choice([-1.0, 0.0, 1.0], size=(3, 4, 5), p=[0.6, 0.1, 0.3])
+
+    def test_morans_i(self, heatmaps, scale):
+        one, other = (
+            morans_i(some, random_state=0) for some in (heatmaps, scale * heatmaps)
+        )
+        assert other.statistic == pytest.approx(one.statistic, abs=1e-12)
+        assert other.p_value == one.p_value
+        assert_allclose(other.null, one.null, atol=1e-12)
+
+    def test_channel_correlations(self, heatmaps, scale, rng):
+        images = rng.choice([-1.0, 1.0], size=(3, 4, 5, 2))
+        expected = heatmap_channel_correlations(heatmaps, images)
+        for pair in ((scale * heatmaps, images), (heatmaps, scale * images)):
+            table = heatmap_channel_correlations(*pair)
+            assert_allclose(table["correlation"], expected["correlation"], atol=1e-12)
+            assert_array_equal(table["p_shift"], expected["p_shift"])
+
+    def test_regions(self, heatmaps, scale, rng):
+        mask = rng.integers(0, 2, (3, 4, 5))
+        one, other = (
+            heatmap_by_region(some, mask, random_state=0)
+            for some in (heatmaps, scale * heatmaps)
+        )
+        medians = ["median", "median_compared"]
+        assert_array_equal(other[medians], scale * one[medians])
+        pd.testing.assert_frame_equal(
+            other.drop(columns=medians), one.drop(columns=medians)
+        )
+
+    def test_ranking(self, heatmaps, scale):
+        one, other = (rank_images(some) for some in (heatmaps, scale * heatmaps))
+        assert_array_equal(other["image"], one["image"])
+        # Up to the smallest number that there is.
+        expected = scale * one["score"]
+        assert_allclose(other["score"], expected, rtol=1e-12, atol=5e-324)

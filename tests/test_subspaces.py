@@ -86,6 +86,17 @@ class TestSplit:
         assert split_by_projection(X, projection)[0].shape == (5, 4)
         assert split_by_projection(X, projection.astype(float))[0].shape == (5, 10)
 
+    @pytest.mark.parametrize("scale", [1e-300, 1e308])
+    def test_magnitude_of_the_map(self, rng, scale):
+        projection = rng.choice([-1.0, 1.0], size=(2, 4)) * [[1, 1, 1, 0]]
+        X = rng.normal(size=(5, 4))
+        for part, expected in zip(
+            split_by_projection(X, scale * projection),
+            split_by_projection(X, projection),
+            strict=True,
+        ):
+            assert_allclose(part @ part.T, expected @ expected.T, atol=1e-12)
+
     def test_extreme_ranks(self, rng):
         X = rng.normal(size=(5, 4))
         row_part, null_part = split_by_projection(X, np.zeros((3, 4)))

@@ -161,4 +161,6 @@ def _quantile(columns, share):
     before = int(position)
     after = min(before + 1, columns.shape[1] - 1)
     left, right = columns[:, before], columns[:, after]
-    return np.minimum(left + (position - before) * (right - left), right)
+    # Of halves, as the difference of large values of both signs may be infinite.
+    half = left / 2 + (position - before) * (right / 2 - left / 2)
+    return np.where(left == right, left, np.minimum(2 * half, right))

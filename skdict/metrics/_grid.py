@@ -30,6 +30,16 @@ def check_heatmaps(heatmaps):
     return heatmaps
 
 
+def scale_down(values):
+    """Values over a power of two, below 1/2, and its exponent.
+
+    Sums, differences and squares of any finite values are then finite, and nothing is
+    rounded, unless it is 1e-308 of the largest value.
+    """
+    exponent = int(np.frexp(np.abs(values).max())[1]) + 1
+    return np.ldexp(values, -exponent), exponent
+
+
 def check_grid_shape(grid_shape):
     """Height and width of the grid, as ints."""
     try:

@@ -3,7 +3,7 @@
 from numbers import Integral
 
 import numpy as np
-from scipy import fft, sparse, stats
+from scipy import sparse, stats
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
@@ -11,6 +11,7 @@ from skdict._checks import check_numbers, on_host
 from skdict._utils.labels import as_labels, equals, join
 
 from ._activity import check_rows_finite, gen_row_batches
+from ._exchange import correlate_all_shifts
 from ._grid import (
     block_means,
     check_grid_shape,
@@ -18,12 +19,17 @@ from ._grid import (
     check_images,
     check_masks,
     majority_labels,
+    scale_down,
 )
+from ._p_values import at_least, permutation_p_value
 from ._reconstruction import unit_rows
 from ._table import as_table
 
 # Relative to the largest value: differences of this size are rounding.
 _ROUNDING = 1e-12
+
+# Sums by Fourier transforms that are equal differ by less.
+_FFT_ROUNDING = 1e-9
 
 
 @validate_params(
@@ -269,26 +275,21 @@ def _correlate(heatmap, channel, largest):
     """Pearson's r and its p-value under all shifts."""
     if _is_constant(heatmap, np.abs(heatmap).max()) or _is_constant(channel, largest):
         return 0.0, 1.0
+    heatmap, channel = scale_down(heatmap)[0], scale_down(channel)[0]
     r = stats.pearsonr(heatmap.ravel(), channel.ravel()).statistic
     shifted = np.abs(correlate_all_shifts(_standardise(heatmap), _standardise(channel)))
-    return r, np.mean(shifted >= shifted[0, 0] - 1e-9)
+    return r, np.mean(at_least(shifted, shifted[0, 0], _FFT_ROUNDING))
 
 
 def _is_constant(values, largest):
-    return np.ptp(values) <= _ROUNDING * float(largest)
+    # Halves, as the difference of large values of both signs may be infinite.
+    return values.max() / 2 - values.min() / 2 <= _ROUNDING * float(largest) / 2
 
 
 def _standardise(values):
     centred = values - values.mean()
     centred /= np.abs(centred).max()  # squares of any finite values stay finite
     return centred / np.linalg.norm(centred)
-
-
-def correlate_all_shifts(values, weights):
-    """Sum of ``values * weights`` for every toroidal shift of `values`, on a grid."""
-    shape = values.shape
-    spectrum = np.conj(fft.rfft2(values)) * fft.rfft2(weights)
-    return fft.irfft2(spectrum, s=shape)
 
 
 @validate_params(
@@ -477,7 +478,7 @@ def _label_tokens(mask, heatmaps):
 
 def _compare(inside, outside, alternative):
     n_pairs = inside.size * outside.size
-    if np.ptp(np.concatenate((inside, outside))) == 0:
+    if len(np.unique(np.concatenate((inside, outside)))) == 1:
         # All ties: the variance of U is 0, and its p-value would be NaN.
         u_statistic, p_value = n_pairs / 2, 1.0
     else:
@@ -486,24 +487,27 @@ def _compare(inside, outside, alternative):
     return {
         "n_tokens": inside.size,
         "n_compared": outside.size,
-        "median": float(np.median(inside)),
-        "median_compared": float(np.median(outside)),
+        "median": _median(inside),
+        "median_compared": _median(outside),
         "auroc": u_statistic / n_pairs,
         "u_statistic": u_statistic,
         "p_mannwhitney": p_value,
     }
 
 
+def _median(values):
+    """Also of the largest values of float64, of which numpy would add up two."""
+    scaled, exponent = scale_down(values)
+    return float(np.ldexp(np.median(scaled), exponent))
+
+
 def _shift_p_value(values, weights, n_shifts, rng):
     """One-sided p-value of ``sum(values * weights)`` under shifts of each image."""
-    tables = np.array(
-        [correlate_all_shifts(*pair) for pair in zip(values, weights, strict=True)]
-    ).reshape(len(values), -1)
+    tables = correlate_all_shifts(values, weights).reshape(len(values), -1)
     observed = tables[:, 0].sum()
-    # By FFT, equal sums differ by rounding.
-    least = observed - 1e-9 * np.abs(values).max()
+    rounding = _FFT_ROUNDING * np.abs(values).max()
     if len(tables) == 1:
-        return float(np.mean(tables >= least))
+        return float(np.mean(at_least(tables, observed, rounding)))
     shifts = rng.randint(tables.shape[1], size=(len(tables), n_shifts))
     null = np.take_along_axis(tables, shifts, axis=1).sum(axis=0)
-    return float((1 + np.sum(null >= least)) / (1 + n_shifts))
+    return float(permutation_p_value(null, observed, rounding))

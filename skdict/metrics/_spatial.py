@@ -6,7 +6,8 @@ import numpy as np
 from sklearn.utils import Bunch, check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from ._grid import check_heatmaps
+from ._grid import check_heatmaps, scale_down
+from ._p_values import ROUNDING, permutation_p_value
 
 # Steps to half of the neighbours of a token; the other half is met from there.
 _STEPS = {
@@ -103,9 +104,10 @@ def morans_i(heatmaps, *, neighbours="queen", n_permutations=999, random_state=N
     n_tokens = heatmaps[0].size
     if n_tokens == 1:
         raise ValueError("A heatmap of one token has no neighbours.")
-    z = heatmaps - heatmaps[:, :1, :1]  # the mean of equal values is then exact
+    z, _ = scale_down(heatmaps)
+    z = z - z[:, :1, :1]  # the mean of equal values is then exact
     largest = np.abs(z).max()
-    z = z / (largest or 1.0)  # squares of any finite values stay finite
+    z = z / (largest or 1.0)  # squares of small differences are not zero
     z -= z.mean(axis=(1, 2), keepdims=True)
     is_constant = largest == 0
     if is_constant:
@@ -116,9 +118,7 @@ def morans_i(heatmaps, *, neighbours="queen", n_permutations=999, random_state=N
     statistic = 0.0 if is_constant else float(_statistic(z, neighbours))
     result = Bunch(statistic=statistic, expected=-1.0 / (n_tokens - 1), null=null)
     if n_permutations:
-        # Sums in another order differ by rounding.
-        n_larger = int(np.sum(null >= statistic - 1e-12))
-        result["p_value"] = (1 + n_larger) / (1 + n_permutations)
+        result["p_value"] = float(permutation_p_value(null, statistic, ROUNDING))
     return result
 
 

@@ -5,7 +5,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from ._grid import check_heatmaps
+from ._grid import check_heatmaps, scale_down
 from ._table import as_table
 
 POOL_CONSTRAINT = [StrOptions({"mean", "max"})]
@@ -69,7 +69,11 @@ def rank_images(heatmaps, *, n_images=8, pool="mean"):
     """
     heatmaps = check_heatmaps(heatmaps)
     axes = (1, 2)
-    scores = heatmaps.mean(axis=axes) if pool == "mean" else heatmaps.max(axis=axes)
+    if pool == "mean":
+        scaled, exponent = scale_down(heatmaps)
+        scores = np.ldexp(scaled.mean(axis=axes), exponent)
+    else:
+        scores = heatmaps.max(axis=axes)
     n_shown = min(n_images, len(scores))
     most = np.argsort(-scores, kind="stable")[:n_shown]
     least = np.argsort(scores, kind="stable")[:n_shown]

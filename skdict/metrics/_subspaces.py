@@ -19,6 +19,7 @@ from skdict._checks import check_numbers
 from skdict._utils.labels import as_labels
 
 from ._activity import check_rows_finite
+from ._grid import scale_down
 from ._probe import make_linear_probe
 from ._table import as_table
 
@@ -270,6 +271,7 @@ def _row_and_null_basis(projection):
     n_outputs, n_features = projection.shape
     shape_factor = max(projection.shape)
     eps = np.finfo(projection.dtype).eps
+    projection, _ = scale_down(projection)  # or singular values may be infinite
     if n_outputs > n_features:
         # The same row space and singular values, without the n_outputs x n_outputs
         # left vectors that the full decomposition would make.
