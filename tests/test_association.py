@@ -162,7 +162,9 @@ class TestReport:
         assert_allclose(report["null_q95"], np.quantile(null, 0.95, axis=0))
         expected = (1 + (null >= np.abs(scores).max(axis=0)).sum(axis=0)) / 20
         assert_allclose(report["p_value"], expected)
-        assert report.attrs == {"method": method, "n_permutations": 19}
+        assert set(report["method"]) == {method}
+        assert set(report["n_permutations"]) == {19}
+        assert report.attrs == {}
 
     def test_finds_what_is_planted_only(self, planted):
         report = association_report(*planted, n_permutations=99, random_state=0)
@@ -239,7 +241,43 @@ class TestRescore:
         assert_array_equal(table["score_before"], report["score"])
         assert_allclose(table["score"], scores[report["feature"], range(3)])
         assert list(table["p_value"][:2]) == [0.01, 0.01]
-        assert table.attrs == {"method": method, "n_permutations": 99}
+        assert set(table["method"]) == {method}
+        assert set(table["n_permutations"]) == {99}
+        assert table.attrs == {}
+
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("name", [str, int])
+    def test_a_report_from_a_file(self, planted, method, name, tmp_path):
+        codes, targets = planted
+        targets = targets.set_axis([name(i) for i in range(3)], axis=1)
+        report = association_report(codes[:100], targets[:100], method=method)
+        report.to_csv(tmp_path / "report.csv")
+        read = pd.read_csv(tmp_path / "report.csv")
+        options = {"n_permutations": 19, "random_state": 0}
+        expected = rescore_associations(report, codes[100:], targets[100:], **options)
+        again = rescore_associations(read, codes[100:], targets[100:], **options)
+        assert_allclose(again["score_before"], expected["score_before"])
+        for column in ("feature", "score", "p_value", "method", "n_permutations"):
+            assert_array_equal(again[column], expected[column])
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda r: 3, "report must be a table of .* int has no column target"),
+            (lambda r: [r], "this list has no column"),
+            (lambda r: r.drop(columns="method"), "DataFrame has no column method"),
+            (lambda r: r.assign(method="kendall"), "'spearman' throughout.* kendall"),
+            (lambda r: r.assign(method=[*METHODS, "pearson"]), "pearson, spearman"),
+            (lambda r: r[:0], "it holds nothing"),
+            (lambda r: r.assign(feature=-1), "indices of features, .* -1"),
+            (lambda r: r.assign(feature=0.5), r"indices of features, .* 0\.5"),
+            (lambda r: r.assign(feature="a"), "indices of features"),
+        ],
+    )
+    def test_what_is_no_report(self, planted, change, message):
+        report = association_report(*planted)
+        with pytest.raises(ValueError, match=message):
+            rescore_associations(change(report), *planted)
 
     def test_the_other_sign_is_no_evidence(self, planted):
         codes, targets = planted

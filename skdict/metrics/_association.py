@@ -156,8 +156,7 @@ def association_report(
           correlation of any feature. Only with ``n_permutations > 0``.
         - `p_value`: ``(1 + #{null >= |score|}) / (1 + n_permutations)``. Only with
           ``n_permutations > 0``.
-
-        ``report.attrs`` is a dict with `method` and `n_permutations`.
+        - `method`, `n_permutations`: as passed, the same in all rows.
 
     Raises
     ------
@@ -216,7 +215,7 @@ def association_report(
             null[some] = largest.reshape(-1, T.shape[1])
         columns["null_q95"] = np.quantile(null, 0.95, axis=0)
         columns["p_value"] = permutation_p_value(null, np.abs(score), ROUNDING)
-    return as_table(columns, {"method": method, "n_permutations": int(n_permutations)})
+    return as_table(columns | _how(method, n_permutations, len(T.T)), {})
 
 
 @validate_params(
@@ -244,7 +243,8 @@ def rescore_associations(
     Parameters
     ----------
     report : DataFrame or :class:`~sklearn.utils.Bunch`
-        From `association_report`, on the data set on which the pairs were chosen.
+        From `association_report`, on the data set on which the pairs were chosen; also
+        read back from a file.
 
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
         Codes of other samples from the same dictionary, for example of another
@@ -279,14 +279,13 @@ def rescore_associations(
         - `score`: the correlation of the same pair here, by the same method.
         - `p_value`: ``(1 + #{null >= score}) / (1 + n_permutations)`` with the sign
           taken from `report`. Only with ``n_permutations > 0``.
-
-        ``table.attrs`` is a dict with `method` and `n_permutations`.
+        - `method`, `n_permutations`: the same in all rows.
 
     Raises
     ------
     ValueError
-        As `association_report`; also if `targets` lacks a target of `report`, or
-        `codes` a feature.
+        As `association_report`; also if `report` is no such table, if `targets` lacks
+        a target of `report`, or `codes` a feature.
 
     See Also
     --------
@@ -311,7 +310,7 @@ def rescore_associations(
     >>> int(table["feature"][0]), float(table["p_value"][0])
     (3, 0.01)
     """
-    features, method = np.asarray(report["feature"]), report.attrs["method"]
+    features, method = _read_report(report)
     codes = check_codes(codes)
     if features.max() >= codes.shape[1]:
         raise ValueError(
@@ -338,7 +337,7 @@ def rescore_associations(
         )
         null = np.array([_correlate_pairs(Z, some) for some in permuted])
         columns["p_value"] = permutation_p_value(sign * null, sign * score, ROUNDING)
-    return as_table(columns, {"method": method, "n_permutations": int(n_permutations)})
+    return as_table(columns | _how(method, n_permutations, len(T.T)), {})
 
 
 @validate_params(
@@ -634,6 +633,38 @@ def _length(some):
     return some.stop - some.start
 
 
+def _how(method, n_permutations, n_rows):
+    """Columns that say how a table was made; they outlast files, as `attrs` do not."""
+    return {
+        "method": np.full(n_rows, method, dtype=object),
+        "n_permutations": np.full(n_rows, int(n_permutations)),
+    }
+
+
+def _read_report(report):
+    """Features and method of a table of `association_report`."""
+    needed = ["target", "feature", "score", "method"]
+    lacking = [name for name in needed if name not in getattr(report, "keys", list)()]
+    if lacking:
+        raise ValueError(
+            "report must be a table of association_report, but this "
+            f"{type(report).__name__} has no column {', '.join(lacking)}."
+        )
+    features = np.asarray(report["feature"])
+    methods = sorted({*map(str, report["method"])})
+    if methods not in (["pearson"], ["spearman"]):
+        raise ValueError(
+            "The column method of report must hold 'pearson' or 'spearman' throughout, "
+            f"but it holds {', '.join(methods) or 'nothing'}."
+        )
+    if features.dtype.kind not in "iu" or features.min() < 0:
+        raise ValueError(
+            "The column feature of report must hold indices of features, but it holds "
+            f"{features.dtype} such as {features[np.argmin(features)]}."
+        )
+    return features, methods[0]
+
+
 def _targets_of(report, targets):
     if not hasattr(targets, "columns"):
         n_targets = 1 if np.ndim(targets) == 1 else np.shape(targets)[1]
@@ -643,13 +674,16 @@ def _targets_of(report, targets):
                 f"{n_targets} columns."
             )
         return targets
-    missing = [name for name in report["target"] if name not in targets.columns]
+    # In a file all names are text.
+    columns = {str(name): name for name in targets.columns}
+    names = [*map(str, report["target"])]
+    missing = [name for name in names if name not in columns]
     if missing:
         raise ValueError(
             f"targets lacks {len(missing)} of the {len(report['target'])} targets of "
             f"report, the first of them {missing[0]!r}."
         )
-    return targets[[*report["target"]]]
+    return targets[[columns[name] for name in names]]
 
 
 # Variance
