@@ -415,16 +415,24 @@ def test_curve_display_draws_the_curve():
     assert labels == ["codes", "permuted labels"]
 
 
-def test_the_settings_of_a_null_reach_it():
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        {
+            "groups": np.arange(120) % 3,
+            "units": 3 * (np.arange(120) // 10) + np.arange(120) % 3,
+            "control": Y == "control",
+        },
+        {"grid_shape": (6, 10)},
+    ],
+)
+def test_the_settings_of_a_null_reach_it(exchange):
     settings = {
         "kind": "maximum",
         "threshold": 0.1,
         "n_permutations": 9,
-        "groups": np.arange(120) % 3,
-        "units": 3 * (np.arange(120) // 10) + np.arange(120) % 3,
-        "control": Y == "control",
         "random_state": 4,
-    }
+    } | exchange
     codes = PIPELINE.transform(X)
     curve = selectivity_curve(codes, Y, label="treatment B", **settings)
     low, high = curve["null_q05"], curve["null_q95"]

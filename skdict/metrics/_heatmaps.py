@@ -233,6 +233,14 @@ def heatmap_channel_correlations(heatmaps, images, *, channel_names=None):
     opposite edges meet makes it approximate. It is not adjusted for the number of
     channels and images.
 
+    What it can do: tell a heatmap whose shapes lie on those of a channel from one whose
+    shapes lie elsewhere, at a level of 5 to 8 % for nominal 5 % where both vary on
+    scales that fit into the image several times. What it cannot: on cut-outs in which
+    either varies on the scale of the image itself (a gradient, one large region), there
+    is next to nothing to shift, most shifts are alike and the seam is an edge that the
+    image has not; unrelated heatmaps were found at p <= 0.05 in up to 12 % of the
+    cases there. No p-value is below ``1 / (height * width)``.
+
     Examples
     --------
     >>> import numpy as np

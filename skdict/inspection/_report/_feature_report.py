@@ -113,18 +113,20 @@ class FeatureReport:
 
     Notes
     -----
-    **Nulls.** What is exchanged follows from the labels. Where rows of a group have
-    different labels, these are exchanged inside the groups, row by row, and the
-    q-values are those of :func:`~skdict.metrics.selectivity_tests`. Where all rows of
-    each group share their label, as the tokens of a labelled image do, the labels of
-    whole groups are exchanged: to permute rows would take thousands of tokens for
-    independent. Where groups hold whole images, such as those of a patient, labels that
-    differ inside a group are exchanged between its images, or inside the images where
-    they differ there, too. Where groups or images are exchanged, the distribution of a
-    score is not hypergeometric; its tail is that of Pearson's type III distribution
-    with the mean, the variance and the skewness of the permutations, and never thinner
-    than the probability that the groups in which the feature fires are drawn again. The
-    q-values control the false discovery rate over all features and labels. The null
+    **Nulls.** What is exchanged follows from the labels. Where all rows of each group
+    share their label, as the tokens of a labelled image do, the labels of whole groups
+    are exchanged: to permute rows would take thousands of tokens for independent. Where
+    groups hold whole images, such as those of a patient, labels that differ inside a
+    group are exchanged between its images. Where labels differ between the tokens of an
+    image, its label map is shifted over the grid, as with `grid_shape` in
+    :func:`~skdict.metrics.selectivity_tests`, which gives the q-values: neighbouring
+    tokens are alike. Without a grid, or where `groups` or `control` differs inside
+    images, labels are exchanged inside the groups row by row; if labels are then alike
+    for neighbours of a known grid, there is a warning. Where groups or images are
+    exchanged, the distribution of a score is not hypergeometric; its tail is that of
+    Pearson's type III distribution with the mean, the variance and the skewness of the
+    permutations, and never thinner than the probability that the groups in which the
+    feature fires are drawn again. The q-values control the false discovery rate over all features and labels. The null
     beside a score is the 95 % quantile over permutations of the score of the best
     feature for that label.
 
