@@ -73,8 +73,14 @@ def partners(others):
 
 
 def random_atoms(like):
-    """Gaussian atoms with the mean and the covariance of real ones."""
-    return rng.multivariate_normal(like.mean(axis=0), np.cov(like.T), len(like))
+    """Random atoms of unit length with the mean and the covariance of real ones."""
+    mean, root = like.mean(axis=0), np.linalg.cholesky(np.cov(like.T))
+    atoms = rng.normal(size=like.shape)
+    for _ in range(20):  # in turns: scaling changes the moments
+        own = np.linalg.cholesky(np.cov(atoms.T))
+        atoms = mean + (atoms - atoms.mean(axis=0)) @ np.linalg.solve(own.T, root.T)
+        atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    return atoms
 
 
 which, cosines = partners(atoms[1:])
