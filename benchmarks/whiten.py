@@ -1,13 +1,19 @@
 """How fast ControlPCAWhitener fits and transforms, against scikit-learn's PCA.
 
-Data: Gaussian rows in 1024 dimensions with a mean, standard deviations along random
+Many controls: Gaussian rows in 1024 dimensions with a mean, standard deviations along random
 orthogonal axes that fall from 1 to 0.01; every row is a control. The whitener
 accumulates in float64 whatever the rows are, PCA computes in their dtype, so float32
 rows favour PCA; float64 rows are timed beside them. The product that `transform` is
 held against is that of the rows with a whitening matrix of the same dtype.
+
+Few controls in many dimensions: Gaussian rows, fewer than features, against PCA with
+the full solver, which works in their span.
 """
 
 from __future__ import annotations
+
+import warnings
+from functools import partial
 
 import numpy as np
 from _timing import Report, arguments, by_turns, ratio
@@ -31,6 +37,31 @@ def main() -> None:
     report = Report(f"ControlPCAWhitener on {n} x {d} controls", args)
     for dtype in ("float32", "float64"):
         compare(make_rows(n, d, dtype), report)
+    for n, d in [(10, 200)] if args.quick else [(60, 2000), (158, 6400)]:
+        compare_few(n, d, report)
+
+
+def compare_few(n: int, d: int, report: Report) -> None:
+    X = np.random.default_rng(0).standard_normal((n, d))
+    control = np.ones(n, dtype=bool)
+    pca = PCA(svd_solver="full", whiten=True)
+    whiteners = {
+        "all axes": ControlPCAWhitener(),
+        "zca": ControlPCAWhitener(method="zca"),
+        "8 axes, shrinkage=0.3": ControlPCAWhitener(8, shrinkage=0.3),
+        "8 axes, shrinkage='auto'": ControlPCAWhitener(8, shrinkage="auto"),
+        "all axes, shrinkage=0.3": ControlPCAWhitener(shrinkage=0.3),
+    }
+    fits = {name: partial(w.fit, X, control=control) for name, w in whiteners.items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*fewer than 2 per feature")
+        seconds = by_turns({"PCA": lambda: pca.fit(X)} | fits, report.args.repeats)
+    report.note(f"{n} controls of {d} features:")
+    report.seconds(seconds)
+    for name in whiteners:
+        report.target(
+            f"fit over PCA's, {n} x {d}, {name}", ratio(seconds[name], seconds["PCA"])
+        )
 
 
 def compare(X: np.ndarray, report: Report) -> None:
@@ -60,7 +91,7 @@ def compare(X: np.ndarray, report: Report) -> None:
     report.target(
         f"fit over PCA's, {X.dtype}",
         ratio(seconds["ControlPCAWhitener.fit"], seconds["PCA.fit"]),
-        at_most=1.1 if headline else None,
+        at_most=None if headline else 1.1,
     )
     report.target(
         f"transform over one product, {X.dtype}",

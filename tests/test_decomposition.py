@@ -958,7 +958,7 @@ def test_rows_that_are_not_finite(cls, method):
         (X[0], ValueError, "Expected 2D array, got 1D"),
         (X[None], ValueError, "Found array with dim 3"),
         (sp.csr_matrix(X), TypeError, "Sparse data"),
-        ([["a", "b"], ["c", "d"]], ValueError, "could not convert"),
+        ([["a", "b"], ["c", "d"]], ValueError, "bytes/strings"),
         (X * 1j, ValueError, "Complex data not supported"),
         (None, ValueError, "Expected 2D array, got scalar"),
     ],

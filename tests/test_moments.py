@@ -10,7 +10,6 @@ from sklearn.preprocessing import StandardScaler
 
 from skdict.ops import moments as moments_module
 from skdict.ops.moments import (
-    allows_float32_products,
     batch_moments,
     covariance,
     ledoit_wolf_intensity,
@@ -249,23 +248,3 @@ def test_ledoit_wolf_without_fourth_moments_is_refused():
     m = batch_moments(torch.eye(3))
     with pytest.raises(ValueError, match="needs fourth moments"):
         ledoit_wolf_intensity(m, torch.ones(3, dtype=torch.bool))
-
-
-@given(seed=st.integers(0, 2**32 - 1), offset=st.sampled_from([0.0, 10.0]))
-@settings(max_examples=20)
-def test_products_in_float32(seed, offset):
-    X = np.random.default_rng(seed).normal(offset, size=(500, 6)).astype(np.float32)
-    exact = batch_moments(torch.tensor(X))
-    single = batch_moments(torch.tensor(X), products=torch.float32)
-    assert single.scatter.dtype == single.mean.dtype == torch.float64
-    torch.testing.assert_close(single.mean, exact.mean, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(single.scatter, exact.scatter, rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize(("condition", "slack"), [(1e4, 1.0), (2e4, 2.0)])
-def test_float32_products_need_a_good_condition(condition, slack):
-    moments = batch_moments(torch.randn(50, 3, dtype=torch.float64))
-    for factor, allowed in [(1, True), (3, False)]:
-        scatter = torch.tensor([1.0, 0.1, 1 / (factor * condition)]).diag()
-        changed = moments_module.Moments(50, moments.mean, scatter)
-        assert allows_float32_products(changed, slack=slack) == allowed

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import sklearn
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -599,13 +599,13 @@ def test_too_few_controls_for_the_asked_components():
         fitted(np.full((20, 3), 0.1))
 
 
-def test_a_failed_fit_leaves_no_stale_whitening():
+def test_a_failed_fit_leaves_the_old_whitening():
     X, control = sample()
     whitener = fitted(X, control)
+    Z = whitener.transform(X)
     with pytest.raises(ValueError, match="all equal"):
         whitener.fit(np.ones((20, 6)), control=np.ones(20))
-    with pytest.raises(ValueError, match="all equal"):
-        whitener.transform(X)
+    np.testing.assert_array_equal(whitener.transform(X), Z)
 
 
 def test_unfitted_and_wrong_width():
@@ -640,6 +640,42 @@ def test_overflow_in_transform_is_told():
     Z = np.full((2, 6), 3e38, dtype=np.float32)
     with pytest.raises(ValueError, match=r"overflows float32 in 2 of 2.*row 0"):
         fitted(X[5:], control[5:]).inverse_transform(Z)
+
+
+@pytest.mark.parametrize("shrinkage", SHRINKAGES)
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize(
+    "exponent", [-324, -310, -200, -170, -162, -150, -141, 155, 300]
+)
+def test_no_scale_of_the_controls_passes_with_wrong_digits(exponent, shrinkage, few):
+    X = np.random.default_rng(0).normal(size=(4 if few else 60, 12)) + 3
+    scale = 2.0 ** int(exponent / np.log10(2))
+    match = "underflow float64.*Scale X up" if exponent < 0 else "overflow float64"
+    with pytest.raises(ValueError, match=match):
+        fitted(X * scale, shrinkage=shrinkage)
+
+
+@pytest.mark.filterwarnings("ignore:.*control rows for 12 features")
+@pytest.mark.parametrize("shrinkage", SHRINKAGES)
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize("exponent", [-138, -100, -80, -72, -66, 70, 80, 149])
+def test_a_power_of_two_changes_nothing_or_is_told(exponent, shrinkage, few):
+    X = np.random.default_rng(0).normal(size=(4 if few else 60, 12)) + 3
+    scale = 2.0 ** int(exponent / np.log10(2))
+    if shrinkage == "auto" and not few and not -70 <= exponent <= 76:
+        with pytest.raises(ValueError, match=r"fourth powers (under|over)flow float64"):
+            fitted(X * scale, shrinkage=shrinkage)
+        return
+    whitener, expected = (fitted(Y, shrinkage=shrinkage) for Y in (X * scale, X))
+    assert whitener.rank_ == expected.rank_
+    np.testing.assert_allclose(
+        whitener.explained_variance_ / scale / scale, expected.explained_variance_
+    )
+    Z = whitener.transform(X * scale)
+    np.testing.assert_allclose(Z, expected.transform(X), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        whitener.inverse_transform(Z), X * scale, rtol=1e-9, atol=1e-9 * scale
+    )
 
 
 @pytest.mark.parametrize("scale", [1e-40, 1e-30, 1e30, 1e37])
@@ -808,93 +844,157 @@ def test_torch_in_torch_out_with_a_mask_and_streaming(dtype):
     np.testing.assert_allclose(back.numpy(), X.double().numpy(), atol=1e-3)
 
 
-# Products in float32
+# ---------------------------------------------------------------------------------
+# Few controls in many dimensions
+
+
+def few_controls(seed, n, d, dtype=np.float64):
+    """Rows of which the first n are controls, one feature being constant on them."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n + 5, d)) * rng.uniform(0.5, 2, size=d) + rng.normal(size=d)
+    X[:n, d // 2] = 0.5
+    return X.astype(dtype), np.arange(n + 5) < n
 
 
 @pytest.fixture
-def products(monkeypatch):
-    """Dtypes of the products of the blocks that `fit` reads, blocks being small."""
-    seen = []
+def dense():
+    """Fit from the covariance, however few the controls."""
 
-    def batch_moments(X, **how):
-        if len(X):
-            seen.append((len(X), how.get("products", torch.float64)))
-        return _whitening_batch_moments(X, **how)
+    def fit(X, control, **params):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_whitening, "_FEW", -1.0)
+            return fitted(X, control, **params)
 
-    monkeypatch.setattr(_whitening, "batch_moments", batch_moments)
-    monkeypatch.setattr(_whitening, "_READ_ENTRIES", 500 * 8)
-    return seen
+    return fit
 
 
-_whitening_batch_moments = _whitening.batch_moments
+def subspace(whitener, variance):
+    """Projection on the axes of a variance."""
+    axes = whitener.components_[np.isclose(whitener.explained_variance_, variance)]
+    return axes.T @ axes
 
 
-def conditioned(spread, n=6000, d=8, offset=3.0):
-    """Float32 rows whose standard deviations fall from 1 to 1 / spread."""
-    rng = np.random.default_rng(0)
-    axes, _ = np.linalg.qr(rng.normal(size=(d, d)))
-    X = rng.normal(size=(n, d)) * np.geomspace(1, 1 / spread, d) @ axes
-    return (X + offset).astype(np.float32)
-
-
-@pytest.mark.filterwarnings("ignore:Neither a control:UserWarning")
-@pytest.mark.parametrize("rows", ["all", "some"])
-def test_float32_products_where_they_are_enough(products, rows):
-    X = conditioned(spread=30)
-    control = np.ones(len(X), dtype=bool)
-    control[: 0 if rows == "all" else 1000] = False
-    whitener = ControlPCAWhitener().fit(X, control=control)
-    assert {dtype for n, dtype in products if n == 500} == {torch.float32}
-    white = whitener.transform(X[control]).astype(np.float64)
-    np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-4)
-    np.testing.assert_allclose(np.cov(white.T), np.eye(8), atol=1e-4)
-    exact = ControlPCAWhitener().fit(X[control].astype(np.float64))
+@pytest.mark.filterwarnings("ignore:.*fewer than 2 per feature")
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10_000),
+    d=st.integers(4, 24),
+    data=st.data(),
+    shrinkage=st.sampled_from(SHRINKAGES),
+    method=st.sampled_from(METHODS),
+    dtype=st.sampled_from([np.float64, np.float32, np.float16]),
+)
+def test_few_controls_are_whitened_as_by_their_covariance(
+    dense, seed, d, data, shrinkage, method, dtype
+):
+    n = data.draw(st.integers(2, d // 2))
+    X, control = few_controls(seed, n, d, dtype)
+    params = {"shrinkage": shrinkage, "method": method}
+    expected = dense(X, control, **params)
+    assert expected._moments["rows"] is None
+    spectrum = expected.explained_variance_
+    params["n_components"] = data.draw(
+        st.sampled_from([None, 0.5, 0.9, 1, expected.rank_, (expected.rank_ + 1) // 2])
+    )
+    expected = dense(X, control, **params)
+    few = fitted(X, control, **params)
+    assert few._moments["scatter"] is None
+    assert few.rank_ == expected.rank_
+    assert few.n_components_ == expected.n_components_
+    np.testing.assert_allclose(few.mean_, expected.mean_, rtol=1e-12, atol=1e-12)
+    variances = expected.explained_variance_
+    np.testing.assert_allclose(few.explained_variance_, variances, rtol=1e-9)
+    gram = few.components_ @ few.components_.T
+    np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-10)
+    X = X.astype(np.float64)
+    # Among axes of one variance any are right; if some are left out, so is any choice.
+    spaces = {v: subspace(expected, v) for v in variances}
+    if params["n_components"] in (None, expected.rank_):
+        for variance, space in spaces.items():
+            np.testing.assert_allclose(subspace(few, variance), space, atol=1e-6)
+        if method == "zca":
+            np.testing.assert_allclose(
+                few.transform(X), expected.transform(X), rtol=1e-6, atol=1e-6
+            )
+    Z = few.transform(X)
     np.testing.assert_allclose(
-        whitener.explained_variance_, exact.explained_variance_, rtol=1e-4
+        few.transform(few.inverse_transform(Z)), Z, rtol=1e-6, atol=1e-6
+    )
+    alone = np.array([np.isclose(spectrum, v).sum() == 1 for v in variances])
+    if method == "pca":
+        np.testing.assert_allclose(
+            Z[:, alone], expected.transform(X)[:, alone], rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.filterwarnings("ignore:.*fewer than 2 per feature")
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(2, 30),
+    cuts=st.lists(st.integers(0, 30), max_size=4).map(sorted),
+    shrinkage=st.sampled_from([None, 0.3, "auto"]),
+)
+def test_few_controls_stream_until_they_are_many(seed, n, cuts, shrinkage):
+    X, control = few_controls(seed, n, 20)
+    params = {"shrinkage": shrinkage, "method": "zca"}
+    streamed = ControlPCAWhitener(**params)
+    for rows, mask in zip(np.split(X, cuts), np.split(control, cuts), strict=True):
+        if len(rows):
+            streamed.partial_fit(rows, control=mask)
+            streamed = pickle.loads(pickle.dumps(streamed))
+    assert (streamed._moments["rows"] is None) == (n > 10)
+    whole = fitted(X, control, **params)
+    assert streamed.rank_ == whole.rank_
+    np.testing.assert_allclose(
+        streamed.transform(X), whole.transform(X), rtol=1e-6, atol=1e-6
     )
 
 
-@pytest.mark.filterwarnings("ignore:Neither a control:UserWarning")
-@pytest.mark.parametrize(
-    "X",
-    [
-        conditioned(spread=1000),
-        conditioned(spread=10).astype(np.float64),
-        np.hstack([conditioned(spread=10)[:, :7], np.ones((6000, 1), np.float32)]),
-        conditioned(spread=10)[:1500],
-        conditioned(spread=10) * np.float32(1e25),
-        conditioned(spread=10) * np.float32(1e-22),
-    ],
-    ids=[
-        "badly conditioned",
-        "float64",
-        "a constant feature",
-        "few rows",
-        "squares overflow float32",
-        "squares vanish in float32",
-    ],
-)
-def test_float64_products_everywhere_else(products, X):
-    whitener = ControlPCAWhitener().fit(X)
-    assert {dtype for _, dtype in products} == {torch.float64}
-    white = whitener.transform(X).astype(np.float64)
-    np.testing.assert_allclose(np.cov(white.T), np.eye(white.shape[1]), atol=1e-4)
+@pytest.mark.filterwarnings("ignore:.*fewer than 2 per feature")
+def test_controls_that_are_kept_are_copies():
+    X, control = few_controls(0, 6, 20)
+    whitener = fitted(X[:6], control[:6])
+    kept = whitener._moments["rows"].copy()
+    X += 1
+    np.testing.assert_array_equal(whitener._moments["rows"], kept)
 
 
-@pytest.mark.filterwarnings("ignore:Neither a control:UserWarning")
-def test_what_the_sample_missed_is_seen_at_the_end(products):
-    X = conditioned(spread=10)
-    stride = len(X) // (8 * 8)
-    X[1::stride, 0] *= 1e4  # rows between those of the sample
-    ControlPCAWhitener().fit(X)
-    blocks = [dtype for n, dtype in products if n == 500]
-    assert blocks == [torch.float32] * 12 + [torch.float64] * 12
+@pytest.mark.filterwarnings("ignore:.*fewer than 2 per feature")
+@pytest.mark.parametrize("shrinkage", [None, 0.3, "auto"])
+def test_few_controls_need_no_covariance(monkeypatch, shrinkage):
+    """Neither a matrix of n_features^2 nor its eigenvectors, for a few axes."""
+
+    def refuse(*args):
+        raise AssertionError
+
+    for name in ("batch_moments", "covariance", "principal_axes", "complement"):
+        monkeypatch.setattr(_whitening, name, refuse)
+    X, control = few_controls(0, 6, 40)
+    whitener = fitted(X, control, n_components=4, shrinkage=shrinkage)
+    assert whitener.rank_ == {None: 5, 0.3: 40, "auto": 39}[shrinkage]
+    largest = max(a.size for a in vars(whitener).values() if hasattr(a, "size"))
+    assert largest == 4 * 40
 
 
-@pytest.mark.filterwarnings("ignore:Neither a control:UserWarning")
-def test_the_sample_spares_products_in_vain(products):
-    ControlPCAWhitener().fit(conditioned(spread=1e5))
-    assert [dtype for n, dtype in products if n == 500] == [torch.float64] * 12
+@pytest.mark.filterwarnings("ignore:.*fewer than 2 per feature")
+@pytest.mark.parametrize("share", [3, 0.5, 0.999999999])
+def test_axes_that_are_not_found_alone(monkeypatch, dense, share):
+    monkeypatch.setattr(_whitening, "leading_shrunk_axes", lambda *args: None)
+    X, control = few_controls(0, 6, 40)
+    params = {"n_components": share, "shrinkage": "auto"}
+    few, expected = fitted(X, control, **params), dense(X, control, **params)
+    assert (few.rank_, few.n_components_) == (expected.rank_, expected.n_components_)
+    np.testing.assert_allclose(few.explained_variance_, expected.explained_variance_)
+
+
+@pytest.mark.parametrize("params", [{}, {"n_components": 3}])
+def test_what_is_missing_is_told_without_solving_anew(monkeypatch, params):
+    X, _ = few_controls(0, 6, 20)
+    whitener = ControlPCAWhitener(**params).partial_fit(X[:1], control=[True])
+    monkeypatch.setattr(_whitening, "rounding_variance", None)
+    with pytest.raises(ValueError, match="n_samples = 1"):
+        whitener.transform(X)
 
 
 def test_a_label_that_no_row_has_is_named_beside_those_there_are():

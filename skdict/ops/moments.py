@@ -2,10 +2,9 @@
 
 Everything is summed in float64, whatever the dtype of the rows: the smallest
 eigenvalues of a covariance, the ones that whitening divides by, are the first to
-drown in float32 rounding. Products of a chunk of float32 rows are taken in float32
-only where the covariance is conditioned well enough for that. Rows are centred before
-their one matrix product, and batches are joined by the pairwise update of Chan, Golub
-and LeVeque, so that a large common offset of the rows costs no digits.
+drown in float32 rounding. Rows are centred before their one matrix product, and batches
+are joined by the pairwise update of Chan, Golub and LeVeque, so that a large common
+offset of the rows costs no digits.
 
 References
 ----------
@@ -15,21 +14,23 @@ sample variance: analysis and recommendations. The American Statistician, 37(3).
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 __all__ = [
     "Moments",
-    "allows_float32_products",
     "batch_moments",
     "covariance",
+    "gram",
+    "intensity_from",
     "ledoit_wolf_intensity",
     "merge_moments",
     "principal_axes",
     "rounding_variance",
     "shrink_off_diagonal",
+    "signed",
     "supported_axes",
     "whitening_matrix",
 ]
@@ -38,12 +39,6 @@ __all__ = [
 # Entries converted to float64 at a time, 64 MiB: enough to keep BLAS busy.
 _CHUNK_ENTRIES = 2**23
 _GUESS_ROWS = 256
-# Rows multiplied in float32 before the product joins the sum in float64: more of them
-# would let the rounding of the products grow.
-_FLOAT32_ROWS = 2**13
-_FLOAT32_CONDITION = 1.2e4
-# Between these, sums of squares of _FLOAT32_ROWS rows stay finite and normal numbers.
-_FLOAT32_VARIANCES = 1e-26, 1e30
 
 
 @dataclass(frozen=True)
@@ -70,6 +65,11 @@ class Moments:
     third: Tensor | None = None
     fourth: Tensor | None = None
 
+    @property
+    def power(self) -> Tensor:
+        """Sum of the squares of each centred feature."""
+        return self.scatter.diagonal()
+
     def cpu(self) -> "Moments":
         """Return the moments in the memory of the CPU."""
         third = None if self.third is None else self.third.cpu()
@@ -79,9 +79,7 @@ class Moments:
         )
 
 
-def batch_moments(
-    X: Tensor, *, fourth_order: bool = False, products: torch.dtype = torch.float64
-) -> Moments:
+def batch_moments(X: Tensor, *, fourth_order: bool = False) -> Moments:
     """Moments of one batch of rows.
 
     Parameters
@@ -92,9 +90,6 @@ def batch_moments(
     fourth_order : bool, default=False
         Whether to compute `third` and `fourth` too, at the price of two more
         matrix products.
-    products : torch.dtype, default=torch.float64
-        In which the centred rows of a chunk are multiplied; without `fourth_order`.
-        float32 is for covariances that :func:`allows_float32_products`.
 
     Returns
     -------
@@ -111,61 +106,23 @@ def batch_moments(
     if n_samples == 0:
         return Moments(0, scatter.new_zeros(n_features), scatter)
     step = max(_CHUNK_ENTRIES // n_features, 1)
-    if products == torch.float32:
-        step = min(step, _FLOAT32_ROWS)
     # A guess of the mean from a few rows is enough to centre by: what it misses is no
     # larger than the spread of the rows, and is taken out of the products at the end.
-    guess = X[:_GUESS_ROWS].to(torch.float64).mean(dim=0).to(products)
+    guess = X[:_GUESS_ROWS].to(torch.float64).mean(dim=0)
     missed = scatter.new_zeros(n_features)
-    buffer = X.new_empty((min(step, n_samples), n_features), dtype=products)
+    buffer = X.new_empty((min(step, n_samples), n_features), dtype=torch.float64)
     for rows in X.split(step):
         Y = buffer[: len(rows)]
-        if rows.dtype == products:
+        if rows.dtype == torch.float64:
             torch.sub(rows, guess, out=Y)
         else:
             # Two passes, as one that mixes dtypes takes three times as long.
             Y.copy_(rows).sub_(guess)
         missed += Y.sum(dim=0)
-        scatter += _gram(Y)
+        scatter += gram(Y)
     missed /= n_samples
     scatter -= n_samples * torch.outer(missed, missed)
     return Moments(n_samples, guess + missed, scatter)
-
-
-def allows_float32_products(moments: Moments, slack: float = 1.0) -> bool:
-    """Whether products in float32 would have been good enough for a whitening.
-
-    Parameters
-    ----------
-    moments : Moments
-        Of the rows, or of a sample of them.
-    slack : float, default=1.0
-        Factor on the condition that is allowed, for a sample: few rows spread the
-        variances.
-
-    Returns
-    -------
-    bool
-        Whether the largest variance along an axis is no more than 12,000 times the
-        smallest, and squares are far from overflow and from loss of digits in
-        float32. The errors of the products are about an eighth of the machine
-        epsilon of the largest variance (measured on 100,000 rows of 1024 features),
-        which moves the entries of the whitened covariance by less than 1e-4.
-    """
-    if moments.scatter.device.type != "cpu" and (
-        torch.get_float32_matmul_precision() != "highest"
-    ):
-        return False
-    scatter = moments.scatter.cpu().numpy()
-    if not np.isfinite(scatter).all():  # float32 products of huge rows
-        return False
-    variances = np.linalg.eigvalsh(scatter) / max(moments.n_samples, 1)
-    low, high = _FLOAT32_VARIANCES
-    return bool(
-        variances[-1] <= slack * _FLOAT32_CONDITION * variances[0]
-        and low < variances[0]
-        and variances[-1] < high
-    )
 
 
 def _centred_moments(X: Tensor) -> Moments:
@@ -181,7 +138,7 @@ def _centred_moments(X: Tensor) -> Moments:
     residue = Y.mean(dim=0)
     Y -= residue
     Y2 = Y.square()
-    return Moments(n_samples, mean + residue, _gram(Y), Y2.T @ Y, _gram(Y2))
+    return Moments(n_samples, mean + residue, gram(Y), Y2.T @ Y, gram(Y2))
 
 
 def merge_moments(a: Moments, b: Moments) -> Moments:
@@ -222,7 +179,7 @@ def _about(m: Moments, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     assert m.third is not None
     assert m.fourth is not None
     d, d2, n = shift, shift.square(), m.n_samples
-    power = m.scatter.diagonal()  # S_j = sum of y_j^2
+    power = m.power  # S_j = sum of y_j^2
     # Expand (y_j - d_j)^2 (y_k - d_k)^2 and (y_j - d_j)^2 (y_k - d_k), and drop the
     # terms in which a single y is left, since y sums to zero.
     crossed = m.third * d
@@ -241,7 +198,7 @@ def _about(m: Moments, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _gram(Y: Tensor) -> Tensor:
+def gram(Y: Tensor) -> Tensor:
     """Y.T @ Y at the price of a symmetric rank update where one is at hand."""
     if Y.device.type == "cpu":
         # NumPy sees that both factors are one array and calls BLAS syrk, which
@@ -256,12 +213,28 @@ def covariance(moments: Moments) -> Tensor:
     return moments.scatter / (moments.n_samples - 1)
 
 
-def rounding_variance(moments: Moments, eps: float) -> Tensor:
+class SecondMoments(Protocol):
+    """What :class:`Moments` tells of each feature, as other holders of rows do."""
+
+    @property
+    def n_samples(self) -> int:
+        """Number of rows."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Their mean."""
+
+    @property
+    def power(self) -> Tensor:
+        """Sum of the squares of each centred feature."""
+
+
+def rounding_variance(moments: SecondMoments, eps: float) -> Tensor:
     """Largest variance that rounding alone gives each feature.
 
     Parameters
     ----------
-    moments : Moments
+    moments : Moments or FewRows
         Of the rows.
     eps : float
         Machine epsilon of the dtype in which the rows were handed over.
@@ -274,7 +247,7 @@ def rounding_variance(moments: Moments, eps: float) -> Tensor:
         eigenvalue of noise in d dimensions, seen in n rows, exceeds its variance.
     """
     n, d = moments.n_samples, moments.mean.shape[0]
-    power = moments.mean.square() + moments.scatter.diagonal() / n
+    power = moments.mean.square() + moments.power / n
     return (0.5 * eps * (1.0 + math.sqrt(d / n))) ** 2 * power
 
 
@@ -306,13 +279,17 @@ def ledoit_wolf_intensity(moments: Moments, varying: Tensor) -> float:
     if moments.fourth is None:
         raise ValueError("the Ledoit-Wolf intensity needs fourth moments")
     n, d = moments.n_samples, int(varying.sum())
-    if d < 2:
-        return 0.0
-    v = moments.scatter.diagonal()[varying] / n
+    v = moments.power[varying] / n
     scale = v.sqrt()
     R = moments.scatter[varying][:, varying] / n / scale / scale[:, None]
     fourth = (moments.fourth[varying][:, varying] / v / v[:, None]).sum().item()
-    norm = R.square().sum().item()
+    return intensity_from(n, d, fourth, R.square().sum().item())
+
+
+def intensity_from(n: int, d: int, fourth: float, norm: float) -> float:
+    """The intensity from sum_i ||z_i||^4 and ||R||_F^2, for n samples, d features."""
+    if d < 2:
+        return 0.0
     delta = norm - d
     beta = max((fourth / n - norm) / n, 0.0)
     return 1.0 if beta >= delta else beta / delta
@@ -335,9 +312,13 @@ def principal_axes(cov: Tensor) -> tuple[Tensor, Tensor]:
     signs deterministic.
     """
     variances, vectors = torch.linalg.eigh(cov)
-    variances, axes = variances.flip(0), vectors.T.flip(0)
+    return variances.flip(0), signed(vectors.T.flip(0))
+
+
+def signed(axes: Tensor) -> Tensor:
+    """Axes as rows whose entry of largest magnitude is positive."""
     largest = axes.abs().argmax(dim=1, keepdim=True)
-    return variances, axes * axes.gather(1, largest).sign()
+    return axes * axes.gather(1, largest).sign()
 
 
 def supported_axes(variances: Tensor, axes: Tensor, rounding: Tensor) -> Tensor:
@@ -357,7 +338,7 @@ def supported_axes(variances: Tensor, axes: Tensor, rounding: Tensor) -> Tensor:
     Tensor of bool of shape (n_axes,)
     """
     eps = torch.finfo(variances.dtype).eps
-    solver = max(len(variances), 64) * eps * variances[0]
+    solver = max(axes.shape[1], 64) * eps * variances[0]
     return (variances > solver) & (variances > axes.square() @ rounding)
 
 
@@ -377,5 +358,15 @@ def whitening_matrix(variances: Tensor, axes: Tensor, method: str) -> Tensor:
     -------
     Tensor of shape (n_features, n_axes) or (n_features, n_features)
     """
-    W = axes.T / variances.sqrt()
-    return W @ axes if method == "zca" else W
+    inverse = variances.rsqrt()
+    if method == "pca":
+        return axes.T * inverse
+    if len(axes) == axes.shape[1]:
+        # The axes of the smallest variance share one factor with the identity, so that
+        # the product is left to the others: few, where most of the space is shrinkage.
+        leading = variances > variances[-1]
+        rest = inverse[-1]
+        W = (axes[leading].T * (inverse[leading] - rest)) @ axes[leading]
+        W.diagonal().add_(rest)
+        return W
+    return (axes.T * inverse) @ axes

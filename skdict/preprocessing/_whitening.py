@@ -1,6 +1,5 @@
 """Whitening with the mean and covariance of the control samples."""
 
-import contextlib
 import warnings
 from functools import partial, reduce
 from numbers import Integral, Real
@@ -24,9 +23,16 @@ from sklearn.utils.validation import _num_samples
 
 from skdict._validation import as_numpy, validate_rows
 from skdict.data import as_tensor
+from skdict.ops.few_rows import (
+    FewRows,
+    complement,
+    intensity_of_rows,
+    leading_shrunk_axes,
+    merge_rows,
+    principal_axes_of_rows,
+)
 from skdict.ops.moments import (
     Moments,
-    allows_float32_products,
     batch_moments,
     covariance,
     ledoit_wolf_intensity,
@@ -49,8 +55,12 @@ __all__ = ["ControlPCAWhitener"]
 
 # Entries of the blocks of rows that are gathered.
 _READ_ENTRIES = 2**24
-# Blocks from which on it pays to look whether products in float32 are enough.
-_MANY_BLOCKS = 4
+# Sums of smaller squares may hold subnormal numbers.
+_LEAST_SQUARE = 1e-280
+
+# Rows are few up to this fraction of the number of features. Nearer to it, their
+# singular value decomposition takes longer than the eigenvectors of the covariance.
+_FEW = 0.5
 
 # Beyond this ratio of the largest to the smallest standard deviation, a product in
 # float32 moves the covariance of the output by more than about 1e-5.
@@ -157,12 +167,18 @@ class ControlPCAWhitener(
     scale first.
 
     **Streaming.** `partial_fit` accumulates moments in float64; any split into batches
-    gives the result of one `fit` to rounding. Many float32 rows whose covariance is
-    conditioned well are multiplied in float32, chunk by chunk, and summed in float64,
-    at half the time; the whitened controls keep their covariance to 1e-4. A batch
-    may be without controls. Each call ends with an eigenvalue problem of n_features^3
-    operations, so pass batches of many rows. With ``shrinkage="auto"`` two more
-    matrix products a batch gather the fourth moments.
+    gives the result of one `fit` to rounding. A batch may be without controls. Each
+    call ends with an eigenvalue problem of n_features^3 operations, so pass batches of
+    many rows. With ``shrinkage="auto"`` two more matrix products a batch gather the
+    fourth moments.
+
+    **Many features.** Up to half as many controls as features are kept as they are, in
+    the fitted estimator too, and their n axes are found among them, with
+    n^2 n_features operations. A float `shrinkage` gives all other directions one
+    variance; their axes, for which `n_components` has to be None or more than n, are
+    any that are orthogonal. ``shrinkage="auto"`` keeps the variance of each feature,
+    so that all axes take n_features^3 operations; but up to n - 1 axes that
+    `n_components` asks for are found alone, as fast as without shrinkage.
 
     **Cross-validation.** `control` is requested by default through metadata routing:
     with ``set_config(enable_metadata_routing=True)``, ``params={"control": mask}``
@@ -250,13 +266,14 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         ValueError
             If there is no control row, if the controls do not vary or are too few for
             the asked components, if `control` is not a mask over the rows, if X is
-            not finite, or if its squares overflow.
+            not finite, or if its squares overflow or underflow.
         """
         moments, eps, home = self._read(X, y, control, reset=True)
         if moments.n_samples == 0:
             raise without_controls(self, _num_samples(X), y, control)
+        found = self._axes(moments, eps)
         self._remember(moments, eps, streamed=False)
-        self._whiten(moments, eps, home)
+        self._whiten(moments, found, home)
         self._warn_of_few_controls()
         return self
 
@@ -292,11 +309,16 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         moments, eps, home = self._read(X, y, control, reset=first)
         if not first:
             seen, seen_eps = self._recall()
-            moments, eps = merge_moments(seen, moments), max(seen_eps, eps)
+            moments = self._merge(seen, moments)
+            eps = max(seen_eps, eps)
         self._remember(moments, eps, streamed=True)
-        # Later batches may bring what is missing; until then transform says what.
-        with contextlib.suppress(_TooFewControlsError):
-            self._whiten(moments, eps, home)
+        try:
+            found = self._axes(moments, eps)
+        except _TooFewControlsError as error:
+            # Later batches may bring what is missing; until then transform says what.
+            self._missing = str(error)
+        else:
+            self._whiten(moments, found, home)
         return self
 
     def transform(self, X):
@@ -393,43 +415,63 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         xp, _, device = get_namespace_and_device(X)
         rows = control_rows(self, X.shape[0], y, control)
         moments = _moments_of(X, rows, fourth_order=self.shrinkage == "auto")
+        _check_overflow(moments)
         return moments, max(eps, float(xp.finfo(X.dtype).eps)), (xp, device)
 
-    def _remember(self, moments, eps, *, streamed):
-        # NumPy and float64 whatever the namespace of X, so that the state pickles,
-        # survives a device without float64 and merges with batches from elsewhere.
-        _check_overflow(moments)
-        arrays = {
-            key: None if value is None else value.numpy()
-            for key in ("mean", "scatter", "third", "fourth")
-            for value in [getattr(moments, key)]
-        }
-        self._moments = {"n_samples": moments.n_samples, "eps": eps, **arrays}
-        self._streamed = streamed
-        self.n_control_samples_ = moments.n_samples
-        for name in ("mean_", "components_", "explained_variance_", "_whitening"):
-            if hasattr(self, name):
-                delattr(self, name)
-
-    def _recall(self):
-        state = dict(self._moments)
-        eps = state.pop("eps")
-        if self.shrinkage == "auto" and state["fourth"] is None:
+    def _merge(self, a, b):
+        """Moments of both sets of rows, which are kept while they are few."""
+        n_samples = a.n_samples + b.n_samples
+        both_kept = isinstance(a, FewRows) and isinstance(b, FewRows)
+        if both_kept and _are_few(n_samples, len(a.mean)):
+            return merge_rows(a, b)
+        a, b = (
+            batch_moments(m.rows, fourth_order=self.shrinkage == "auto")
+            if isinstance(m, FewRows)
+            else m
+            for m in (a, b)
+        )
+        if self.shrinkage == "auto" and a.fourth is None:
             raise ValueError(
                 "shrinkage='auto' needs fourth moments, which the batches before were "
                 "seen without: set shrinkage before the first call of partial_fit, or "
                 "start again with fit."
             )
-        tensors = {
-            key: torch.from_numpy(np.require(as_numpy(value), requirements="W"))
-            for key, value in state.items()
-            if key != "n_samples" and value is not None
-        }
-        return Moments(state["n_samples"], **tensors), eps
+        merged = merge_moments(a, b)
+        _check_overflow(merged)
+        return merged
 
-    def _whiten(self, moments, eps, home):
-        """Set the fitted attributes from the moments."""
-        variances, axes, rank = self._axes(moments, eps)
+    def _remember(self, moments, eps, *, streamed):
+        # NumPy and float64 whatever the namespace of X, so that the state pickles,
+        # survives a device without float64 and merges with batches from elsewhere.
+        state = dict.fromkeys(["rows", "mean", "scatter", "third", "fourth"])
+        if moments.n_samples:
+            tensors = {name: vars(moments).get(name) for name in state}
+            if isinstance(moments, FewRows):
+                tensors = {"rows": moments.rows}
+            state |= {k: v.numpy() for k, v in tensors.items() if v is not None}
+        self._moments = {"n_samples": moments.n_samples, "eps": eps, **state}
+        self._streamed = streamed
+        self.n_control_samples_ = moments.n_samples
+        for name in ("mean_", "components_", "explained_variance_", "_whitening"):
+            if hasattr(self, name):
+                delattr(self, name)
+        self._missing = None
+
+    def _recall(self):
+        """The moments of the batches before, and the coarsest resolution."""
+        state = {
+            key: torch.from_numpy(np.require(as_numpy(value), requirements="W"))
+            for key, value in self._moments.items()
+            if key not in ("n_samples", "eps") and value is not None
+        }
+        n_samples, eps = self._moments["n_samples"], self._moments["eps"]
+        if n_samples == 0:
+            state["rows"] = torch.empty((0, self.n_features_in_), dtype=torch.float64)
+        return FewRows(**state) if "rows" in state else Moments(n_samples, **state), eps
+
+    def _whiten(self, moments, found, home):
+        """Set the fitted attributes from the variances, the axes and the rank."""
+        variances, axes, rank = found
         place = partial(place_in, home=home)
         self.mean_ = place(moments.mean)
         self.components_ = place(axes)
@@ -453,21 +495,13 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
                 "A covariance needs at least 2 control rows, but the number of "
                 f"controls is n_samples = {n_controls}. {FOLD_REMEDY}."
             )
-        plain = cov = covariance(moments)
-        rounding = rounding_variance(moments, eps)
-        intensity = self.shrinkage or 0.0
-        if self.shrinkage == "auto":
-            varying = cov.diagonal() > rounding
-            intensity = ledoit_wolf_intensity(moments, varying)
-            cov = shrink_off_diagonal(cov, intensity)
-        variances, axes = principal_axes(cov)
-        if self.shrinkage != "auto" and intensity > 0:
-            variances = (1 - intensity) * variances.clamp(min=0)
-            variances += intensity * plain.diagonal().mean()
-        keep = supported_axes(variances, axes, rounding)
-        if intensity == 0:
+        _check_underflow(moments, eps)
+        variances, axes, held, n_left = self._all_axes(moments, eps)
+        keep = supported_axes(variances, axes, rounding_variance(moments, eps))
+        if not self.shrinkage:
             keep &= keep.cumsum(0) < n_controls
-        variances, axes, rank = variances[keep], axes[keep], int(keep.sum())
+        variances, axes, held = variances[keep], axes[keep], held[keep]
+        rank = len(variances) + n_left
         if rank == 0:
             raise _TooFewControlsError(
                 f"The {n_controls} control rows are all equal, to rounding: there is "
@@ -477,7 +511,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         if k is None:
             k = rank
         elif not isinstance(k, Integral):
-            held = ((axes @ plain) * axes).sum(dim=1).cumsum(0) / plain.trace()
+            held = held.cumsum(0) / (moments.power.sum() / (n_controls - 1))
             k = min(int((held <= k).sum()) + 1, rank)
         elif k > rank:
             raise _TooFewControlsError(
@@ -487,6 +521,67 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
                 "pass more controls, or set shrinkage."
             )
         return variances[:k], axes[:k], rank
+
+    def _all_axes(self, moments, eps):
+        """Variances, axes, control variance along them; number of axes left out.
+
+        Left out are those that nobody asks for, of the one variance that a float
+        shrinkage gives to all directions in which few controls do not vary.
+        """
+        degrees = moments.n_samples - 1
+        rounding = rounding_variance(moments, eps)
+        if self.shrinkage == "auto":
+            varying = moments.power / degrees > rounding.clamp(
+                min=_least_variance(moments)
+            )
+            intensity = _intensity(moments, varying)
+            leading = self._leading_axes(moments, rounding, varying, intensity)
+            if leading is not None:
+                return leading
+            cov = covariance(moments)
+            variances, axes = principal_axes(shrink_off_diagonal(cov, intensity))
+            return variances, axes, ((axes @ cov) * axes).sum(dim=1), 0
+        few = isinstance(moments, FewRows)
+        if few:
+            variances, axes = principal_axes_of_rows(moments)
+        else:
+            variances, axes = principal_axes(covariance(moments))
+        held = variances.clamp(min=0)
+        if not self.shrinkage:
+            return variances, axes, held, 0
+        floor = self.shrinkage * moments.power.mean() / degrees
+        variances = (1 - self.shrinkage) * held + floor
+        n_left = axes.shape[1] - len(axes)
+        if n_left == 0:
+            return variances, axes, held, 0
+        asked = self.n_components is None or self.n_components > len(axes)
+        if asked or not floor > rounding.max():
+            axes = torch.cat([axes, complement(axes)])
+            variances = torch.cat([variances, floor.expand(n_left)])
+            held = torch.cat([held, held.new_zeros(n_left)])
+            n_left = 0
+        return variances, axes, held, n_left
+
+    def _leading_axes(self, moments, rounding, varying, intensity):
+        """As `_all_axes` for shrinkage="auto"; None if it takes all axes to tell."""
+        k, degrees = self.n_components, moments.n_samples - 1
+        if k is None or not isinstance(moments, FewRows):
+            return None
+        wanted = 0.0 if isinstance(k, Integral) else k
+        k = k if isinstance(k, Integral) else degrees
+        # No axis has less variance than the shrinkage leaves to the features.
+        floor = intensity * moments.power[varying] / degrees
+        rank = len(floor)
+        if k > min(degrees, rank - 1) or not (floor > rounding[varying]).all():
+            return None
+        variances, axes = leading_shrunk_axes(moments, intensity, k) or (None, None)
+        if axes is None:
+            return None
+        held = (moments.centred @ axes.T).square().sum(dim=0) / degrees
+        solver = axes.shape[1] * torch.finfo(floor.dtype).eps * variances[0]
+        if held.sum() <= wanted * moments.power.sum() / degrees or floor.min() < solver:
+            return None
+        return variances, axes, held, rank - k
 
     def _warn_of_few_controls(self):
         n, d = self.n_control_samples_, self.n_features_in_
@@ -514,8 +609,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
                 "No control row in any batch passed to partial_fit so far: there is "
                 "nothing to whiten by."
             )
-        self._axes(*self._recall())  # raises, with the reason
-        raise ValueError("The last call of fit failed: there is nothing to whiten by.")
+        raise _TooFewControlsError(self._missing)
 
     def _working_dtype(self, X):
         """The dtype in which to compute, at least that of X."""
@@ -535,16 +629,17 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         return tags
 
 
-def _check_overflow(moments: Moments) -> None:
+def _check_overflow(moments: Moments | FewRows) -> None:
     """Raise ValueError if squares (or fourth powers) of finite rows overflowed."""
-    power = moments.scatter.diagonal() + moments.mean.square()
-    if moments.fourth is not None:
-        power = power + moments.fourth.diagonal()
+    power = moments.power + moments.mean.square()
+    fourth = getattr(moments, "fourth", None)
+    if fourth is not None:
+        power = power + fourth.diagonal()
     # The sum is what the trace, and so the largest eigenvalue, may reach.
     if torch.isfinite(power.sum()):
         return
     bad = ~torch.isfinite(power) | (power > 1e300)
-    degree = "squares" if moments.fourth is None else "fourth powers"
+    degree = "squares" if fourth is None else "fourth powers"
     raise ValueError(
         f"The control rows are too large: their {degree} overflow float64 in "
         f"{int(bad.sum())} of {len(bad)} features (the first is feature "
@@ -552,8 +647,31 @@ def _check_overflow(moments: Moments) -> None:
     )
 
 
-def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments:
-    """Moments of the given rows, read in blocks: X is never copied as a whole."""
+def _check_underflow(moments: Moments | FewRows, eps: float) -> None:
+    """Raise if squares (or fourth powers) of rows that vary lost their digits."""
+    n, least = moments.n_samples, _least_variance(moments)
+    variance = moments.power / n
+    vanished = (moments.mean.square() + variance).max() < _LEAST_SQUARE
+    varies = (variance > rounding_variance(moments, eps)).any()
+    if vanished or (varies and variance.max() < least):
+        degree = "squares" if least == _LEAST_SQUARE else "fourth powers"
+        raise _TooFewControlsError(
+            f"The {n} control rows are zero or so small that their {degree} underflow "
+            "float64: there is no variance to whiten by. Scale X up."
+        )
+
+
+def _least_variance(moments: Moments | FewRows) -> float:
+    """Variance below which squares (or fourth powers) have lost digits."""
+    has_fourth = getattr(moments, "fourth", None) is not None
+    return _LEAST_SQUARE**0.5 if has_fourth else _LEAST_SQUARE
+
+
+def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments | FewRows:
+    """Moments of the given rows, read in blocks: X is never copied as a whole.
+
+    Few rows are kept as they are.
+    """
     if not isinstance(X, torch.Tensor):
         X = as_numpy(X)
     if rows is not None and len(rows) == X.shape[0]:
@@ -564,26 +682,25 @@ def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments:
     def read(part: slice) -> torch.Tensor:
         return as_tensor(X[part] if rows is None else X[rows[part]])
 
-    def total(**how) -> Moments:
+    with np.errstate(over="ignore", invalid="ignore"):  # see _check_overflow
+        if _are_few(n_rows, X.shape[1]):
+            kept = read(slice(None)).detach().cpu()
+            return FewRows(kept.to(torch.float64, copy=True))
         parts = (
-            batch_moments(read(slice(start, min(start + step, n_rows))), **how)
+            batch_moments(
+                read(slice(start, min(start + step, n_rows))), fourth_order=fourth_order
+            )
             for start in range(0, n_rows, step)
         )
-        return reduce(merge_moments, parts, batch_moments(read(slice(0, 0)), **how))
+        return reduce(merge_moments, parts).cpu()  # where the state lives
 
-    with np.errstate(over="ignore", invalid="ignore"):  # see _check_overflow
-        moments = None
-        if (
-            n_rows > _MANY_BLOCKS * step
-            and read(slice(0, 0)).dtype == torch.float32
-            and not fourth_order
-        ):
-            # A sample of 8 rows for each feature spares the products where they would
-            # be in vain; among so few, the variances lie up to 5 times further apart.
-            stride = max(n_rows // (8 * X.shape[1]), 1)
-            sample = batch_moments(read(slice(0, None, stride)))
-            if allows_float32_products(sample, slack=5.0):
-                moments = total(products=torch.float32)
-        if moments is None or not allows_float32_products(moments):
-            moments = total(fourth_order=fourth_order)
-    return moments.cpu()  # where the state lives, see _remember
+
+def _are_few(n_rows: int, n_features: int) -> bool:
+    """Whether rows are kept instead of their moments."""
+    return n_rows <= _FEW * n_features
+
+
+def _intensity(moments: Moments | FewRows, varying: torch.Tensor) -> float:
+    if isinstance(moments, FewRows):
+        return intensity_of_rows(moments, varying)
+    return ledoit_wolf_intensity(moments, varying)
