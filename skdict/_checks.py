@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils import check_array
+from sklearn.utils import check_array as _check_array
 from sklearn.utils._array_api import get_namespace
 
 __all__ = ["as_floats", "check_floats", "check_numbers", "on_host", "readable"]
@@ -58,6 +60,18 @@ def as_floats(X):
     dtype = xp.float64 if is_wide else xp.float32
     with np.errstate(over="ignore"):  # a check for infinity follows
         return X.astype(dtype) if sp.issparse(X) else xp.astype(X, dtype)
+
+
+def check_array(X, *, input_name="", **kwargs):
+    """scikit-learn's check, whose every message names the parameter."""
+    try:
+        return _check_array(X, input_name=input_name, **kwargs)
+    except (TypeError, ValueError) as error:
+        if re.search(rf"\b{re.escape(input_name)}\b", str(error)):
+            raise
+        # What follows the first line prints the array.
+        reason = str(error).partition("\n")[0].rstrip(":.")
+        raise ValueError(f"{input_name}: {reason}.") from error
 
 
 def check_floats(X, **kwargs):

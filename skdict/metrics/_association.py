@@ -6,7 +6,7 @@ from numbers import Integral
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.sparsefuncs import min_max_axis
 
 from skdict._checks import check_numbers
@@ -15,6 +15,7 @@ from ._activity import check_codes, check_rows_finite
 from ._exchange import plan_exchange
 from ._labels import encode, encode_units, named_columns
 from ._p_values import ROUNDING, at_least, permutation_p_value
+from ._parameters import Interval
 from ._ranks import centred_ranks
 from ._table import as_table
 
@@ -667,7 +668,7 @@ def _read_report(report):
 
 def _targets_of(report, targets):
     if not hasattr(targets, "columns"):
-        n_targets = 1 if np.ndim(targets) == 1 else np.shape(targets)[1]
+        n_targets = _check_targets(targets).shape[1]
         if n_targets != len(report["target"]):
             raise ValueError(
                 f"report has {len(report['target'])} targets, but targets has "

@@ -4,11 +4,12 @@ from numbers import Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
 
 from skdict._checks import check_numbers
 
 from ._activity import check_rows_finite
+from ._parameters import Interval
 
 # The share at the quantile is found to one part in 2**40.
 _N_BISECTIONS = 40

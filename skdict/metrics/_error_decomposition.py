@@ -15,6 +15,7 @@ from skdict._checks import check_numbers
 from skdict._utils.labels import as_labels
 
 from ._activity import check_rows_finite, gen_row_batches
+from ._parameters import list_folds
 from ._reconstruction import explained_variance
 from ._table import as_table
 
@@ -216,7 +217,7 @@ def _make_splits(X, cv, groups):
         groups = as_labels(groups, "groups", len(X))
         if isinstance(cv, Integral):
             cv = GroupKFold(cv)
-    splits = list(check_cv(cv).split(X, groups=groups))
+    splits = list_folds(check_cv(cv), X, None, groups)
     tested = np.bincount(
         np.concatenate([np.arange(len(X))[test] for _, test in splits]),
         minlength=len(X),

@@ -8,7 +8,10 @@ from skdict._checks import on_host
 def check_heatmaps(heatmaps):
     """Check heatmaps; a single one becomes a stack of one, in float64."""
     try:
-        heatmaps = np.asarray(on_host(heatmaps), dtype=np.float64)
+        heatmaps = on_host(heatmaps)
+        if np.asarray(heatmaps).dtype.kind == "c":
+            raise TypeError("these are complex")
+        heatmaps = np.asarray(heatmaps, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"heatmaps must be an array of numbers, all of one shape: {error}."

@@ -5,7 +5,7 @@ from numbers import Integral
 import numpy as np
 from scipy import sparse, stats
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skdict._checks import check_numbers, on_host
 from skdict._utils.labels import as_labels, equals, join
@@ -22,6 +22,7 @@ from ._grid import (
     scale_down,
 )
 from ._p_values import at_least, permutation_p_value
+from ._parameters import Interval
 from ._reconstruction import unit_rows
 from ._table import as_table
 

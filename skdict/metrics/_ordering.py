@@ -11,9 +11,10 @@ from scipy.cluster.hierarchy import (
 )
 from scipy.spatial.distance import squareform
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import StrOptions, validate_params
 
 from ._dictionary import _check_atoms
+from ._parameters import Interval
 
 # Its time grows with the third power and more: 1.6 s for 1000 atoms in groups of 8,
 # 75 s for 2000.

@@ -6,12 +6,13 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import StrOptions, validate_params
 
 from ._activity import count_active, find_active, indicator
 from ._exchange import Exchange, of_units, plan_exchange
 from ._labels import encode_classes, encode_groups, encode_units
 from ._p_values import ROUNDING, permutation_p_value
+from ._parameters import Interval
 from ._table import as_table
 
 _KINDS = ("average", "maximum")

@@ -6,12 +6,13 @@ import numpy as np
 from scipy.special import gammaincc, gammaln
 from scipy.stats import false_discovery_control
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import StrOptions, validate_params
 
 from ._activity import count_active, find_active, indicator
 from ._exchange import plan_exchange
 from ._labels import encode_classes, encode_groups, encode_units
 from ._p_values import permutation_p_value
+from ._parameters import Interval
 from ._selectivity import (
     KIND_CONSTRAINT,
     THRESHOLD_CONSTRAINT,
@@ -382,7 +383,10 @@ def selectivity_counts(
 
 
 def _check_score_thresholds(score_thresholds):
-    levels = np.asarray(score_thresholds, dtype=np.float64)
+    try:
+        levels = np.asarray(score_thresholds, dtype=np.float64)
+    except (TypeError, ValueError):
+        levels = np.empty(0)
     if levels.ndim != 1 or levels.size == 0 or np.isnan(levels).any():
         raise ValueError(
             "score_thresholds must be a list of at least one number and without "

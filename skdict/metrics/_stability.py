@@ -8,13 +8,14 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skdict._checks import check_numbers
 
 from ._activity import check_rows_finite, raise_not_finite
 from ._dictionary import _check_atoms
+from ._parameters import Interval
 from ._reconstruction import unit_rows
 from ._table import as_table
 

@@ -3,9 +3,10 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import StrOptions, validate_params
 
 from ._grid import check_heatmaps, scale_down
+from ._parameters import Interval
 from ._table import as_table
 
 POOL_CONSTRAINT = [StrOptions({"mean", "max"})]

@@ -13,13 +13,14 @@ from sklearn.model_selection import (
 from sklearn.utils import (
     check_random_state,
 )
-from sklearn.utils._param_validation import HasMethods, Interval, validate_params
+from sklearn.utils._param_validation import HasMethods, validate_params
 
 from skdict._checks import check_numbers
 from skdict._utils.labels import as_labels
 
 from ._activity import check_rows_finite
 from ._grid import scale_down
+from ._parameters import Interval, list_folds
 from ._probe import make_linear_probe
 from ._table import as_table
 
@@ -298,7 +299,7 @@ def _make_splits(X, y, cv, groups):
         groups = as_labels(groups, "groups", len(X))
         if isinstance(cv, Integral):
             cv = StratifiedGroupKFold(cv)
-    return list(check_cv(cv, y, classifier=True).split(X, y, groups))
+    return list_folds(check_cv(cv, y, classifier=True), X, y, groups)
 
 
 def _check_projection(projection, n_features):

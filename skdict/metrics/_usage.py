@@ -3,9 +3,10 @@
 from numbers import Real
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
 
 from ._activity import find_active
+from ._parameters import Interval
 
 
 @validate_params(

@@ -126,9 +126,9 @@ class FeatureReport:
     exchanged, the distribution of a score is not hypergeometric; its tail is that of
     Pearson's type III distribution with the mean, the variance and the skewness of the
     permutations, and never thinner than the probability that the groups in which the
-    feature fires are drawn again. The q-values control the false discovery rate over all features and labels. The null
-    beside a score is the 95 % quantile over permutations of the score of the best
-    feature for that label.
+    feature fires are drawn again. The q-values control the false discovery rate over
+    all features and labels. The null beside a score is the 95 % quantile over
+    permutations of the score of the best feature for that label.
 
     **Flags.** A feature follows a batch if it is selective for one of the batches, and
     for no label when labels are exchanged inside the batches only: the rule of
