@@ -1,7 +1,7 @@
 """How fast ControlPCAWhitener fits and transforms, against scikit-learn's PCA.
 
-Many controls: Gaussian rows in 1024 dimensions with a mean, standard deviations along random
-orthogonal axes that fall from 1 to 0.01; every row is a control. The whitener
+Many controls: Gaussian rows in 1024 dimensions with a mean, standard deviations along
+random orthogonal axes that fall from 1 to 0.01; every row is a control. The whitener
 accumulates in float64 whatever the rows are, PCA computes in their dtype, so float32
 rows favour PCA; float64 rows are timed beside them. The product that `transform` is
 held against is that of the rows with a whitening matrix of the same dtype.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["full_precision", "learns", "own_precision"]
+__all__ = ["full_precision", "learns", "own_precision", "unchanged_on_error"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -41,24 +41,36 @@ def own_precision(method: Method) -> Method:
     return run  # type: ignore[return-value]
 
 
-def learns(method: Method) -> Method:
-    """Decorate ``fit`` or ``partial_fit``.
+def unchanged_on_error(method: Method) -> Method:
+    """Decorate a method that changes the estimator as a whole or not at all.
 
-    Gradients are recorded and products keep their dtype, whatever the caller told
-    torch. Where the method raises, Ctrl-C included, the estimator keeps the
-    attributes that it had before. The method must assign new arrays, not write into
-    those of an earlier fit.
+    Where it raises, Ctrl-C included, the estimator keeps the attributes that it had
+    before. The method must assign new arrays, not write into those of an earlier fit.
     """
 
     @functools.wraps(method)
     def run(self, *args, **kwargs):
         before = dict(vars(self))
         try:
-            with torch.inference_mode(False), torch.enable_grad(), full_precision():
-                return method(self, *args, **kwargs)
+            return method(self, *args, **kwargs)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
 
     return run  # type: ignore[return-value]
+
+
+def learns(method: Method) -> Method:
+    """Decorate ``fit`` or ``partial_fit``, which change all or nothing.
+
+    Gradients are recorded and products keep their dtype, whatever the caller told
+    torch.
+    """
+
+    @functools.wraps(method)
+    def run(self, *args, **kwargs):
+        with torch.inference_mode(False), torch.enable_grad(), full_precision():
+            return method(self, *args, **kwargs)
+
+    return unchanged_on_error(run)  # type: ignore[return-value]

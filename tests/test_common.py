@@ -6,9 +6,11 @@ import pkgutil
 import re
 import warnings
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import SkipTestWarning
 from sklearn.utils import estimator_checks, get_tags
@@ -165,3 +167,43 @@ def test_image_estimators_pass_what_their_tags_leave(name):
         results = check_estimator(IMAGE_ESTIMATORS[name], on_fail=None)
     assert results
     assert {result["status"] for result in results} == {"passed"}
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform", "partial_fit"])
+@pytest.mark.parametrize("name", TABLE_ESTIMATORS)
+@pytest.mark.filterwarnings("ignore:No batch:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*control:UserWarning")
+@pytest.mark.filterwarnings("ignore:No batch:UserWarning")
+def test_a_refused_fit_leaves_the_old_model_whole(name, method):
+    estimator = clone(TABLE_ESTIMATORS[name])
+    if not hasattr(estimator, method):
+        assert method == "partial_fit"
+        return
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(40, 6)), columns=list("abcdef"))
+    estimator.fit(X)
+    before = dict(vars(estimator))
+    bad = pd.DataFrame(rng.normal(size=(40, 7)), columns=list("abcdefg"))
+    bad.iloc[3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"NaN|features|feature names"):
+        getattr(estimator, method)(bad)
+    assert vars(estimator).keys() == before.keys()
+    assert all(vars(estimator)[key] is before[key] for key in before)
+    estimator.transform(X)
+
+
+@pytest.mark.parametrize("name", TABLE_ESTIMATORS)
+@pytest.mark.filterwarnings("ignore:.*control:UserWarning")
+@pytest.mark.filterwarnings("ignore:No batch:UserWarning")
+def test_autocast_of_the_caller_does_not_reach_inside(name):
+    X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    estimator = clone(TABLE_ESTIMATORS[name])
+    if "random_state" in estimator.get_params():
+        estimator.set_params(random_state=0)
+    expected = estimator.fit_transform(X)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = clone(estimator).fit_transform(X)
+    found, expected = (
+        getattr(a, "toarray", lambda a=a: a)() for a in (found, expected)
+    )
+    np.testing.assert_array_equal(found, expected)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from numbers import Integral, Real
-from warnings import warn
 
 import numpy as np
 import scipy.sparse as sp
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from skdict._checks import check_floats
 from skdict._guards import learns, own_precision
+from skdict._utils.warn import warn
 from skdict._validation import as_numpy, as_rows, check_finite, like, validate_rows
 from skdict.data import RowBatches, centre_and_spread, resolve_device, to_device
 from skdict.modules import DictionaryModule
@@ -347,7 +347,6 @@ class _SparseDictionary(
             warn(
                 f"k={self.k} is larger than the {len(atoms)} components: all of them "
                 "may be active in a row, so the codes are not sparse.",
-                stacklevel=5,  # past the decorators of fit
             )
         module = self._new_module(atoms, sample, mean / scale)
         module.project_()

@@ -19,6 +19,8 @@ from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import validate_data
 
+from skdict._guards import unchanged_on_error
+
 
 class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     """Base of the estimators that fit a transformer and change what it gives."""
@@ -28,6 +30,7 @@ class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     }
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @unchanged_on_error
     def fit(self, X, y=None, **params):
         """Fit a clone of the estimator.
 

@@ -1,10 +1,11 @@
 """What is exchanged under the null hypothesis: labels of rows, of units, or maps."""
 
 from dataclasses import dataclass
-from warnings import warn
 
 import numpy as np
 from scipy import fft
+
+from skdict._utils.warn import warn
 
 from ._grid import check_grid_shape
 from ._labels import exchanged_classes
@@ -87,7 +88,6 @@ def plan_exchange(
                 f"each group is an image of {grid[0]} x {grid[1]} tokens. Exchanged "
                 f"token by token, the p-values are far too small then: pass "
                 f"grid_shape={grid}.",
-                stacklevel=4,  # past the public function and its parameters' check
             )
         return Exchange(group_ids, unit_ids)
     grid_shape = check_grid_shape(grid_shape)
@@ -111,7 +111,6 @@ def plan_exchange(
             f"{name} is the same for all tokens of each image: shifting it over the "
             "grid changes nothing, so nothing is tested. Pass units instead, which "
             "exchanges the labels of whole images.",
-            stacklevel=4,  # past the public function and its parameters' check
         )
     return Exchange(image_ids, None, grid_shape)
 

@@ -1,10 +1,9 @@
 """Labels and groups as numbers."""
 
-from warnings import warn
-
 import numpy as np
 
 from skdict._utils.labels import as_mask, encode, labels_or_missing
+from skdict._utils.warn import warn
 
 
 def encode_classes(y, n_samples):
@@ -35,7 +34,6 @@ def encode_groups(groups, labels, control=None):
         warn(
             "No group holds samples of two classes: permuting y inside the groups "
             "changes nothing, so nothing is tested.",
-            stacklevel=4,  # past the public function and its parameters' check
         )
     return group_ids
 

@@ -1,6 +1,5 @@
 """Centring and scaling with the control samples of each batch."""
 
-import warnings
 from functools import partial
 from numbers import Integral, Real
 from typing import NamedTuple
@@ -23,7 +22,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 from torch import Tensor
 
+from skdict._guards import learns, own_precision
 from skdict._utils.labels import as_labels, as_mask, encode
+from skdict._utils.warn import warn
 from skdict._validation import as_numpy, validate_rows
 from skdict.data import as_tensor
 from skdict.ops.group_moments import (
@@ -235,6 +236,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         self.batch_column = batch_column
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @learns
     def fit(self, X, y=None, *, control=None, batch=None):
         """Learn the statistics of the controls of each batch.
 
@@ -274,6 +276,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @learns
     def partial_fit(self, X, y=None, *, control=None, batch=None):
         """Add the control rows to those seen before.
 
@@ -317,6 +320,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         self._remember(names, moments, eps, home, streamed=True)
         return self
 
+    @own_precision
     def fit_transform(self, X, y=None, *, control=None, batch=None):
         """Fit to the controls of X and transform X.
 
@@ -343,6 +347,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         fitted = self.fit(X, y, control=control, batch=batch)
         return fitted.transform(X, batch=batch)
 
+    @own_precision
     def transform(self, X, *, control=None, batch=None):
         """Centre and scale X, each row with the statistics of its batch.
 
@@ -386,6 +391,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             what="Centring and scaling",
         )
 
+    @own_precision
     def inverse_transform(self, X, *, batch=None):
         """Undo the centring and scaling.
 
@@ -429,11 +435,9 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         n_samples = X.shape[0]
         rows = control_rows(self, n_samples, y, control)
         if batch is None:
-            warnings.warn(
+            warn(
                 "No batch is given: all rows are taken for one batch. Pass "
                 "batch=labels to fit, or name the batch_column of X.",
-                UserWarning,
-                stacklevel=4,
             )
             names, codes = None, np.zeros(n_samples, dtype=np.int64)
         else:
@@ -541,24 +545,20 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             )
         if self.unseen == "raise":
             raise ValueError(f"{problem}, and unseen='raise'. {_ROUTING}")
-        warnings.warn(
+        warn(
             f"{problem}: the pooled statistics are used, which leave the mark of the "
             f"batch. {_ROUTING}",
-            UserWarning,
-            stacklevel=5,
         )
 
     def _warn_of_few_controls(self, names, counts):
         few = np.flatnonzero(counts < self.min_controls)
         if len(few):
             first = few[0]
-            warnings.warn(
+            warn(
                 f"{len(few)} of {len(names)} batches have fewer than "
                 f"min_controls={self.min_controls} controls (the first is "
                 f"{names[first:][:1].tolist()[0]!r} with {counts[first]}): the pooled "
                 "statistics are used, which leave the mark of the batch.",
-                UserWarning,
-                stacklevel=4,
             )
 
     def _map(self, function, X, table, *, what):

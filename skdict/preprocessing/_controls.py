@@ -1,10 +1,9 @@
 """Which rows are controls, for the estimators that learn from them."""
 
-import warnings
-
 import numpy as np
 
 from skdict._utils.labels import as_mask, equals, labels_or_missing
+from skdict._utils.warn import warn
 
 __all__ = ["FOLD_REMEDY", "control_rows", "without_controls"]
 
@@ -25,13 +24,11 @@ def control_rows(estimator, n_samples: int, y, control) -> np.ndarray | None:
     control_label = estimator.control_label
     if control_label is None:
         step = type(estimator).__name__.lower()
-        warnings.warn(
+        warn(
             "Neither a control mask nor control_label is given: all rows are used as "
             "controls. Pass control=mask to fit. Inside a pipeline, pass "
             f"{step}__control=mask to its fit, or control=mask after "
             "sklearn.set_config(enable_metadata_routing=True).",
-            UserWarning,
-            stacklevel=5,
         )
         return None
     if y is None:

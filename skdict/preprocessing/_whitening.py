@@ -1,6 +1,5 @@
 """Whitening with the mean and covariance of the control samples."""
 
-import warnings
 from functools import partial, reduce
 from numbers import Integral, Real
 
@@ -21,6 +20,8 @@ from sklearn.utils._array_api import (
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import _num_samples
 
+from skdict._guards import learns, own_precision
+from skdict._utils.warn import warn
 from skdict._validation import as_numpy, validate_rows
 from skdict.data import as_tensor
 from skdict.ops.few_rows import (
@@ -242,6 +243,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         self.control_label = control_label
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @learns
     def fit(self, X, y=None, *, control=None):
         """Learn mean and whitening from the control rows of X.
 
@@ -278,6 +280,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @learns
     def partial_fit(self, X, y=None, *, control=None):
         """Add the control rows of one batch to those seen before.
 
@@ -321,6 +324,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             self._whiten(moments, found, home)
         return self
 
+    @own_precision
     def transform(self, X):
         """Whiten X.
 
@@ -369,6 +373,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             what="Whitening",
         )
 
+    @own_precision
     def inverse_transform(self, X):
         """Map whitened samples back to the space of the input.
 
@@ -587,13 +592,11 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         n, d = self.n_control_samples_, self.n_features_in_
         # The leading axes are safe: with 2 controls per axis kept, stay quiet.
         if self.shrinkage is None and n < 2 * d and n <= 2 * self.n_components_:
-            warnings.warn(
+            warn(
                 f"{n} control rows for {d} features: fewer than 2 per feature. They "
                 "barely span some directions, in which other rows will be blown up. "
                 "Set shrinkage='auto', ask for fewer n_components, or pass more "
                 "controls.",
-                UserWarning,
-                stacklevel=4,
             )
 
     def _check_whitening(self):

@@ -5,7 +5,6 @@ import json
 import os
 from numbers import Integral, Real
 from pathlib import Path
-from warnings import warn
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -15,6 +14,7 @@ from tqdm.auto import tqdm
 
 from skdict._utils.files import check_destination
 from skdict._utils.labels import is_missing
+from skdict._utils.warn import warn
 from skdict.metrics._activity import find_active
 from skdict.metrics._exchange import are_neighbours_alike
 from skdict.metrics._labels import can_permute
@@ -371,7 +371,6 @@ class FeatureReport:
                 "y is alike for neighbouring tokens, but is exchanged token by token, "
                 "because groups or control differs inside images: the q-values are "
                 "too small. Without these, label maps are shifted instead.",
-                stacklevel=4,  # past to_html or to_frame
             )
 
     def _captions(self, computed):
