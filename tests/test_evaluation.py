@@ -12,6 +12,8 @@ from scipy import ndimage, sparse
 from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.decomposition import PCA, FastICA, MiniBatchDictionaryLearning
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import (
@@ -19,6 +21,7 @@ from sklearn.model_selection import (
     GroupShuffleSplit,
     KFold,
     StratifiedGroupKFold,
+    StratifiedKFold,
 )
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
@@ -168,7 +171,8 @@ def test_figures_are_those_of_a_plain_loop():
         for kind in ("average", "maximum"):
             scores = selectivity_scores(codes[test], Y[test], kind=kind)
             expected[f"{kind}_selectivity"] = scores.max(axis=0).mean()
-        assert set(run) == {*expected, *SECONDS, "dictionary", "seed", "fold"}
+        keys = {"dictionary", "seed", "fold", "refitted"}
+        assert set(run) == {*expected, *SECONDS, *keys}
         for measure, value in expected.items():
             assert_allclose(run[measure], value, rtol=1e-5, atol=1e-6, err_msg=measure)
 
@@ -185,6 +189,7 @@ def test_table_is_tidy():
         "low",
         "high",
         "n_runs",
+        "refitted",
     ]
     assert not table.duplicated(["dictionary", "measure"]).any()
     assert not table.isna().any(axis=None)
@@ -916,3 +921,95 @@ def test_bad_layers():
         sweep_layers({"chosen": X}, icfl(), Y)
     with pytest.raises(ValueError, match="is empty"):
         sweep_layers({}, icfl(), Y)
+
+
+# Frozen pipelines
+
+
+def frozen_pipe():
+    return make_pipeline(StandardScaler(), icfl())
+
+
+@pytest.mark.parametrize("freeze", ["pipeline", "dictionary", "steps", "whitening"])
+def test_what_is_frozen_is_taken_as_it_is(freeze):
+    fitted = frozen_pipe().fit(X[::2])
+    scaler, dictionary = fitted[0], fitted[1]
+    pipeline = {
+        "pipeline": FrozenEstimator(fitted),
+        "dictionary": FrozenEstimator(dictionary),
+        "steps": make_pipeline(FrozenEstimator(scaler), FrozenEstimator(dictionary)),
+        "whitening": make_pipeline(FrozenEstimator(scaler), icfl()),
+    }[freeze]
+    components = dictionary.components_.copy()
+    table = compare_dictionaries(
+        {"frozen": pipeline, "anew": frozen_pipe()}, X, Y, cv=2, n_permutations=0
+    )
+    said = table.groupby("dictionary")["refitted"].unique().map(list).to_dict()
+    expected = "in part" if freeze == "whitening" else "no"
+    assert said == {"frozen": [expected], "anew": ["yes"]}
+    np.testing.assert_array_equal(dictionary.components_, components)
+    runs = [run for run in table.attrs["runs"] if run["dictionary"] == "frozen"]
+    if freeze == "whitening":
+        assert len(runs) == 10
+        return
+    assert len(runs) == 2  # nothing random is left, so one run in each fold
+    assert all("fit_seconds" not in run for run in runs)
+    rows = X if freeze == "dictionary" else scaler.transform(X)
+    for run in runs:
+        splitter = StratifiedKFold(2, shuffle=True, random_state=0)
+        test = [*splitter.split(X, Y)][run["fold"]][1]
+        X_hat = dictionary.inverse_transform(dictionary.transform(rows[test]))
+        expected = explained_variance(rows[test], X_hat)
+        assert run["explained_variance"] == pytest.approx(expected)
+
+
+def test_an_unfitted_frozen_pipeline_is_named():
+    with pytest.raises(NotFittedError) as caught:
+        compare_dictionaries({"raw": FrozenEstimator(icfl())}, X, cv=2)
+    assert "raw" in " ".join(caught.value.__notes__)
+
+
+def test_a_frozen_step_asks_for_what_its_transform_takes_only():
+    fitted = make_pipeline(ControlPCAWhitener(), icfl()).fit(
+        X, controlpcawhitener__control=CONTROL
+    )
+    with pytest.raises(ValueError, match="No step of any dictionary asks"):
+        compare_dictionaries(
+            {"frozen": FrozenEstimator(fitted)}, X, cv=2, control=CONTROL
+        )
+
+
+def test_frozen_pipelines_in_sweeps():
+    fitted = FrozenEstimator(frozen_pipe().fit(X))
+    table = sweep_layers({"a": X, "b": -X}, fitted, Y, cv=2, n_permutations=0)
+    assert set(table["refitted"]) == {"no"}
+
+
+def test_frozen_steps_do_not_vary():
+    fitted = frozen_pipe().fit(X)
+    partly = make_pipeline(FrozenEstimator(fitted[0]), icfl())
+    variants = vary(partly, {"icfl__k": [1, 2]})
+    assert all(variant[0].estimator is fitted[0] for variant in variants.values())
+    for estimator, name in [
+        (FrozenEstimator(fitted), "estimator"),
+        (FrozenEstimator(fitted), "icfl__k"),
+        (partly, "frozenestimator__estimator"),
+    ]:
+        with pytest.raises(ValueError, match=f"'{name}' belongs to a frozen step"):
+            vary(estimator, {name: [None]})
+    assert partly[0].estimator is fitted[0]
+    cut = vary(Truncator(FrozenEstimator(fitted)), {"k": [1, 2]})
+    table = compare_dictionaries(cut, X, cv=2, seeds=1, n_permutations=0)
+    l0 = table[table["measure"] == "l0"].set_index("dictionary")["mean"]
+    assert l0.to_dict() == {"k=1": 1, "k=2": 2}
+
+
+def test_ablations_with_a_frozen_whitening():
+    whitener = ControlPCAWhitener().fit(X, control=CONTROL)
+    pipeline = make_pipeline(FrozenEstimator(whitener), icfl())
+    ablations = pursuit_ablations(pipeline)
+    assert ablations["whitening"]["whitened"][0].estimator is whitener
+    assert isinstance(ablations["whitening"]["centred"][0], StandardScaler)
+    assert pipeline[0].estimator is whitener
+    with pytest.raises(ValueError, match="it is frozen"):
+        pursuit_ablations(FrozenEstimator(pipeline.fit(X)))

@@ -106,7 +106,7 @@ def _extract(tokens_per_image, n_images, seed, data=None):
 
     extractor = TokenExtractor(
         efficientnet_lite0(), _LAYER, pool=None, batch_size=_BATCH, device="cpu"
-    )
+    ).set_output(transform="default")
     kept = []
     for start in range(0, len(images), _CHUNK):
         pixels = images[start : start + _CHUNK, None].astype(np.float32) / 255

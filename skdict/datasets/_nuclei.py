@@ -95,7 +95,7 @@ def _compute_nuclei():
     mask = numbers[1:].reshape(mask.shape)
     extractor = TokenExtractor(
         efficientnet_lite0(), _LAYER, pool=None, batch_size=1, device="cpu"
-    )
+    ).set_output(transform="default")
     tokens = extractor.fit_transform(_network_input(image))
     pixels = _count_pixels(mask, extractor.grid_shape_)
     weights = pixels[1:] / pixels[1:].sum(axis=1)[:, None]

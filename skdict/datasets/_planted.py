@@ -6,6 +6,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._sparse import _align_api_if_sparse
 
 __all__ = ["make_planted_dictionary"]
 
@@ -79,8 +80,9 @@ def make_planted_dictionary(
         components : ndarray of shape (n_components, n_features), float32
             The atoms, rows of unit length whose directions are uniform on the
             sphere.
-        codes : csr_matrix of shape (n_samples, n_components), float32
-            The coefficients, `n_active` in each row, with sorted indices.
+        codes : CSR matrix or array of shape (n_samples, n_components), float32
+            The coefficients, `n_active` in each row, with sorted indices; a matrix
+            or an array as scikit-learn's `sparse_interface` has it.
 
     Raises
     ------
@@ -135,5 +137,5 @@ def make_planted_dictionary(
     return Bunch(
         X=X.astype(np.float32),
         components=components.astype(np.float32),
-        codes=codes.astype(np.float32),
+        codes=_align_api_if_sparse(codes.astype(np.float32)),
     )

@@ -73,7 +73,7 @@ def _compute_tissue():
     image = immunohistochemistry()
     extractor = TokenExtractor(
         efficientnet_lite0(), "_blocks.7", pool=None, batch_size=1, device="cpu"
-    )
+    ).set_output(transform="default")
     tokens = extractor.fit_transform(_network_input(image))
     return image, tokens, extractor.grid_shape_, _tissue_labels(image)
 

@@ -19,6 +19,7 @@ from sklearn.base import (
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._array_api import check_same_namespace, get_namespace
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._sparse import _align_api_if_sparse
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -207,9 +208,10 @@ class _SparseDictionary(
         Returns
         -------
         codes : CSR matrix or array of shape (n_samples, n_components)
-            At most ``k`` non-zeros a row; a CSR matrix with sorted indices and no
-            explicit zeros where ``sparse_output`` is True. float32 or float64 as
-            the input.
+            At most ``k`` non-zeros a row; CSR with sorted indices and no explicit
+            zeros where ``sparse_output`` is True, a matrix or an array as
+            scikit-learn's ``sparse_interface`` has it. float32 or float64 as the
+            input.
 
         Raises
         ------
@@ -221,7 +223,7 @@ class _SparseDictionary(
         n_components = self.components_.shape[0]
         if self.sparse_output:
             parts = [code.to_csr(n_components) for _, code, _ in self._encode(X)]
-            return sp.vstack(parts, format="csr")
+            return _align_api_if_sparse(sp.vstack(parts, format="csr"))
         dense = [code.to_dense(n_components) for _, code, _ in self._encode(X)]
         return like(torch.cat(dense), X)
 

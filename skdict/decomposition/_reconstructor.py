@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sklearn import config_context
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils.validation import check_is_fitted
 
+from skdict._steps import encode
 from skdict.decomposition._meta import _MetaTransformer
 
 __all__ = ["Reconstructor"]
@@ -74,7 +74,4 @@ class Reconstructor(OneToOneFeatureMixin, _MetaTransformer):
             Their reconstruction.
         """
         check_is_fitted(self)
-        # The codes are no one's output: a global set_output must not make a frame
-        # of them.
-        with config_context(transform_output="default"):
-            return self.estimator_.inverse_transform(self.estimator_.transform(X))
+        return self.estimator_.inverse_transform(encode(self.estimator_, X))

@@ -9,10 +9,13 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.metrics import r2_score
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils._sparse import _align_api_if_sparse
 from sklearn.utils.validation import _num_samples, check_is_fitted, check_memory
 
+from skdict._steps import encode, unfrozen
 from skdict.decomposition._base import _SparseDictionary, default_k
 from skdict.decomposition._meta import _MetaTransformer
 
@@ -30,7 +33,8 @@ class Truncator(_MetaTransformer):
     Parameters
     ----------
     estimator : object
-        A transformer with ``inverse_transform``. It is cloned, then fitted.
+        A transformer with ``inverse_transform``. It is cloned, then fitted; one in
+        a :class:`~sklearn.frozen.FrozenEstimator` is taken as it is.
     k : int, default=None
         Most non-zeros of a code. None: as the estimator gives them.
     memory : str or object with the joblib.Memory interface, default=None
@@ -56,11 +60,11 @@ class Truncator(_MetaTransformer):
 
     Notes
     -----
-    :class:`ICFL` and :class:`TopKSAE` encode with the smaller ``k``. Pursuit is
-    greedy: its first steps do not know how many will follow, so for every multiple
-    of ``atoms_per_step`` this is exactly the code after so many steps. Of any other
-    transformer's output the ``k`` entries of largest magnitude in each row are
-    kept; of equal ones, the first.
+    :class:`ICFL` and :class:`TopKSAE` encode with the smaller ``k``, also as the
+    last step of a Pipeline. Pursuit is greedy: its first steps do not know how many
+    will follow, so for every multiple of ``atoms_per_step`` this is exactly the code
+    after so many steps. Of any other transformer's output the ``k`` entries of
+    largest magnitude in each row are kept; of equal ones, the first.
 
     What the search finds are codes of one dictionary, which was trained for the
     largest ``k``; one trained for a smaller ``k`` alone is better at that ``k``, the
@@ -125,11 +129,13 @@ class Truncator(_MetaTransformer):
             where the estimator refuses ``X``, or if it gives NaN or infinity.
         """
         check_is_fitted(self)
-        shorter = self._shorter()
+        shorter = _shorter(self.estimator_, self.k)
         if shorter is not None:
-            return shorter.transform(X)
-        codes = self.estimator_.transform(X)
-        return codes if self.k is None else _keep_largest(codes, self.k)
+            return encode(shorter, X)
+        codes = encode(self.estimator_, X)
+        if self.k is not None:
+            codes = _keep_largest(codes, self.k)
+        return _align_api_if_sparse(codes)
 
     def inverse_transform(self, X):
         """Reconstruct rows from their codes, as the estimator does.
@@ -169,14 +175,14 @@ class Truncator(_MetaTransformer):
             If there is a single row, whose variance is not defined.
         """
         check_is_fitted(self)
-        shorter = self._shorter()
-        if shorter is not None:
-            return shorter.score(X)
+        dictionary = unfrozen(self.estimator_)
+        if isinstance(dictionary, _SparseDictionary):
+            return _shorter(dictionary, self.k).score(X)
         if _num_samples(X) < 2:
             raise ValueError(
                 "The explained variance needs at least two rows, but n_samples = 1."
             )
-        X_hat = self.inverse_transform(self.transform(X))
+        X_hat = self.inverse_transform(encode(self, X))
         return float(r2_score(X, X_hat, multioutput="variance_weighted"))
 
     def get_feature_names_out(self, input_features=None):
@@ -195,22 +201,34 @@ class Truncator(_MetaTransformer):
         check_is_fitted(self)
         return self.estimator_.get_feature_names_out(input_features)
 
-    def _shorter(self):
-        """The fitted dictionary with the smaller k; None for other transformers."""
-        dictionary = self.estimator_
-        if not isinstance(dictionary, _SparseDictionary):
+
+def _shorter(estimator, k):
+    """A fitted dictionary, or a Pipeline that ends in one, with the smaller k.
+
+    None for other transformers.
+    """
+    estimator = unfrozen(estimator)
+    if isinstance(estimator, Pipeline):
+        *before, (name, last) = estimator.steps
+        last = _shorter(last, k)
+        if last is None:
             return None
-        if self.k is None:
-            return dictionary
-        fitted_k = dictionary.k or default_k(dictionary.n_features_in_)
-        if self.k > fitted_k:
-            raise ValueError(
-                f"k={self.k} is larger than k={fitted_k}, for which the "
-                f"{type(dictionary).__name__} was fitted: codes can only be made "
-                "shorter. Give the estimator the largest k of the search."
-            )
-        # A shallow copy shares the fitted arrays.
-        return copy.copy(dictionary).set_params(k=self.k)
+        estimator = copy.copy(estimator)
+        estimator.steps = [*before, (name, last)]
+        return estimator
+    if not isinstance(estimator, _SparseDictionary):
+        return None
+    if k is None:
+        return estimator
+    fitted_k = estimator.k or default_k(estimator.n_features_in_)
+    if k > fitted_k:
+        raise ValueError(
+            f"k={k} is larger than k={fitted_k}, for which the "
+            f"{type(estimator).__name__} was fitted: codes can only be made "
+            "shorter. Give the estimator the largest k of the search."
+        )
+    # A shallow copy shares the fitted arrays.
+    return copy.copy(estimator).set_params(k=k)
 
 
 def _fit(estimator, X, y, params):

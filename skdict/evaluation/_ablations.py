@@ -6,11 +6,13 @@ import sys
 
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods, validate_params
 
+from skdict._steps import steps_of, unfrozen
 from skdict.decomposition import ICFL
 from skdict.preprocessing import ControlPCAWhitener
 
@@ -40,7 +42,8 @@ def vary(estimator, param_grid):
     Raises
     ------
     ValueError
-        If the estimator lacks a parameter, or if two settings read the same.
+        If the estimator lacks a parameter, if two settings read the same, or if a
+        parameter belongs to a step in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     See Also
     --------
@@ -63,8 +66,24 @@ def vary(estimator, param_grid):
         if name in variants:
             raise ValueError(f"Two settings of the grid read the same: {name!r}.")
         values = {parameter: clone(v, safe=False) for parameter, v in setting.items()}
-        variants[name] = clone(estimator).set_params(**values)
+        variants[name] = _variant(estimator, values)
     return variants
+
+
+def _variant(estimator, values):
+    """A clone with other parameters."""
+    given = {"": estimator, **estimator.get_params()}
+    for parameter in values:
+        parts = parameter.split("__")
+        owners = ("__".join(parts[:i]) for i in range(len(parts)))
+        # A frozen estimator is shared by its clones.
+        if any(isinstance(given.get(owner), FrozenEstimator) for owner in owners):
+            raise ValueError(
+                f"{parameter!r} belongs to a frozen step, which cannot vary: it stays "
+                "as it was fitted. Truncator(FrozenEstimator(...)) varies k."
+            )
+    estimator = clone(estimator)
+    return estimator.set_params(**values) if values else estimator
 
 
 @validate_params(
@@ -98,8 +117,9 @@ def pursuit_ablations(pipeline):
     Raises
     ------
     ValueError
-        If the last step is no ICFL or lacks `n_components` or `k`, if there are two
-        whiteners, or if the one there is finds its controls by `control_label`.
+        If the last step is no ICFL, is frozen or lacks `n_components` or `k`, if
+        there are two whiteners, or if the one there is finds its controls by
+        `control_label`.
 
     See Also
     --------
@@ -115,6 +135,12 @@ def pursuit_ablations(pipeline):
     >>> list(ablations["steps"])
     ['J=4, L=1', 'J=2, L=2', 'J=1, L=4']
     """
+    if isinstance(steps_of(pipeline)[-1], FrozenEstimator):
+        raise ValueError(
+            "The ablations train the dictionary anew, but it is frozen: pass the "
+            "pipeline with an ICFL that can be fitted; the steps before it may be "
+            "frozen."
+        )
     icfl, prefix = pipeline, ""
     if isinstance(pipeline, Pipeline):
         icfl, prefix = pipeline[-1], f"{pipeline.steps[-1][0]}__"
@@ -129,7 +155,7 @@ def pursuit_ablations(pipeline):
 
     def variant(**values):
         values = {prefix + name: value for name, value in values.items()}
-        return clone(pipeline).set_params(**values)
+        return _variant(pipeline, values)
 
     k, m, rate = icfl.k, icfl.n_components, icfl.learning_rate
     ablations = {
@@ -155,10 +181,13 @@ def pursuit_ablations(pipeline):
 
 def _without_whitening(pipeline) -> dict:
     """The pipeline, and the same with centring where it whitens."""
+    params = pipeline.get_params()
+    # Of a frozen one, the step; `get_params` shows what it holds, too.
     whiteners = [
-        (name, value)
-        for name, value in pipeline.get_params().items()
-        if isinstance(value, ControlPCAWhitener)
+        (name, unfrozen(value))
+        for name, value in params.items()
+        if isinstance(unfrozen(value), ControlPCAWhitener)
+        and not isinstance(params.get(name.rpartition("__")[0]), FrozenEstimator)
     ]
     if not whiteners:
         return {}

@@ -22,13 +22,22 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 from tqdm import tqdm
 
+from skdict._steps import takes_frames
 from skdict._utils.labels import as_labels, as_mask
 from skdict.metrics import make_linear_probe
 from skdict.metrics._exchange import is_of_images, number_images
 from skdict.metrics._grid import check_grid_shape
 
 from ._measures import Part, measure_dictionary, measure_probe
-from ._routing import identity_of, prepare, requested, seeded, split_steps
+from ._routing import (
+    identity_of,
+    is_frozen,
+    prepare,
+    refitted,
+    requested,
+    seeded,
+    split_steps,
+)
 from ._summary import summary_table
 
 COMMON_CONSTRAINTS: dict = {
@@ -78,7 +87,9 @@ def compare_dictionaries(
     dictionaries : dict of str to estimator
         Pipelines whose last step is a dictionary, that is, has `transform` to codes
         and `inverse_transform` back; or such estimators by themselves. They are
-        cloned. Below, x is what the last step gets.
+        cloned. One that is fitted already is taken as it is in a
+        :class:`~sklearn.frozen.FrozenEstimator`: around the pipeline, or around some
+        of its steps, see Notes. Below, x is what the last step gets.
 
     X : array-like of shape (n_samples, n_features)
         Rows.
@@ -137,10 +148,12 @@ def compare_dictionaries(
     -------
     table : DataFrame or :class:`~sklearn.utils.Bunch`
         Tidy: one row for each dictionary and measure, with the columns `dictionary`,
-        `measure`, `mean`, `std`, `low`, `high` and `n_runs`, as :func:`summary_table`
-        makes them. ``table.attrs["runs"]`` is a list of dicts, one for each
-        dictionary, seed and fold, with every measure. A DataFrame where pandas is
-        installed. The measures:
+        `measure`, `mean`, `std`, `low`, `high`, `n_runs` and `refitted`, as
+        :func:`summary_table` makes them; `refitted` is "yes", or "no" where the
+        whole pipeline is frozen, or "in part" where some of its steps are.
+        ``table.attrs["runs"]`` is a list of dicts, one for each dictionary, seed and
+        fold, with every measure. A DataFrame where pandas is installed. The
+        measures:
 
         - `cosine`, `explained_variance`: x against its reconstruction.
         - `l0`: mean number of non-zeros of a code.
@@ -154,7 +167,7 @@ def compare_dictionaries(
         - `probe_x`, `probe_codes`, `probe_reconstruction`: balanced accuracy on
           held-out rows of probes fitted on the training rows.
         - `fit_seconds`, `encode_seconds`: of the last step, for the training rows and
-          for the held-out rows.
+          for the held-out rows; a frozen dictionary takes none to fit.
 
     Raises
     ------
@@ -182,6 +195,11 @@ def compare_dictionaries(
     whole groups, because their rows are no independent draws. Labels that differ
     inside an image are alike for neighbouring tokens: only with `grid_shape`, which
     shifts whole label maps, is their null not too low.
+
+    Frozen steps are not fitted in the folds, so nothing here keeps their training
+    rows apart from those held out: a figure of a frozen pipeline that has seen the
+    rows of `X` is a figure on training rows, and looks better than one of a pipeline
+    that is fitted in each fold. Pass rows that none of the frozen steps has seen.
 
     Folds overlap in their training rows. `low` to `high` is thus a spread over seeds
     and folds, not a confidence interval for new data; see :func:`summary_table`.
@@ -342,14 +360,14 @@ def compare(
     if not dictionaries:
         raise ValueError("There is nothing to compare: the dict is empty.")
     probe = _check_probe(probe, table.y)
-    with config_context(enable_metadata_routing=True, transform_output="default"):
+    with config_context(enable_metadata_routing=True):
         _check_dictionaries(dictionaries, table.params)
         entries = list(_entries(dictionaries, seeds))
         with _progress(len(folds) * len(entries), verbose) as progress:
             runs = [
-                {key: name, "seed": seed, "fold": i} | figures
+                {key: name, "seed": seed, "fold": i, "refitted": fitted} | figures
                 for i, fold in enumerate(folds)
-                for (name, seed), figures in _run_fold(
+                for (name, seed, fitted), figures in _run_fold(
                     entries, table, fold, progress, n_permutations, probe, n_jobs
                 )
             ]
@@ -378,10 +396,15 @@ def _entries(dictionaries, seeds) -> Iterator[_Entry]:
             if seed is not None:
                 estimator, random = seeded(estimator, seed)
             steps, dictionary = split_steps(estimator)
-            shared = (array, identity_of(steps))
+            shared = (array, identity_of(steps), _takes(steps, dictionary))
             yield _Entry(name, seed, array, steps, dictionary, shared)
             if not random:
                 break
+
+
+def _takes(steps, dictionary):
+    """What decides, beyond the steps, whether the rows come as a frame."""
+    return takes_frames(dictionary) if steps and is_frozen(dictionary) else None
 
 
 def _run_fold(entries, table, fold, progress, n_permutations, probe, n_jobs):
@@ -390,7 +413,9 @@ def _run_fold(entries, table, fold, progress, n_permutations, probe, n_jobs):
         if entry.shared not in prepared:
             with _noted(f"in the steps before dictionary {entry.name!r}"):
                 prepared[entry.shared] = prepare(
-                    entry.steps, *(table.part(entry.array, rows) for rows in fold)
+                    entry.steps,
+                    entry.dictionary,
+                    *(table.part(entry.array, rows) for rows in fold),
                 )
     # joblib's own default would give each process several threads.
     threads = {"backend": "loky", "inner_max_num_threads": 1}
@@ -413,7 +438,7 @@ def _run_fold(entries, table, fold, progress, n_permutations, probe, n_jobs):
             figures["probe_x"] = probed[entry.shared]
         progress.update()
         yield (
-            (entry.name, entry.seed),
+            (entry.name, entry.seed, refitted([*entry.steps, entry.dictionary])),
             {name: figures[name] for name in MEASURES if name in figures},
         )
 

@@ -152,16 +152,21 @@ def _choose(pipeline, table: Table, inner_cv, seed, probe, fold: int) -> dict:
     """The layer with the best probe, by folds of the rows of the table."""
     if seed is not None:
         pipeline, _ = seeded(pipeline, seed)
-    steps, _ = split_steps(pipeline)
+    steps, dictionary = split_steps(pipeline)
     probe = _check_probe(probe, table.y)
     inner = table.folds(inner_cv)
-    with config_context(enable_metadata_routing=True, transform_output="default"):
+    with config_context(enable_metadata_routing=True):
         scores = {
             name: float(
                 np.mean(
                     [
                         measure_probe(
-                            probe, *prepare(steps, *(table.part(name, r) for r in rows))
+                            probe,
+                            *prepare(
+                                steps,
+                                dictionary,
+                                *(table.part(name, r) for r in rows),
+                            ),
                         )
                         for rows in inner
                     ]

@@ -3,56 +3,74 @@
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 
 from sklearn.base import clone
-from sklearn.pipeline import Pipeline
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
     get_routing_for_object,
 )
+from sklearn.utils.validation import check_is_fitted
+
+from skdict._steps import as_array, giving, plain, steps_of, unfrozen
 
 
 def split_steps(estimator) -> tuple[list, object]:
     """The steps before the dictionary, and the dictionary: the last step."""
-    *before, last = _flat(estimator) or [None]
+    *before, last = steps_of(estimator) or [None]
     return before, last
 
 
-def _flat(estimator) -> list:
-    """The steps, also those of pipelines inside pipelines."""
-    if not isinstance(estimator, Pipeline):
-        return [estimator]
-    steps = [step for _, step in estimator.steps if step not in (None, "passthrough")]
-    return [inner for step in steps for inner in _flat(step)]
+def is_frozen(step) -> bool:
+    """Whether a step came fitted, and stays as it is."""
+    return isinstance(step, FrozenEstimator)
+
+
+def refitted(steps) -> str:
+    """Which of the steps are fitted on the training rows: "yes", "in part" or "no"."""
+    frozen = [is_frozen(step) for step in steps]
+    if not any(frozen):
+        return "yes"
+    return "no" if all(frozen) else "in part"
 
 
 def requested(estimator, params) -> set[str]:
     """Names among ``params`` that ``fit`` or ``transform`` of any step asks for."""
-    before, last = split_steps(estimator)
     names: set[str] = set()
-    for step in [*before, last]:
-        routing = get_routing_for_object(step)
-        for method in ("fit", "transform"):
+    for step in steps_of(estimator):
+        routing = get_routing_for_object(unfrozen(step))
+        for method in ("transform",) if is_frozen(step) else ("fit", "transform"):
             names |= set(routing.consumes(method, params))
     return names
 
 
 def fit_step(step, X, y, params):
-    """A fitted clone."""
+    """A fitted clone; what a frozen step holds."""
+    if is_frozen(step):
+        check_is_fitted(unfrozen(step))
+        return unfrozen(step)
     return clone(step).fit(X, y, **_route(step, "fit", params))
 
 
-def transform_step(fitted, X, params):
+def transform_step(fitted, X, params, following=None):
+    """What a fitted step gives the step that follows, or codes from the last one."""
+    if following is None:
+        codes = plain(fitted).transform(X, **_route(fitted, "transform", params))
+        return as_array(codes)
+    if is_frozen(following):
+        fitted = giving(fitted, unfrozen(following))
+    # What is fitted on the output gets it as the user has configured it.
     return fitted.transform(X, **_route(fitted, "transform", params))
 
 
-def prepare(steps, train, test):
-    """Both parts after the steps, which are fitted on the first part only."""
-    for step in steps:
+def prepare(steps, dictionary, train, test):
+    """Both parts as they reach the dictionary; steps are fitted on the first only."""
+    for step, following in pairwise([*steps, dictionary]):
         fitted = fit_step(step, train.X, train.y, train.params)
         train, test = (
-            part._replace(X=transform_step(fitted, part.X, part.params))
+            part._replace(X=transform_step(fitted, part.X, part.params, following))
             for part in (train, test)
         )
     return train, test
@@ -65,7 +83,10 @@ def seeded(estimator, seed):
         for name in estimator.get_params()
         if name == "random_state" or name.endswith("__random_state")
     ]
-    return clone(estimator).set_params(**dict.fromkeys(names, seed)), bool(names)
+    estimator = clone(estimator)
+    if names:  # a frozen one has none
+        estimator.set_params(**dict.fromkeys(names, seed))
+    return estimator, bool(names)
 
 
 def identity_of(steps) -> object:

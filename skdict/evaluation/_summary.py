@@ -12,7 +12,7 @@ from skdict.metrics._table import as_table
 
 _N_RESAMPLES = 2000
 # What tells runs apart, and so is not averaged.
-_KEYS = ("dictionary", "layer", "seed", "fold", "chosen")
+_KEYS = ("dictionary", "layer", "seed", "fold", "chosen", "refitted")
 
 
 @validate_params(
@@ -48,7 +48,10 @@ def summary_table(runs, *, by="dictionary", confidence_level=0.95):
         - `mean` and `std` over the runs (``n - 1`` in the denominator; 0 for one run);
         - `low` and `high`: percentile bootstrap interval of the mean (both the mean
           for one run);
-        - `n_runs`.
+        - `n_runs`;
+        - `refitted`, where the runs say it: "yes" if they fitted all steps of their
+          pipelines, "no" if they fitted none, because all are frozen, and otherwise
+          "in part".
 
         A DataFrame where pandas is installed.
 
@@ -89,6 +92,7 @@ def summary_table(runs, *, by="dictionary", confidence_level=0.95):
     rows = []
     for value in dict.fromkeys(run[by] for run in runs):
         own = [run for run in runs if run[by] == value]
+        said = _refitted(own) if all("refitted" in run for run in runs) else {}
         for measure in dict.fromkeys(name for run in own for name in run):
             if measure in _KEYS:
                 continue
@@ -97,9 +101,15 @@ def summary_table(runs, *, by="dictionary", confidence_level=0.95):
                 {by: value, "measure": measure}
                 | _spread(figures, confidence_level)
                 | {"n_runs": len(figures)}
+                | said
             )
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     return as_table(columns, {"runs": runs})
+
+
+def _refitted(runs) -> dict[str, str]:
+    answers = {run["refitted"] for run in runs}
+    return {"refitted": answers.pop() if len(answers) == 1 else "in part"}
 
 
 def _spread(figures: np.ndarray, confidence_level: float) -> dict[str, float]:

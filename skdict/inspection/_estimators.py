@@ -2,16 +2,42 @@
 
 from numbers import Integral
 
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
+
+from skdict._steps import encode as codes_of
+from skdict._steps import plain, steps_of, unfrozen
+from skdict.decomposition import Truncator
+
+
+def fitted_steps(estimator):
+    """The steps of a fitted dictionary or Pipeline, also those inside a Truncator."""
+    check_is_fitted(estimator)
+    *before, last = steps_of(estimator) or [None]
+    truncator = unfrozen(last)
+    if isinstance(truncator, Truncator):
+        return [*before, *fitted_steps(truncator.estimator_)]
+    return [*map(unfrozen, before), truncator]
 
 
 def last_step(estimator):
     """The fitted dictionary itself: the last step, without a Truncator around it."""
-    check_is_fitted(estimator)
-    if isinstance(estimator, Pipeline):
-        estimator = estimator[-1]
-    return getattr(estimator, "estimator_", estimator)
+    return fitted_steps(estimator)[-1]
+
+
+def coder_of(estimator):
+    """What encodes rows that reach the dictionary: it, or a Truncator around it."""
+    coder = unfrozen(steps_of(estimator)[-1])
+    if not isinstance(coder, Truncator):
+        return coder
+    inner = coder_of(coder.estimator_)
+    return inner if coder.k is None else shorter(inner, coder.k)
+
+
+def shorter(dictionary, k):
+    """A Truncator around what is already fitted."""
+    truncator = Truncator(dictionary, k)
+    truncator.estimator_ = dictionary
+    return truncator
 
 
 def name_of(estimator, name=None):
@@ -23,14 +49,13 @@ def encode(estimator, X):
     """Codes of rows, from a dictionary or a Pipeline whose last step is one."""
     check_is_fitted(estimator)
     _require(estimator, "transform", "codes")
-    return estimator.transform(X)
+    return codes_of(estimator, X)
 
 
 def rows_before(estimator, X):
-    """Rows as they reach the last step."""
-    check_is_fitted(estimator)
-    if isinstance(estimator, Pipeline) and len(estimator) > 1:
-        return estimator[:-1].transform(X)
+    """Rows as they reach the dictionary: as a frame where it was fitted on one."""
+    for step in fitted_steps(plain(estimator))[:-1]:
+        X = step.transform(X)
     return X
 
 

@@ -9,15 +9,15 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _check_param_lengths, _validate_style_kwargs
 from sklearn.utils.validation import _num_samples
 
+from skdict._steps import encode
 from skdict._utils.labels import as_labels
-from skdict.decomposition import Truncator
 from skdict.metrics import (
     explained_variance,
     make_linear_probe,
     reconstruction_cosine,
 )
 
-from ._estimators import last_step, name_of, rows_before
+from ._estimators import last_step, name_of, rows_before, shorter
 from ._style import (
     ONCE,
     as_list,
@@ -263,12 +263,12 @@ class SparsityCurveDisplay:
                 }
         scores = []
         for size in sizes:
-            shorter = _shorter(last_step(estimator), int(size))
-            codes = shorter.transform(rows)
+            dictionary = shorter(last_step(estimator), int(size))
+            codes = encode(dictionary, rows)
             if measure == "probe_codes":
                 scores.append(score(codes))
                 continue
-            X_hat = shorter.inverse_transform(codes)
+            X_hat = dictionary.inverse_transform(codes)
             if measure == "cosine":
                 scores.append([reconstruction_cosine(rows, X_hat)])
             else:
@@ -363,13 +363,6 @@ compare_dictionaries` for each `k`, with `k` added.
             references=references,
         )
         return display.plot(ax, band_kwargs=band_kwargs, **kwargs)
-
-
-def _shorter(dictionary, k):
-    """A Truncator around what is already fitted."""
-    truncator = Truncator(dictionary, k)
-    truncator.estimator_ = dictionary
-    return truncator
 
 
 def _make_probe_score(probe, rows, y, cv, groups):

@@ -5,6 +5,7 @@ from numbers import Real
 import numpy as np
 from scipy import sparse
 from sklearn.utils._param_validation import validate_params
+from sklearn.utils._sparse import _align_api_if_sparse
 
 from skdict._checks import check_numbers
 
@@ -44,8 +45,9 @@ def binarize_at_quantiles(X, n_active, *, feature_names=None):
 
     Returns
     -------
-    codes : csr_array of shape (n_samples, 2 * n_features), float32
-        Ones where active. Column `j` belongs to low values of feature `j`, column
+    codes : CSR matrix or array of shape (n_samples, 2 * n_features), float32
+        Ones where active; a matrix or an array as scikit-learn's `sparse_interface`
+        has it. Column `j` belongs to low values of feature `j`, column
         ``n_features + j`` to high ones.
 
     names : ndarray of shape (2 * n_features,), object
@@ -110,7 +112,8 @@ def binarize_at_quantiles(X, n_active, *, feature_names=None):
         (sparse.csr_array(low > X), sparse.csr_array(high < X)), format="csr"
     )
     suffixed = [f"{name}{end}" for end in ("_low", "_high") for name in names]
-    return active.astype(np.float32), np.array(suffixed, dtype=object)
+    codes = _align_api_if_sparse(active.astype(np.float32))
+    return codes, np.array(suffixed, dtype=object)
 
 
 def _feature_names(X, feature_names):

@@ -49,7 +49,7 @@ def make_linear_probe(**kw) -> Pipeline:
     >>> bool(scores.mean() > 0.9)
     True
     """
+    # Of sparse codes no frame can be made, whatever is configured for all estimators.
+    scaler = StandardScaler(with_mean=False).set_output(transform="default")
     parameters = {"class_weight": "balanced", "max_iter": 1000} | kw
-    return make_pipeline(
-        StandardScaler(with_mean=False), LogisticRegression(**parameters)
-    )
+    return make_pipeline(scaler, LogisticRegression(**parameters))

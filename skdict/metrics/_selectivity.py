@@ -8,6 +8,8 @@ from scipy import sparse
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import StrOptions, validate_params
 
+from skdict._steps import encode
+
 from ._activity import count_active, find_active, indicator
 from ._exchange import Exchange, of_units, plan_exchange
 from ._labels import encode_classes, encode_groups, encode_units
@@ -383,10 +385,10 @@ def make_selectivity_scorer(kind="average", *, threshold=0.0):
     -------
     scorer : callable
         ``scorer(estimator, X, y)`` returns the mean over classes of the best
-        feature's score on ``estimator.transform(X)``; higher is better. It pickles,
-        compares equal to a scorer with the same parameters, requests no metadata,
-        and serves as `scoring` in model selection for a dictionary or a Pipeline
-        whose last step is one.
+        feature's score on the codes of `X`; higher is better. It pickles, compares
+        equal to a scorer with the same parameters, requests no metadata, and serves
+        as `scoring` in model selection for a dictionary or a Pipeline whose last step
+        is one, whatever output is configured.
 
     Raises
     ------
@@ -446,7 +448,7 @@ class _SelectivityScorer:
                 "The selectivity scorer needs an estimator with a transform method, "
                 f"but {type(estimator).__name__} has none."
             )
-        codes = estimator.transform(X)
+        codes = encode(estimator, X)
         scores = selectivity_scores(codes, y, kind=self.kind, threshold=self.threshold)
         return float(scores.max(axis=0).mean())
 

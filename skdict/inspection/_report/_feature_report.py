@@ -7,11 +7,11 @@ from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm.auto import tqdm
 
+from skdict._steps import steps_of, unfrozen
 from skdict._utils.files import check_destination
 from skdict._utils.labels import is_missing
 from skdict._utils.warn import warn
@@ -209,10 +209,9 @@ class FeatureReport:
         self._computed = None
 
     def __repr__(self):
-        estimator = self.estimator
-        if isinstance(estimator, Pipeline):
-            estimator = estimator[-1]
-        parts = [type(estimator).__name__, f"{_num_samples(self.X)} rows"]
+        steps = map(unfrozen, steps_of(self.estimator))
+        *_, last = (type(step).__name__ for step in steps)
+        parts = [last, f"{_num_samples(self.X)} rows"]
         if hasattr(self.images, "__len__"):
             parts.append(f"{len(self.images)} images")
         return f"FeatureReport({', '.join(parts)})"
@@ -404,9 +403,7 @@ class FeatureReport:
     def _overview(self, computed):
         layout, features = computed["layout"], computed["features"]
         metadata, alpha = computed["metadata"], features.alpha
-        steps = [self.estimator]
-        if isinstance(self.estimator, Pipeline):
-            steps = [step for _, step in self.estimator.steps]
+        steps = map(unfrozen, steps_of(self.estimator))
         rows = [
             ("Dictionary", ", ".join(type(step).__name__ for step in steps)),
             ("Features", f"{len(features.names):,}"),

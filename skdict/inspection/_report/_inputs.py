@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import sparse
-from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, gen_batches
 from sklearn.utils.validation import _num_samples
 
 from skdict._checks import as_floats
+from skdict._steps import encode as codes_of
 from skdict._utils.labels import (
     as_labels,
     as_mask,
@@ -22,7 +22,7 @@ from skdict.metrics._grid import check_grid_shape
 from skdict.metrics._labels import named_columns
 from skdict.metrics._reconstruction import unit_rows
 
-from .._estimators import fitted_attribute, last_step, rows_before
+from .._estimators import coder_of, fitted_attribute, last_step, rows_before
 
 # A column with more values than this is none of batches.
 _MAX_LEVELS = 256
@@ -54,7 +54,7 @@ def encode_rows(estimator, X, progress):
             "X must have shape (n_rows, n_features), but it reaches the dictionary "
             f"with shape {rows.shape}."
         )
-    coder = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    coder = coder_of(estimator)
     rows = as_floats(rows)
     # A dictionary that was fitted on a frame is given one.
     given = given if hasattr(given, "columns") else rows
@@ -64,7 +64,7 @@ def encode_rows(estimator, X, progress):
     blocks = []
     for some in gen_batches(len(rows), size):
         blocks.append(
-            sparse.csr_array(_plain(coder.transform(_safe_indexing(given, some))))
+            sparse.csr_array(_plain(codes_of(coder, _safe_indexing(given, some))))
         )
         progress(len(blocks[-1].indptr) - 1)
     codes = sparse.vstack(blocks, format="csr") if len(blocks) > 1 else blocks[0]

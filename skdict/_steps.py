@@ -1,0 +1,147 @@
+"""Steps of fitted pipelines, and their codes whatever output the user has configured.
+
+``set_output`` and ``set_config(transform_output=...)`` say what users get from
+``transform``. This library's own code needs arrays, and codes as CSR: scikit-learn
+refuses to make a frame of a sparse matrix. The user's objects are never changed.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn import config_context, get_config
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+
+__all__ = [
+    "as_array",
+    "encode",
+    "giving",
+    "plain",
+    "steps_of",
+    "takes_frames",
+    "unfrozen",
+]
+
+_NO_STEP = (None, "passthrough")
+
+
+def encode(estimator, X):
+    """Codes of rows, from a fitted estimator or Pipeline, whatever is configured.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted, with `transform`.
+    X : array-like of shape (n_samples, n_features)
+        Rows, as the estimator takes them.
+
+    Returns
+    -------
+    codes : CSR matrix or array, or dense array, of shape (n_samples, n_components)
+        Sparse or dense as the estimator gives them by itself, never a frame.
+    """
+    with config_context(transform_output="default"):
+        return as_array(plain(estimator).transform(X))
+
+
+def plain(estimator):
+    """A copy whose `transform` gives arrays, not frames; the two share all else.
+
+    Inside a pipeline, a step that was fitted on frames still gets frames, and one
+    that was fitted on arrays gets arrays, whatever is configured by now: otherwise
+    scikit-learn warns about the names of features.
+    """
+    return _giving(estimator, "default", {})
+
+
+def takes_frames(estimator) -> bool:
+    """Whether the estimator was fitted on a frame."""
+    return hasattr(estimator, "feature_names_in_")
+
+
+def as_array(values):
+    """Sparse values as CSR, frames as an ndarray, any other array as it is."""
+    if sp.issparse(values):
+        return values.tocsr()
+    return np.asarray(values) if hasattr(values, "columns") else values
+
+
+def unfrozen(estimator):
+    """What a FrozenEstimator holds; any other estimator as it is."""
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    return estimator
+
+
+def steps_of(estimator) -> list:
+    """The steps, also those of pipelines inside pipelines; one that is no pipeline.
+
+    The steps of a frozen pipeline are frozen ones.
+    """
+    inner = unfrozen(estimator)
+    if not isinstance(inner, Pipeline):
+        return [estimator]
+    steps = [step for _, step in inner.steps if step not in _NO_STEP]
+    flat = [inner_step for step in steps for inner_step in steps_of(step)]
+    if inner is estimator:
+        return flat
+    return [s if isinstance(s, FrozenEstimator) else FrozenEstimator(s) for s in flat]
+
+
+def giving(estimator, following):
+    """A copy whose `transform` gives what the fitted `following` step takes."""
+    return _giving(estimator, _container(estimator, following), {})
+
+
+def _giving(estimator, container, memo):
+    """A copy whose `transform` gives the container, as ``set_output`` names it."""
+    if not isinstance(estimator, BaseEstimator | TransformerMixin):
+        return estimator
+    key = id(estimator), container
+    if key in memo:
+        return memo[key]
+    # Not copy.copy, which leaves out what the estimator leaves out of a pickle.
+    memo[key] = copied = object.__new__(type(estimator))
+    vars(copied).update(vars(estimator))
+    if isinstance(estimator, Pipeline):
+        copied.steps, following = [], None
+        for name, step in reversed(estimator.steps):
+            if step not in _NO_STEP:
+                if following is not None:
+                    container = _container(step, following)
+                following, step = step, _giving(step, container, memo)
+            copied.steps.insert(0, (name, step))
+        return copied
+    # Where the class itself makes the frames, what it holds need not; a
+    # FrozenEstimator or a search passes on what it holds gives.
+    if "transform" in getattr(type(estimator), "_sklearn_auto_wrap_output_keys", ()):
+        copied._sklearn_output_config = {"transform": container}
+        container = "default"
+    for name, value in vars(estimator).items():
+        if name != "_sklearn_output_config":
+            vars(copied)[name] = _each_giving(value, container, memo)
+    return copied
+
+
+def _each_giving(value, container, memo):
+    """The same for the estimators in lists, tuples and dicts."""
+    if type(value) in (list, tuple):
+        return type(value)(_each_giving(one, container, memo) for one in value)
+    if type(value) is dict:
+        return {k: _each_giving(one, container, memo) for k, one in value.items()}
+    return _giving(value, container, memo)
+
+
+def _container(step, following):
+    """What a step has to give for the step that follows, which is fitted."""
+    if not takes_frames(following):
+        return "default"
+    config = getattr(step, "_sklearn_output_config", {})
+    chosen = config.get("transform", get_config()["transform_output"])
+    if chosen != "default":
+        return chosen
+    return "pandas" if find_spec("pandas") else "polars"
