@@ -25,7 +25,7 @@ def planted(
         noise=0.15,
         random_state=0,
     )
-    return data.X, data.components
+    return data.data, data.components
 
 
 def with_atoms(estimator, atoms: np.ndarray):

@@ -145,17 +145,18 @@ def parts(label, batch, groups, seed):
 def elpv(data, seed):
     """Figures of each preparation, by fold: (n_folds, n_preparations, n_columns)."""
     first = np.unique(data.groups, return_index=True)[1]
-    per_image = len(data.tokens) // len(first)
-    images = data.tokens.reshape(len(first), per_image, -1).mean(axis=1)
+    per_image = len(data.data) // len(first)
+    images = data.data.reshape(len(first), per_image, -1).mean(axis=1)
     control, batch = data.control[first], data.batch[first]
-    label = np.where(np.char.startswith(data.labels[first], "defective"), "yes", "no")
+    names = data.target_names[data.target[first]]
+    label = np.where(np.char.startswith(names, "defective"), "yes", "no")
     result = []
     for known, train, test in parts(label, batch, np.arange(len(first)), seed):
         rows = known[data.groups]
         result.append([])
         for steps in PREPARATIONS.values():
             preparation = Preparation(*steps).fit(
-                data.tokens[rows], data.control[rows], data.batch[rows]
+                data.data[rows], data.control[rows], data.batch[rows]
             )
             Z = preparation.transform(images, batch)
             result[-1].append(figures(Z, label, control, batch, train, test))
@@ -168,21 +169,22 @@ def tissue(data, seed, strength):
     tiles_across = data.grid_shape[1] // TILE
     tiles = data.rows // TILE * tiles_across + data.columns // TILE
     batch = (rng.permutation(tiles.max() + 1) % 4)[tiles]
-    control = data.labels == "stroma"
-    n_features = data.tokens.shape[1]
+    label = data.target_names[data.target]
+    control = label == "stroma"
+    n_features = data.data.shape[1]
     gain = np.exp(rng.normal(scale=0.2 * strength, size=(4, n_features)))
-    offset = rng.normal(scale=0.5 * strength, size=(4, n_features)) * data.tokens.std(
+    offset = rng.normal(scale=0.5 * strength, size=(4, n_features)) * data.data.std(
         axis=0
     )
-    X = (data.tokens * gain[batch] + offset[batch]).astype(np.float32)
+    X = (data.data * gain[batch] + offset[batch]).astype(np.float32)
     result = []
-    for known, train, test in parts(data.labels, batch, tiles, seed):
+    for known, train, test in parts(label, batch, tiles, seed):
         result.append([])
         for steps in PREPARATIONS.values():
             preparation = Preparation(*steps)
             preparation.fit(X[known], control[known], batch[known])
             Z = preparation.transform(X, batch)
-            result[-1].append(figures(Z, data.labels, control, batch, train, test))
+            result[-1].append(figures(Z, label, control, batch, train, test))
     return result
 
 

@@ -126,14 +126,14 @@ def tissue(args):
         "groups": blocks,
         "batch": blocks,
         "cv": 3,
-        "control": data.labels == "stroma",
+        "control": data.target_names[data.target] == "stroma",
     }
     centring = StandardScaler(with_std=False).set_fit_request(sample_weight="control")
     preprocessing = {
         "centred": [centring, Normalizer()],
         "whitened": [ControlPCAWhitener(), Normalizer()],
     }
-    return data.tokens, data.labels, options, preprocessing, None
+    return data.data, data.target_names[data.target], options, preprocessing, None
 
 
 def elpv(args):
@@ -156,7 +156,7 @@ def elpv(args):
             Normalizer(),
         ],
     }
-    return data.tokens[rows], y, options, preprocessing, 10
+    return data.data[rows], y, options, preprocessing, 10
 
 
 DATA = {"tissue": tissue, "elpv": elpv}

@@ -52,8 +52,10 @@ def halves():
         ),
     }
     for name, steps in prepared.items():
-        train = steps.fit_transform(data.tokens[left], data.labels[left])
-        yield name, train, steps.transform(data.tokens[~left])
+        train = steps.fit_transform(
+            data.data[left], data.target_names[data.target[left]]
+        )
+        yield name, train, steps.transform(data.data[~left])
 
 
 def decompose(dictionary, X):

@@ -44,7 +44,7 @@ def main() -> None:
     if args.quick:
         compare("digits", digits[:300], 32, report, passes=[1], final=2)
         return
-    compare("tissue", centred(load_tissue_tokens().tokens), 320, report)
+    compare("tissue", centred(load_tissue_tokens().data), 320, report)
     compare("digits", digits, 128, report)
 
 

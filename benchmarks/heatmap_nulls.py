@@ -39,8 +39,8 @@ def main():
     rng = np.random.default_rng(0)
     left = data.columns < 32
     prepare = make_pipeline(ControlPCAWhitener(control_label="stroma"), Normalizer())
-    prepare.fit(data.tokens[left], data.labels[left])
-    rows = prepare.transform(data.tokens)
+    prepare.fit(data.data[left], data.target_names[data.target[left]])
+    rows = prepare.transform(data.data)
     atoms = ICFL(random_state=0, device="cpu").fit(rows[left]).components_
 
     def heatmaps(directions):
@@ -56,7 +56,7 @@ def main():
     print(f"shuffled tokens, 95 %: {np.quantile(shuffled, 0.95):.3f}\n")
 
     noise = rng.normal(size=(N_HEATMAPS, *data.grid_shape))
-    mask = data.labels.reshape(data.grid_shape)
+    mask = data.target_names[data.target].reshape(data.grid_shape)
     cases = {
         "smooth noise": gaussian_filter(noise, (0, 4, 4)),
         "random directions": random[:N_HEATMAPS],

@@ -40,10 +40,11 @@ def load(quick: bool):
     if quick:
         data = load_tissue_tokens()
         batch = data.columns // 8 % 2
-        is_stroma = data.labels == "stroma"
-        return data.tokens, data.labels, data.image[None], is_stroma, batch
+        y = data.target_names[data.target]
+        return data.data, y, data.image[None], y == "stroma", batch
     data = load_elpv_tokens(None, n_images=324, return_images=True)
-    return data.tokens, data.labels, data.images, data.control, data.batch
+    y = data.target_names[data.target]
+    return data.data, y, data.images, data.control, data.batch
 
 
 # The page's policy allows no script but its own, so waiting is written out here.

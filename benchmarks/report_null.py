@@ -32,10 +32,10 @@ def main():
         Normalizer(),
         ICFL(640, 8, max_iter=3, random_state=0, device="cpu"),
     )
-    pipe.fit(data.tokens, controlpcawhitener__control=data.control)
-    codes = pipe.transform(data.tokens)
+    pipe.fit(data.data, controlpcawhitener__control=data.control)
+    codes = pipe.transform(data.data)
     first, image_of = np.unique(data.groups, return_index=True, return_inverse=True)[1:]
-    names, labels = np.unique(data.labels[first], return_inverse=True)
+    names, labels = data.target_names, data.target[first]
     exchange = LabelTester(find_active(codes, 0.0), image_of)
     rng = np.random.default_rng(0)
 

@@ -40,7 +40,7 @@ class Task(NamedTuple):
 def tasks() -> dict[str, Task]:
     tissue = load_tissue_tokens()
     left = tissue.columns < 32
-    X, y = tissue.tokens[left], tissue.labels[left]
+    X, y = tissue.data[left], tissue.target_names[tissue.target[left]]
     whiten = make_pipeline(ControlPCAWhitener(control_label="stroma"), Normalizer())
     centre = make_pipeline(StandardScaler(with_std=False), Normalizer())
     digits = load_digits().data.astype(np.float32)
@@ -50,17 +50,17 @@ def tasks() -> dict[str, Task]:
     planted = make_planted_dictionary(25_000, random_state=0)
     return {
         "tissue, whitened": Task(
-            whiten.fit(X, y).transform(X), whiten.transform(tissue.tokens[~left])
+            whiten.fit(X, y).transform(X), whiten.transform(tissue.data[~left])
         ),
         "tissue, centred": Task(
-            centre.fit(X).transform(X), centre.transform(tissue.tokens[~left])
+            centre.fit(X).transform(X), centre.transform(tissue.data[~left])
         ),
         "digits": Task(digits[:1200], digits[1200:]),
         "digits, whitened": Task(
             whiten_all.fit(train).transform(train), whiten_all.transform(test), 384, 8
         ),
         "planted atoms": Task(
-            planted.X[:20_000], planted.X[20_000:], 128, 5, planted.components
+            planted.data[:20_000], planted.data[20_000:], 128, 5, planted.components
         ),
     }
 

@@ -42,9 +42,9 @@ def spread(whitener, controls, held_out):
 def main():
     """Print the table."""
     data = load_tissue_tokens()
-    reference = np.flatnonzero(data.labels == "stroma")
-    n_features = data.tokens.shape[1]
-    print(f"{len(data.tokens)} tokens of {n_features} dimensions, {N_DRAWS} draws")
+    reference = np.flatnonzero(data.target_names[data.target] == "stroma")
+    n_features = data.data.shape[1]
+    print(f"{len(data.data)} tokens of {n_features} dimensions, {N_DRAWS} draws")
     print(f"{'controls':>8}  {'whitening':<17}{'same class':>24}{'all':>24}")
     for n_controls in N_CONTROLS:
         for name, whitener in METHODS.items():
@@ -53,9 +53,9 @@ def main():
                 rows = np.random.default_rng(seed).choice(
                     reference, n_controls, replace=False
                 )
-                others = np.setdiff1d(np.arange(len(data.tokens)), rows)
+                others = np.setdiff1d(np.arange(len(data.data)), rows)
                 same = np.setdiff1d(reference, rows)
-                X = data.tokens.astype("float64" if "64" in name else "float32")
+                X = data.data.astype("float64" if "64" in name else "float32")
                 spreads.append(spread(whitener, X[rows], [X[same], X[others]]))
             low, high = np.min(spreads, axis=0), np.max(spreads, axis=0)
             cells = [f"{a:.3g} to {b:.3g}" for a, b in zip(low, high, strict=True)]

@@ -49,7 +49,7 @@ options.figures.mkdir(parents=True, exist_ok=True)
 
 nuclei = load_nuclei()
 image = nuclei.image / np.percentile(nuclei.image, 99.5)
-n_nuclei = len(nuclei.embeddings)
+n_nuclei = len(nuclei.data)
 
 config = make_featurizer_config(["DNA"], zernike=False, radial_zernikes=False)
 with warnings.catch_warnings():
@@ -102,7 +102,7 @@ N_ACTIVE = 16
 centre = StandardScaler(with_std=False).fit(nuclei.tokens[nuclei.groups > 0])
 dictionary = ICFL(2 * handcrafted.shape[1], N_ACTIVE, random_state=0)
 dictionary.fit(centre.transform(nuclei.tokens[nuclei.groups > 0]))
-learned_codes = dictionary.transform(centre.transform(nuclei.embeddings))
+learned_codes = dictionary.transform(centre.transform(nuclei.data))
 n_active = learned_codes.nnz / n_nuclei
 measured_codes, measured_names = binarize_at_quantiles(handcrafted, n_active)
 

@@ -47,8 +47,8 @@ from skdict.metrics import (
 
 tissue = load_tissue_tokens()
 left = tissue.columns < 32
-X, y = tissue.tokens[left], tissue.labels[left]
-X_right, y_right = tissue.tokens[~left], tissue.labels[~left]
+X, y = tissue.data[left], tissue.target_names[tissue.target[left]]
+X_right, y_right = tissue.data[~left], tissue.target_names[tissue.target[~left]]
 tile = (tissue.rows // 8 * 8 + tissue.columns // 8)[left]
 # Stroma is the reference class, in the place of controls.
 control = {"controlpcawhitener__control": y == "stroma"}

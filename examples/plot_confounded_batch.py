@@ -31,7 +31,7 @@ from skdict.metrics import describe_features, selectivity_report
 
 cells = load_elpv_tokens(n_images=200)
 _, first, image = np.unique(cells.groups, return_index=True, return_inverse=True)
-label, material = cells.labels[first], cells.batch[first]
+label, material = cells.target_names[cells.target[first]], cells.batch[first]
 label[np.char.endswith(label, "?")] = "doubtful"
 kind = np.char.add(np.char.add(label, " "), material)
 
@@ -72,8 +72,8 @@ def count_tokens(X, learn_on):
     return member @ (sparse.csr_array(dictionary.transform(X)) != 0).astype(float)
 
 
-centred = StandardScaler(with_std=False).fit(cells.tokens[study[image]])
-counts = count_tokens(centred.transform(cells.tokens), study)
+centred = StandardScaler(with_std=False).fit(cells.data[study[image]])
+counts = count_tokens(centred.transform(cells.data), study)
 settings = {"threshold": 5, "n_permutations": 999, "random_state": 0}
 report = selectivity_report(counts[study], label[study], **settings)
 print(report.round(3).to_string(index=False))
@@ -162,18 +162,18 @@ def centre_by_material(rows):
     """Tokens after centring each material by the functional cells among the rows."""
     tokens = rows[image]
     scaler = ControlCenterScaler().fit(
-        cells.tokens[tokens],
+        cells.data[tokens],
         control=cells.control[tokens],
         batch=cells.batch[tokens],
     )
-    return scaler.transform(cells.tokens, batch=cells.batch)
+    return scaler.transform(cells.data, batch=cells.batch)
 
 
 ways = {
     "confounded": (counts, study),
     "centred, 2 controls": (count_tokens(centre_by_material(study), study), study),
     "centred, more": (count_tokens(centre_by_material(study | spare), study), study),
-    "balanced": (count_tokens(centred.transform(cells.tokens), balanced), balanced),
+    "balanced": (count_tokens(centred.transform(cells.data), balanced), balanced),
 }
 table = {}
 for name, (codes, rows) in ways.items():

@@ -37,14 +37,15 @@ BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "0.45"
 plt.rcParams.update({"font.size": 8, "legend.frameon": False, "figure.dpi": 200})
 
 cells = load_elpv_tokens(20, n_images=120)
-X, control, batch, image = cells.tokens, cells.control, cells.batch, cells.groups
-defect = np.where(np.char.startswith(cells.labels, "defective"), "defective", "intact")
+X, control, batch, image = cells.data, cells.control, cells.batch, cells.groups
+names = cells.target_names[cells.target]
+defect = np.where(np.char.startswith(names, "defective"), "defective", "intact")
 
-kinds = np.char.add(cells.labels, batch)
+kinds = np.char.add(names, batch)
 halves = StratifiedGroupKFold(2, shuffle=True, random_state=0).split(X, kinds, image)
 (learn, judge), _ = halves = list(halves)
 
-counts = pd.DataFrame({"label": cells.labels, "batch": batch, "image": image})
+counts = pd.DataFrame({"label": names, "batch": batch, "image": image})
 counts = counts.drop_duplicates("image")
 print(pd.crosstab(counts["label"], counts["batch"]).to_string())
 
@@ -313,14 +314,15 @@ plt.show()
 # both on tiles of the image that were held out; labels are permuted inside the tiles.
 
 tissue = load_tissue_tokens()
+y = tissue.target_names[tissue.target]
 tile = tissue.rows // 8 * 8 + tissue.columns // 8
 pipeline = make_pipeline(ControlPCAWhitener(), Normalizer(), ICFL(160, 8))
 comparison = compare_dictionaries(
     pursuit_ablations(pipeline)["whitening"],
-    tissue.tokens,
-    tissue.labels,
+    tissue.data,
+    y,
     groups=tile,
-    control=tissue.labels == "stroma",
+    control=y == "stroma",
     batch=tile,
     cv=2,
     seeds=1,

@@ -43,12 +43,12 @@ tissue = load_tissue_tokens()
 pipe = make_pipeline(
     StandardScaler(), Normalizer(), ICFL(256, 8, max_iter=10, random_state=0)
 )
-codes = pipe.fit_transform(tissue.tokens)
-is_dab = np.where(tissue.labels == "DAB+", "DAB+", "other")
+codes = pipe.fit_transform(tissue.data)
+is_dab = np.where(tissue.target_names[tissue.target] == "DAB+", "DAB+", "other")
 feature = selectivity_scores(codes, is_dab)[:, 0].argmax()
 
 HeatmapDisplay.from_estimator(
-    pipe, tissue.tokens, tissue.image, tissue.grid_shape, feature=feature
+    pipe, tissue.data, tissue.image, tissue.grid_shape, feature=feature
 )
 
 # %%
@@ -61,7 +61,7 @@ HeatmapDisplay.from_estimator(
 stains = rgb2hed(tissue.image)[..., [0, 2]]
 HeatmapDisplay.from_estimator(
     pipe,
-    tissue.tokens,
+    tissue.data,
     stains,
     tissue.grid_shape,
     feature=feature,
@@ -74,7 +74,7 @@ HeatmapDisplay.from_estimator(
 # channel. Neighbouring tokens are alike, so the usual p-value would be far too small:
 # ``p_shift`` compares with the heatmap shifted to every other place on its grid.
 
-rows = pipe[:-1].transform(tissue.tokens)
+rows = pipe[:-1].transform(tissue.data)
 atoms = pipe[-1].components_
 heatmap = token_heatmaps(direction_cosines(rows, atoms[feature]), tissue.grid_shape)
 channels = np.dstack([tissue.image / 255, stains])
@@ -165,8 +165,8 @@ axes[0].set_ylim(0, 1)
 
 cells = load_elpv_tokens(None, n_images=150, return_images=True)
 n_images = len(cells.images)
-tokens = cells.tokens.reshape(n_images, -1, cells.tokens.shape[1])
-labels = cells.labels.reshape(n_images, -1)[:, 0]
+tokens = cells.data.reshape(n_images, -1, cells.data.shape[1])
+labels = cells.target_names[cells.target].reshape(n_images, -1)[:, 0]
 materials = cells.batch.reshape(n_images, -1)[:, 0]
 sure = np.isin(labels, ["defective", "functional"])
 learn = np.arange(n_images) % 3 != 0

@@ -37,7 +37,8 @@ tissue = load_tissue_tokens()
 # Quarter by quarter, each a grid of 32 x 32 tokens.
 quarter = tissue.rows // 32 * 2 + tissue.columns // 32
 order = np.argsort(quarter, kind="stable")
-X, y, quarter = tissue.tokens[order], tissue.labels[order], quarter[order]
+X, y = tissue.data[order], tissue.target_names[tissue.target][order]
+quarter = quarter[order]
 stroma = y == "stroma"
 
 steps = make_pipeline(ControlPCAWhitener(), Normalizer())

@@ -165,7 +165,7 @@ def fit_codes(X, seed=0):
     return fitted, fitted.transform(X)
 
 
-places = np.arange(tissue.labels.size).reshape(tissue.grid_shape)
+places = np.arange(tissue.target.size).reshape(tissue.grid_shape)
 shifted = np.roll(places, (32, 32), axis=(0, 1)).ravel()
 fitted, codes = {}, {}
 for name, X in layers.items():

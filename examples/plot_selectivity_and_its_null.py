@@ -28,9 +28,9 @@ from skdict.inspection import SelectivityCDFDisplay, SelectivityCurveDisplay
 from skdict.metrics import selectivity_counts, selectivity_report
 
 cells = load_elpv_tokens(n_images=120)
-label, image, material = cells.labels, cells.groups, cells.batch
+label, image, material = cells.target_names[cells.target], cells.groups, cells.batch
 whiten = make_pipeline(ControlPCAWhitener(control_label="functional"), Normalizer())
-X = whiten.fit_transform(cells.tokens, label)
+X = whiten.fit_transform(cells.data, label)
 codes = ICFL(640, 8, random_state=0).fit_transform(X)
 
 # %%

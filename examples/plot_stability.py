@@ -39,8 +39,9 @@ from skdict.metrics import (
 tissue = load_tissue_tokens()
 left = tissue.columns < 32
 whiten = make_pipeline(ControlPCAWhitener(control_label="stroma"), Normalizer())
-X = whiten.fit_transform(tissue.tokens[left], tissue.labels[left])
-X_right, y_right = whiten.transform(tissue.tokens[~left]), tissue.labels[~left]
+y = tissue.target_names[tissue.target]
+X = whiten.fit_transform(tissue.data[left], y[left])
+X_right, y_right = whiten.transform(tissue.data[~left]), y[~left]
 
 fits = [ICFL(160, 8, init="random", random_state=seed).fit(X) for seed in range(3)]
 atoms = [fit.components_ for fit in fits]

@@ -65,7 +65,7 @@ options.figures.mkdir(parents=True, exist_ok=True)
 start = perf_counter()
 
 tissue = load_tissue_tokens()
-X, y, columns = tissue.tokens, tissue.labels, tissue.columns
+X, y, columns = tissue.data, tissue.target_names[tissue.target], tissue.columns
 classes = np.unique(y)
 reference = y == "stroma"
 train, test = columns < 32, columns >= 32

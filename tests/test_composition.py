@@ -51,7 +51,7 @@ EXPERIMENT = np.arange(480) % 4
 CANCER, BENIGN = load_breast_cancer(return_X_y=True)
 PLANTED = make_planted_dictionary(
     400, 16, n_components=24, n_active=2, random_state=0
-).X
+).data
 
 
 def icfl(**params):

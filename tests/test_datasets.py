@@ -3,12 +3,15 @@
 import socket
 import sys
 import types
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
 from skimage.io import imsave
+from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
@@ -29,8 +32,8 @@ from skdict.datasets._efficientnet import efficientnet_lite0, normalise
 
 def test_planted_dictionary_shapes_and_dtypes():
     data = make_planted_dictionary(300, 16, n_components=40, n_active=7, random_state=0)
-    assert data.X.shape == (300, 16)
-    assert data.X.dtype == np.float32
+    assert data.data.shape == (300, 16)
+    assert data.data.dtype == np.float32
     assert data.components.shape == (40, 16)
     assert data.components.dtype == np.float32
     assert sparse.issparse(data.codes)
@@ -69,10 +72,10 @@ def test_planted_supports_are_uniform():
 def test_planted_noise_is_relative_to_the_signal():
     clean = make_planted_dictionary(5000, 32, noise=0.0, random_state=3)
     signal = clean.codes @ clean.components
-    np.testing.assert_allclose(clean.X, signal, atol=1e-5)
+    np.testing.assert_allclose(clean.data, signal, atol=1e-5)
     noisy = make_planted_dictionary(5000, 32, noise=0.3, random_state=3)
     signal = noisy.codes @ noisy.components
-    assert (noisy.X - signal).std() / signal.std() == pytest.approx(0.3, rel=0.02)
+    assert (noisy.data - signal).std() / signal.std() == pytest.approx(0.3, rel=0.02)
 
 
 def test_planted_dictionary_is_reproducible_and_leaves_global_state():
@@ -80,10 +83,10 @@ def test_planted_dictionary_is_reproducible_and_leaves_global_state():
     first = make_planted_dictionary(50, 8, random_state=5)
     second = make_planted_dictionary(50, 8, random_state=5)
     other = make_planted_dictionary(50, 8, random_state=6)
-    np.testing.assert_array_equal(first.X, second.X)
+    np.testing.assert_array_equal(first.data, second.data)
     np.testing.assert_array_equal(first.components, second.components)
     assert (first.codes != second.codes).nnz == 0
-    assert not np.array_equal(first.X, other.X)
+    assert not np.array_equal(first.data, other.data)
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
@@ -111,14 +114,15 @@ def test_planted_dictionary_refuses_bad_parameters(params, match):
 
 def test_tissue_tokens_contents():
     data = load_tissue_tokens()
-    assert data.tokens.shape == (4096, 80)
-    assert data.tokens.dtype == np.float32
-    assert np.isfinite(data.tokens).all()
+    assert data.data.shape == (4096, 80)
+    assert data.data.dtype == np.float32
+    assert np.isfinite(data.data).all()
     assert data.image.shape == (512, 512, 3)
     assert data.image.dtype == np.uint8
     assert data.grid_shape == (64, 64)
-    names, counts = np.unique(data.labels, return_counts=True)
-    assert data.labels.shape == (4096,)
+    assert data.target.shape == (4096,)
+    assert data.target_names.tolist() == ["DAB+", "blank", "stroma"]
+    names, counts = np.unique(data.target_names[data.target], return_counts=True)
     assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == {
         "DAB+": 1843,
         "blank": 300,
@@ -139,33 +143,31 @@ def test_tissue_tokens_lie_where_rows_and_columns_say():
             for r, c in zip(data.rows, data.columns, strict=True)
         ]
     )
-    np.testing.assert_array_equal(data.labels == "blank", brightness > 225)
-    assert (
-        brightness[data.labels == "DAB+"].mean()
-        < brightness[data.labels == "stroma"].mean()
-    )
+    labels = data.target_names[data.target]
+    np.testing.assert_array_equal(labels == "blank", brightness > 225)
+    assert brightness[labels == "DAB+"].mean() < brightness[labels == "stroma"].mean()
     # The tokens follow the same order: a transposed grid would break this probe.
     left = data.columns < 32
     probe = make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
-    ).fit(data.tokens[left], data.labels[left])
-    predicted = probe.predict(data.tokens[~left])
-    assert balanced_accuracy_score(data.labels[~left], predicted) > 0.8
+    ).fit(data.data[left], data.target[left])
+    predicted = probe.predict(data.data[~left])
+    assert balanced_accuracy_score(data.target[~left], predicted) > 0.8
 
 
 def test_tissue_tokens_hands_out_copies():
     first = load_tissue_tokens()
-    for name in ("tokens", "image", "rows", "columns"):
+    for name in ("data", "target", "image", "rows", "columns"):
         first[name][:] = 0
-    first.labels[:] = ""
+    first.target_names[:] = ""
     second = load_tissue_tokens()
-    for name in ("tokens", "image", "rows", "columns"):
+    for name in ("data", "target", "image", "rows", "columns"):
         assert second[name].any()
-    assert (second.labels != "").all()
+    assert (second.target_names != "").all()
 
 
 def test_tissue_tokens_without_network_and_without_print(monkeypatch, capsys):
-    expected = load_tissue_tokens().tokens
+    expected = load_tissue_tokens().data
 
     def refuse(*args, **kwargs):
         raise AssertionError("the network was asked for")
@@ -173,7 +175,7 @@ def test_tissue_tokens_without_network_and_without_print(monkeypatch, capsys):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     _tissue._compute_tissue.cache_clear()
-    np.testing.assert_array_equal(load_tissue_tokens().tokens, expected)
+    np.testing.assert_array_equal(load_tissue_tokens().data, expected)
     assert capsys.readouterr().out == ""
 
 
@@ -218,11 +220,12 @@ def test_elpv_labels_controls_and_batches_belong_to_the_image(cells):
     data = load_elpv_tokens(tokens_per_image=5)
     height, width = data.grid_shape
     assert height * width > 5
-    assert data.tokens.shape == (5 * N_CELLS, 80)
-    assert data.tokens.dtype == np.float32
+    assert data.data.shape == (5 * N_CELLS, 80)
+    assert data.data.dtype == np.float32
     np.testing.assert_array_equal(data.groups, np.repeat(np.arange(N_CELLS), 5))
     names = ["functional", "functional?", "defective?", "defective"]
-    np.testing.assert_array_equal(data.labels, np.array(names)[data.groups % 4])
+    assert data.target_names.tolist() == names
+    np.testing.assert_array_equal(data.target, data.groups % 4)
     np.testing.assert_array_equal(data.control, data.groups % 4 == 0)
     np.testing.assert_array_equal(data.batch == "mono", data.groups % 3 == 0)
     assert data.control.dtype == bool
@@ -234,16 +237,16 @@ def test_elpv_labels_controls_and_batches_belong_to_the_image(cells):
 def test_elpv_tokens_are_those_of_their_places(cells):
     every = load_elpv_tokens(tokens_per_image=None)
     n_places = every.grid_shape[0] * every.grid_shape[1]
-    assert every.tokens.shape == (n_places * N_CELLS, 80)
+    assert every.data.shape == (n_places * N_CELLS, 80)
     some = load_elpv_tokens(tokens_per_image=3, random_state=1)
     place = some.rows * every.grid_shape[1] + some.columns
-    expected = every.tokens.reshape(N_CELLS, n_places, 80)[some.groups, place]
-    np.testing.assert_array_equal(some.tokens, expected)
+    expected = every.data.reshape(N_CELLS, n_places, 80)[some.groups, place]
+    np.testing.assert_array_equal(some.data, expected)
     # The image itself, through the same network, gives the tokens of the last one.
     pixels = torch.from_numpy(cells.images[-1:, None].astype(np.float32) / 255)
     extractor = TokenExtractor(efficientnet_lite0(), "_blocks.7", pool=None)
     np.testing.assert_allclose(
-        extractor.fit_transform(normalise(pixels)), every.tokens[-n_places:], atol=1e-4
+        extractor.fit_transform(normalise(pixels)), every.data[-n_places:], atol=1e-4
     )
 
 
@@ -251,7 +254,7 @@ def test_elpv_places_are_reproducible(cells):
     first, same, other = (
         load_elpv_tokens(tokens_per_image=4, random_state=seed) for seed in (3, 3, 4)
     )
-    np.testing.assert_array_equal(first.tokens, same.tokens)
+    np.testing.assert_array_equal(first.data, same.data)
     assert (first.columns != other.columns).any()
     state = np.random.RandomState(3)
     drawn = load_elpv_tokens(tokens_per_image=4, random_state=state)
@@ -263,7 +266,7 @@ def test_elpv_memory_spares_the_network(cells, tmp_path):
     first = load_elpv_tokens(tokens_per_image=2, memory=str(tmp_path))
     second = load_elpv_tokens(tokens_per_image=2, memory=str(tmp_path))
     assert len(cells.calls) == 1
-    for name in ("tokens", "labels", "control", "batch", "groups", "rows", "columns"):
+    for name in ("data", "target", "control", "batch", "groups", "rows", "columns"):
         np.testing.assert_array_equal(second[name], first[name], strict=True)
     load_elpv_tokens(tokens_per_image=2, random_state=1, memory=str(tmp_path))
     assert len(cells.calls) == 2
@@ -279,14 +282,14 @@ def test_elpv_draws_images_in_the_proportions_of_their_kinds(cells):
     np.testing.assert_array_equal(some.groups, np.repeat(drawn, n_places))
     np.testing.assert_array_equal(some.images, cells.images[drawn], strict=True)
     of_drawn = np.isin(every.groups, drawn)
-    np.testing.assert_allclose(some.tokens, every.tokens[of_drawn], atol=1e-3)
-    for name in ("labels", "control", "batch", "groups", "rows", "columns"):
+    np.testing.assert_allclose(some.data, every.data[of_drawn], atol=1e-3)
+    for name in ("target", "control", "batch", "groups", "rows", "columns"):
         np.testing.assert_array_equal(some[name], every[name][of_drawn], strict=True)
     # A run that holds two kinds may draw either, at each end of a kind.
-    for label in np.unique(every.labels):
+    for label in range(4):
         for batch in ("mono", "poly"):
             share, all_ = (
-                ((d.labels == label) & (d.batch == batch)).sum() / n_places
+                ((d.target == label) & (d.batch == batch)).sum() / n_places
                 for d in (some, every)
             )
             assert abs(share - all_ * 33 / N_CELLS) < 2
@@ -302,9 +305,9 @@ def test_elpv_memory_holds_no_images(cells, tmp_path):
     first = load_elpv_tokens(2, n_images=5, return_images=True, memory=memory)
     kept = load_elpv_tokens(2, n_images=5, memory=memory)
     assert len(cells.calls) == 1
-    np.testing.assert_array_equal(kept.tokens, first.tokens)
+    np.testing.assert_array_equal(kept.data, first.data)
     assert "images" not in kept
-    assert load_elpv_tokens(2, n_images=6, memory=memory).tokens.shape[0] == 12
+    assert load_elpv_tokens(2, n_images=6, memory=memory).data.shape[0] == 12
 
 
 @pytest.mark.parametrize(("n_places", "n_drawn"), [(324, 40), (324, 1), (7, 6), (5, 5)])
@@ -374,8 +377,8 @@ def test_nuclei_are_numbered_in_order_and_keep_their_pixels(nuclei):
     assert data.mask.max() == 3
     assert data.grid_shape == (12, 16)
     assert data.tokens.shape == (12 * 16, 80)
-    assert data.embeddings.dtype == np.float32
-    assert data.embeddings.shape == (3, 80)
+    assert data.data.dtype == np.float32
+    assert data.data.shape == (3, 80)
 
 
 def test_nuclei_embeddings_are_means_of_the_tokens_under_them(nuclei):
@@ -383,10 +386,10 @@ def test_nuclei_embeddings_are_means_of_the_tokens_under_them(nuclei):
     tokens = data.tokens.reshape(12, 16, 80)
     # Four pixels a token.
     means = [tokens[2:6, 4:10].mean(axis=(0, 1)), tokens[10:, 14:].mean(axis=(0, 1))]
-    np.testing.assert_allclose(data.embeddings[1:], means, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(data.data[1:], means, rtol=1e-5, atol=1e-6)
     # Two of the three pixels lie in the eighth line of tokens, one in the ninth.
     mixed = (2 * tokens[7, 1] + tokens[8, 1]) / 3
-    np.testing.assert_allclose(data.embeddings[0], mixed, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(data.data[0], mixed, rtol=1e-5, atol=1e-6)
     groups = np.zeros((12, 16), dtype=int)
     groups[2:6, 4:10] = 2
     groups[10:, 14:] = 3
@@ -395,7 +398,7 @@ def test_nuclei_embeddings_are_means_of_the_tokens_under_them(nuclei):
 
 def test_nuclei_returned_may_be_changed(nuclei):
     first = load_nuclei()
-    expected = {name: first[name].copy() for name in ("image", "mask", "embeddings")}
+    expected = {name: first[name].copy() for name in ("image", "mask", "data")}
     for name in expected:
         first[name][:] = 0
     again = load_nuclei()
@@ -408,3 +411,47 @@ def test_nuclei_name_the_extra_when_a_package_is_missing(nuclei, monkeypatch, pa
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=r"pip install skdict\[cells\]"):
         load_nuclei()
+
+
+def test_bunches_are_those_of_scikit_learn(cells):
+    for load in (load_tissue_tokens, partial(load_elpv_tokens, 3)):
+        bunch = load()
+        assert set(load_iris()) - {"filename", "data_module"} <= set(bunch)
+        assert bunch.frame is None
+        assert len(bunch.feature_names) == bunch.data.shape[1]
+        assert np.issubdtype(bunch.target.dtype, np.integer)
+        assert set(bunch.target) == set(range(len(bunch.target_names)))
+        X, y = load(return_X_y=True)
+        np.testing.assert_array_equal(X, bunch.data, strict=True)
+        np.testing.assert_array_equal(y, bunch.target, strict=True)
+
+
+def test_bunches_as_frames(cells):
+    for load in (load_tissue_tokens, partial(load_elpv_tokens, 3)):
+        bunch, framed = load(), load(as_frame=True)
+        assert list(framed.frame.columns) == [*bunch.feature_names, "target"]
+        pd.testing.assert_frame_equal(
+            framed.data, pd.DataFrame(bunch.data, columns=bunch.feature_names)
+        )
+        pd.testing.assert_series_equal(
+            framed.target, pd.Series(bunch.target, name="target")
+        )
+        pd.testing.assert_frame_equal(framed.frame.drop(columns="target"), framed.data)
+        X, y = load(as_frame=True, return_X_y=True)
+        pd.testing.assert_frame_equal(X, framed.data)
+        pd.testing.assert_series_equal(y, framed.target)
+        for name in ("grid_shape", "rows", "columns", "DESCR"):
+            np.testing.assert_array_equal(framed[name], bunch[name])
+
+
+def test_frames_name_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"load_tissue_tokens with as_frame=True"):
+        load_tissue_tokens(as_frame=True)
+
+
+@pytest.mark.parametrize("name", ["as_frame", "return_X_y"])
+def test_switches_are_booleans(name):
+    for load in (load_tissue_tokens, partial(load_elpv_tokens, 3)):
+        with pytest.raises(ValueError, match=f"'{name}' parameter"):
+            load(**{name: "yes"})

@@ -30,7 +30,7 @@ from skdict.modules import DictionaryModule, TopKAutoencoder
 from skdict.training import TopKNet
 
 PLANTED = make_planted_dictionary(1500, 16, n_components=24, n_active=2, random_state=0)
-X = PLANTED.X
+X = PLANTED.data
 X64 = X.astype(np.float64)
 FEW = X64[:60, :8]
 
@@ -109,14 +109,14 @@ def test_icfl_recovers_planted_atoms(seed):
     data = make_planted_dictionary(
         20_000, 64, n_components=128, n_active=5, noise=0.1, random_state=seed
     )
-    model = ICFL(n_components=128, k=5, random_state=seed).fit(data.X)
+    model = ICFL(n_components=128, k=5, random_state=seed).fit(data.data)
     assert recovered(model, data) >= 0.98
 
 
 @pytest.mark.slow
 def test_topk_sae_recovers_most_planted_atoms():
     data = make_planted_dictionary(random_state=0)
-    model = TopKSAE(n_components=128, k=5, random_state=0).fit(data.X)
+    model = TopKSAE(n_components=128, k=5, random_state=0).fit(data.data)
     assert recovered(model, data) >= 0.8
 
 

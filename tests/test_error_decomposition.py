@@ -131,10 +131,10 @@ def test_what_a_refit_gains(rng):
 def test_refit_of_icfl():
     data = make_planted_dictionary(800, 12, n_components=24, n_active=3, random_state=0)
     icfl = ICFL(n_components=24, k=3, atoms_per_step=1, max_iter=10, random_state=0)
-    codes = icfl.fit(data.X[:400]).transform(data.X[400:])
-    refit = icfl.set_params(refit=True).transform(data.X[400:])
+    codes = icfl.fit(data.data[:400]).transform(data.data[400:])
+    refit = icfl.set_params(refit=True).transform(data.data[400:])
     X, X_hat, X_refit = (
-        data.X[400:],
+        data.data[400:],
         icfl.inverse_transform(codes),
         icfl.inverse_transform(refit),
     )

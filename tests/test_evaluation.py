@@ -56,7 +56,7 @@ from skdict.evaluation._measures import (
 from skdict.metrics._exchange import shifts
 
 DATA = make_planted_dictionary(240, 8, n_components=12, n_active=2, random_state=0)
-X = DATA.X
+X = DATA.data
 RNG = np.random.default_rng(0)
 # Classes that the planted codes explain in part.
 Y = np.array(["a", "b", "c"])[np.abs(X[:, :3]).argmax(axis=1)]

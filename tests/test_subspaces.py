@@ -267,8 +267,8 @@ class TestProbes:
         rows = np.arange(0, 4096, 4)
         projection = np.random.default_rng(0).normal(size=(24, 80))
         report = subspace_probes(
-            data.tokens[rows],
-            data.labels[rows],
+            data.data[rows],
+            data.target_names[data.target[rows]],
             projection,
             cv=3,
             groups=data.columns[rows] // 8,

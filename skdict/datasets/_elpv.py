@@ -3,10 +3,11 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, validate_params
 from sklearn.utils.validation import check_memory
 
+from skdict.datasets._bunch import make_bunch
 from skdict.datasets._efficientnet import efficientnet_lite0, normalise
 
 __all__ = ["load_elpv_tokens"]
@@ -139,6 +140,8 @@ def _extract(tokens_per_image, n_images, seed, data=None):
         "return_images": ["boolean"],
         "random_state": ["random_state"],
         "memory": [str, HasMethods(["cache"]), None],
+        "return_X_y": ["boolean"],
+        "as_frame": ["boolean"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -149,6 +152,8 @@ def load_elpv_tokens(
     return_images=False,
     random_state=0,
     memory=None,
+    return_X_y=False,
+    as_frame=False,
 ):
     """Load image tokens of solar cells, with controls and batches.
 
@@ -178,16 +183,28 @@ def load_elpv_tokens(
         process to the next, for each `tokens_per_image`, `n_images` and int
         `random_state`. None keeps nothing.
 
+    return_X_y : bool, default=False
+        Whether to give ``(data, target)`` and not a Bunch.
+
+    as_frame : bool, default=False
+        Whether `data` is a DataFrame and `target` a Series of pandas.
+
     Returns
     -------
     data : :class:`~sklearn.utils.Bunch`
-        tokens : ndarray of shape (n_tokens, 80), float32
+        data : ndarray of shape (n_tokens, 80), float32
             The tokens, image by image, each in the order of the grid.
-        labels : ndarray of shape (n_tokens,), str
-            'functional', 'functional?', 'defective?' or 'defective': what an expert
+        target : ndarray of shape (n_tokens,), int
+            The class of the image, a place in `target_names`.
+        target_names : ndarray of shape (4,), str
+            'functional', 'functional?', 'defective?' and 'defective': what an expert
             said of the whole image, with a question mark where unsure.
+        frame : DataFrame of shape (n_tokens, 81), or None
+            `data` and `target` side by side, with `as_frame=True` only.
+        feature_names : list of str
+            Names of the columns of `data`: "embedding0" and so on.
         control : ndarray of shape (n_tokens,), bool
-            Whether the label is 'functional'.
+            Whether the class is 'functional'.
         batch : ndarray of shape (n_tokens,), str
             The material of the cell, 'mono' or 'poly'.
         groups : ndarray of shape (n_tokens,), int
@@ -201,6 +218,9 @@ def load_elpv_tokens(
             Place of each token in the grid.
         DESCR : str
             Where the data comes from, its licence, and what the labels do not say.
+
+    (data, target) : tuple
+        With `return_X_y`.
 
     Raises
     ------
@@ -219,7 +239,7 @@ def load_elpv_tokens(
     --------
     >>> from skdict.datasets import load_elpv_tokens
     >>> data = load_elpv_tokens(memory="cache")  # doctest: +SKIP
-    >>> data.tokens.shape  # doctest: +SKIP
+    >>> data.data.shape  # doctest: +SKIP
     (104960, 80)
     """
     # Drawn out here, so that the cached function has only plain numbers to go by.
@@ -243,19 +263,21 @@ def load_elpv_tokens(
             "`pip install skdict[elpv]`."
         ) from error
     per_image = places.shape[1]
-    labels = np.repeat(_NAMES[np.rint(3 * probabilities).astype(int)], per_image)
+    target = np.repeat(np.rint(3 * probabilities).astype(int), per_image)
     rows, columns = np.divmod(places.ravel(), grid_shape[1])
-    bunch = Bunch(
-        tokens=tokens,
-        labels=labels,
-        control=labels == "functional",
+    return make_bunch(
+        tokens,
+        target,
+        _NAMES.copy(),
+        return_X_y=return_X_y,
+        as_frame=as_frame,
+        caller="load_elpv_tokens",
+        descr=_DESCR,
+        control=target == 0,
         batch=np.repeat(types, per_image),
         groups=np.repeat(numbers, per_image),
         grid_shape=grid_shape,
         rows=rows,
         columns=columns,
-        DESCR=_DESCR,
+        **({"images": data[0][numbers]} if return_images else {}),
     )
-    if return_images:
-        bunch.images = data[0][numbers]
-    return bunch

@@ -116,6 +116,8 @@ def load_nuclei():
     Returns
     -------
     data : :class:`~sklearn.utils.Bunch`
+        data : ndarray of shape (125, 80), float32
+            Mean token of each nucleus; nucleus `i` of the mask has row ``i - 1``.
         image : ndarray of shape (512, 512), uint16
             The stain of the DNA.
         mask : ndarray of shape (512, 512), int
@@ -125,8 +127,6 @@ def load_nuclei():
         groups : ndarray of shape (16384,), int
             The nucleus that most pixels under a token belong to; 0 for the
             background.
-        embeddings : ndarray of shape (125, 80), float32
-            Mean token of each nucleus; nucleus `i` of the mask has row ``i - 1``.
         grid_shape : tuple (128, 128)
             Height and width of the grid of tokens.
         DESCR : str
@@ -146,7 +146,7 @@ def load_nuclei():
     --------
     >>> from skdict.datasets import load_nuclei
     >>> data = load_nuclei()  # doctest: +SKIP
-    >>> data.embeddings.shape  # doctest: +SKIP
+    >>> data.data.shape  # doctest: +SKIP
     (125, 80)
     """
     try:
@@ -159,11 +159,11 @@ def load_nuclei():
         ) from error
     # Copies: the caller may change them, the next caller must not see it.
     return Bunch(
+        data=embeddings.copy(),
         image=image.copy(),
         mask=mask.copy(),
         tokens=tokens.copy(),
         groups=groups.copy(),
-        embeddings=embeddings.copy(),
         grid_shape=grid_shape,
         DESCR=_DESCR,
     )

@@ -75,7 +75,7 @@ def make_planted_dictionary(
     Returns
     -------
     data : :class:`~sklearn.utils.Bunch`
-        X : ndarray of shape (n_samples, n_features), float32
+        data : ndarray of shape (n_samples, n_features), float32
             The samples.
         components : ndarray of shape (n_components, n_features), float32
             The atoms, rows of unit length whose directions are uniform on the
@@ -106,7 +106,7 @@ def make_planted_dictionary(
     --------
     >>> from skdict.datasets import make_planted_dictionary
     >>> data = make_planted_dictionary(100, 16, n_components=32, random_state=0)
-    >>> data.X.shape, data.components.shape, data.codes.shape
+    >>> data.data.shape, data.components.shape, data.codes.shape
     ((100, 16), (32, 16), (100, 32))
     >>> data.codes.nnz
     500
@@ -135,7 +135,7 @@ def make_planted_dictionary(
         X += rng.normal(scale=noise * X.std(), size=X.shape)
 
     return Bunch(
-        X=X.astype(np.float32),
+        data=X.astype(np.float32),
         components=components.astype(np.float32),
         codes=_align_api_if_sparse(codes.astype(np.float32)),
     )

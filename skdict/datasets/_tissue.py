@@ -3,8 +3,9 @@
 from functools import lru_cache
 
 import numpy as np
-from sklearn.utils import Bunch
+from sklearn.utils._param_validation import validate_params
 
+from skdict.datasets._bunch import make_bunch
 from skdict.datasets._efficientnet import efficientnet_lite0, normalise
 
 __all__ = ["load_tissue_tokens"]
@@ -78,7 +79,11 @@ def _compute_tissue():
     return image, tokens, extractor.grid_shape_, _tissue_labels(image)
 
 
-def load_tissue_tokens():
+@validate_params(
+    {"return_X_y": ["boolean"], "as_frame": ["boolean"]},
+    prefer_skip_nested_validation=True,
+)
+def load_tissue_tokens(*, return_X_y=False, as_frame=False):
     """Load the image tokens of a stained tissue section.
 
     A real image of colonic glands, its 4096 tokens from a convolutional network
@@ -86,14 +91,28 @@ def load_tissue_tokens():
     it. The tokens are computed at the first call in a process and kept; nothing
     is downloaded.
 
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Whether to give ``(data, target)`` and not a Bunch.
+
+    as_frame : bool, default=False
+        Whether `data` is a DataFrame and `target` a Series of pandas.
+
     Returns
     -------
     data : :class:`~sklearn.utils.Bunch`
-        tokens : ndarray of shape (4096, 80), float32
+        data : ndarray of shape (4096, 80), float32
             The tokens, row by row of the grid.
-        labels : ndarray of shape (4096,), str
-            'blank', 'DAB+' or 'stroma'. Stroma is a reference class, not an
+        target : ndarray of shape (4096,), int
+            The class of each token, a place in `target_names`.
+        target_names : ndarray of shape (3,), str
+            'DAB+', 'blank' and 'stroma'. Stroma is a reference class, not an
             experimental control.
+        frame : DataFrame of shape (4096, 81), or None
+            `data` and `target` side by side, with `as_frame=True` only.
+        feature_names : list of str
+            Names of the columns of `data`: "embedding0" and so on.
         image : ndarray of shape (512, 512, 3), uint8
             The image, RGB.
         grid_shape : tuple (64, 64)
@@ -102,6 +121,9 @@ def load_tissue_tokens():
             Place of each token in the grid: `columns < 32` is the left half.
         DESCR : str
             Where the data comes from.
+
+    (data, target) : tuple
+        With `return_X_y`.
 
     Raises
     ------
@@ -117,10 +139,10 @@ def load_tissue_tokens():
     --------
     >>> from skdict.datasets import load_tissue_tokens
     >>> data = load_tissue_tokens()
-    >>> data.tokens.shape
+    >>> data.data.shape
     (4096, 80)
-    >>> sorted(set(data.labels.tolist()))
-    ['DAB+', 'blank', 'stroma']
+    >>> data.target_names[data.target[:2]].tolist()
+    ['DAB+', 'DAB+']
     """
     try:
         image, tokens, grid_shape, labels = _compute_tissue()
@@ -132,12 +154,17 @@ def load_tissue_tokens():
         ) from error
     rows, columns = np.indices(grid_shape).reshape(2, -1)
     # Copies: the caller may change them, the next caller must not see it.
-    return Bunch(
-        tokens=tokens.copy(),
-        labels=labels.copy(),
+    target_names, target = np.unique(labels, return_inverse=True)
+    return make_bunch(
+        tokens.copy(),
+        target,
+        target_names,
+        return_X_y=return_X_y,
+        as_frame=as_frame,
+        caller="load_tissue_tokens",
+        descr=_DESCR,
         image=image.copy(),
         grid_shape=grid_shape,
         rows=rows,
         columns=columns,
-        DESCR=_DESCR,
     )

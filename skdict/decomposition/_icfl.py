@@ -167,11 +167,11 @@ class ICFL(_SparseDictionary):
     >>> data = make_planted_dictionary(
     ...     2000, 16, n_components=24, n_active=2, random_state=0
     ... )
-    >>> icfl = ICFL(n_components=24, k=2, random_state=0).fit(data.X)
-    >>> codes = icfl.transform(data.X)
+    >>> icfl = ICFL(n_components=24, k=2, random_state=0).fit(data.data)
+    >>> codes = icfl.transform(data.data)
     >>> codes.shape, codes.nnz <= 2 * 2000
     ((2000, 24), True)
-    >>> icfl.score(data.X) > 0.8
+    >>> icfl.score(data.data) > 0.8
     True
     """
 
