@@ -347,7 +347,11 @@ def _from_distinct(labels, kind, name, fractions):
 
 def _whole_numbers(numbers, name):
     """Whole numbers in the first of int64 and uint64 that holds them all."""
-    low, high = (int(min(numbers)), int(max(numbers))) if len(numbers) else (0, 0)
+    low = high = 0
+    if isinstance(numbers, np.ndarray) and len(numbers):
+        low, high = int(numbers.min()), int(numbers.max())
+    elif len(numbers):
+        low, high = int(min(numbers)), int(max(numbers))
     for dtype in (np.int64, np.uint64):
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             if isinstance(numbers, np.ndarray):
