@@ -532,7 +532,7 @@ def _grid_of_rows(grid_shape, n_samples, batch):
     """The grid, checked against the rows and the batches."""
     grid_shape = check_grid_shape(grid_shape)
     number_images(n_samples, grid_shape)
-    if batch is not None and not is_of_images(np.asarray(batch), grid_shape):
+    if batch is not None and not is_of_images(as_labels(batch, "batch"), grid_shape):
         raise ValueError(
             "batch differs inside an image. With grid_shape the labels of an image are "
             "shifted over all of its tokens, so that they cannot stay inside batches."
