@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import config_context
 from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -209,7 +210,39 @@ def test_names_are_those_of_the_estimator():
     assert list(fitted.transform(X).columns) == ["pca0", "pca1", "pca2"]
 
 
-@pytest.mark.parametrize("k", [0, 1.5, "two"])
+@pytest.mark.parametrize("kind", ["frozen", "pipeline", "frozen pipeline"])
+def test_dictionaries_inside_others_encode_with_the_smaller_k(kind):
+    whole = ICFL(30, 9, max_iter=2, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), whole).fit(X)
+    rows = X if kind == "frozen" else StandardScaler().fit_transform(X)
+    estimator = {
+        "frozen": FrozenEstimator(ICFL(**whole.get_params()).fit(X)),
+        "pipeline": pipeline,
+        "frozen pipeline": FrozenEstimator(pipeline),
+    }[kind]
+    expected = ICFL(**whole.get_params()).fit(rows).set_params(k=3).transform(rows)
+    truncator = Truncator(estimator, 3).fit(X)
+    np.testing.assert_array_equal(truncator.transform(X).toarray(), expected.toarray())
+    assert whole.k == 9
+    if kind != "frozen":
+        X_hat = pipeline.inverse_transform(expected)
+        assert truncator.score(X) == pytest.approx(explained_variance(X, X_hat))
+    with pytest.raises(ValueError, match="k=10 is larger than k=9"):
+        truncator.set_params(k=10).transform(X)
+
+
+@pytest.mark.parametrize("of_pipeline", [False, True])
+def test_a_search_over_k_of_what_is_fitted(of_pipeline):
+    fitted = ICFL(30, 9, max_iter=2, random_state=0)
+    fitted = (make_pipeline(StandardScaler(), fitted) if of_pipeline else fitted).fit(X)
+    truncator = Truncator(FrozenEstimator(fitted))
+    search = GridSearchCV(truncator, {"k": [2, 9]}, cv=KFold(2), error_score="raise")
+    scores = search.fit(X).cv_results_["mean_test_score"]
+    assert scores[0] < scores[1]
+    assert search.best_estimator_.estimator_.estimator is fitted
+
+
+@pytest.mark.parametrize("k", [0, 1.5, "two", True])
 def test_k_is_checked(k):
     with pytest.raises(ValueError, match="'k' parameter of Truncator"):
         Truncator(PCA(3), k=k).fit(X)
