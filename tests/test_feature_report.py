@@ -1134,3 +1134,42 @@ class TestSizes:
         page = Page(path)
         assert len(page.cards) == n_features
         assert min(page.report["grid"]) >= 6
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("threshold", 0.5), ("alpha", 0.9), ("n_permutations", 0), ("y", "other")],
+)
+def test_a_parameter_that_is_replaced_counts(name, value):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 6))
+    y = np.repeat(["a", "b"], 30)
+    value = y[rng.permutation(60)] if name == "y" else value
+    dictionary = ICFL(8, 2, max_iter=1, random_state=0).fit(X)
+    given = {"y": y, "n_permutations": 5, "verbose": False}
+    report = FeatureReport(dictionary, X, **given)
+    before = report._compute()
+    assert report._compute() is before
+    report.verbose, report.rgb = 0, False
+    assert report._compute() is before
+    setattr(report, name, value)
+    assert report._compute() is not before
+    anew = FeatureReport(dictionary, X, **given | {name: value})
+    pd.testing.assert_frame_equal(report.to_frame(), anew.to_frame())
+
+
+def test_a_bad_parameter_is_refused_although_the_numbers_are_there():
+    X = np.random.default_rng(0).normal(size=(20, 4))
+    dictionary = ICFL(6, 2, max_iter=1, random_state=0).fit(X)
+    report = FeatureReport(dictionary, X, n_permutations=0, verbose=False)
+    report.to_frame()
+    report.n_permutations = True
+    with pytest.raises(ValueError, match="'n_permutations' parameter of FeatureReport"):
+        report.to_frame()
+
+
+@pytest.mark.parametrize("title", [3, b"page", ["a"], True])
+def test_a_title_is_a_text(title, tmp_path):
+    X = np.zeros((3, 2))
+    with pytest.raises(ValueError, match="title must be a str"):
+        FeatureReport(None, X).to_html(tmp_path / "page.html", title=title)

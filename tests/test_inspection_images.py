@@ -480,3 +480,55 @@ class TestGallery:
         with pytest.raises(ValueError, match=message):
             GalleryDisplay.from_predictions(heatmaps, images[:n], **options)
         assert plt.get_fignums() == []
+
+
+MATHS = r"$\frac{$ a_b$ _^$ 5\$"
+
+
+def test_no_name_is_a_formula(heatmaps, images):
+    names = [f"{MATHS} {i}" for i in range(5)]
+    figures = [
+        HeatmapDisplay.from_predictions(
+            heatmaps,
+            images,
+            channel_names=names[:3],
+            image_names=names,
+            feature=MATHS,
+            views=views,
+        ).figure_
+        for views in (None, names[:1])
+    ]
+    figures += [
+        GalleryDisplay.from_predictions(
+            heatmaps, images, image_names=names, n_items=2, feature=MATHS, overlay=over
+        ).figure_
+        for over in (True, False)
+    ]
+    for figure in figures:
+        figure.canvas.draw()
+        texts = [t for t in figure.findobj(plt.Text) if "frac" in t.get_text()]
+        assert texts
+        assert not any(t._preprocess_math(t.get_text())[1] for t in texts)
+
+
+@pytest.mark.parametrize("names", ["abcde", 3, [["a"]] * 5, [None] * 5])
+@pytest.mark.parametrize("display", [HeatmapDisplay, GalleryDisplay])
+def test_names_are_checked_before_anything_is_encoded(display, names, fitted, images):
+    pipe, _ = fitted
+    with pytest.raises(ValueError, match="image_names must be a list of str"):
+        display.from_estimator(
+            pipe, object(), images, GRID, feature=0, image_names=names
+        )
+    if display is HeatmapDisplay:
+        with pytest.raises(ValueError, match="channel_names must be a list of str"):
+            display.from_estimator(
+                pipe, object(), images, GRID, feature=0, channel_names=names
+            )
+
+
+def test_booleans_are_no_views_and_no_tokens(heatmaps, images):
+    for views in (True, [True]):
+        with pytest.raises(ValueError, match="no view True"):
+            HeatmapDisplay.from_predictions(heatmaps, images, views=views)
+    with pytest.raises(ValueError, match="context must be"):
+        GalleryDisplay.from_predictions(heatmaps, images, of="patches", context=True)

@@ -27,6 +27,7 @@ FLOORS = {
     "skdict.modules": 1,
     "skdict.data": 1,
     "skdict._checks": 1,
+    "skdict._constraints": 1,
     "skdict._steps": 1,
     "skdict.training": 2,
     "skdict._validation": 2,

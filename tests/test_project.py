@@ -104,10 +104,6 @@ def test_names_of_subpackages_are_public_at_the_top(subpackage):
         assert getattr(skdict, name) is getattr(module, name), name
 
 
-def test_package_is_typed():
-    assert (ROOT / "skdict" / "py.typed").exists()
-
-
 def test_formulas_of_the_documentation_need_no_network():
     settings = {}
     texts = []

@@ -4,9 +4,10 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, validate_params
+from sklearn.utils._param_validation import HasMethods, validate_params
 from sklearn.utils.validation import check_memory
 
+from skdict._constraints import Interval, is_integer
 from skdict.datasets._bunch import make_bunch
 from skdict.datasets._efficientnet import efficientnet_lite0, normalise
 
@@ -244,7 +245,7 @@ def load_elpv_tokens(
     """
     # Drawn out here, so that the cached function has only plain numbers to go by.
     seed = random_state
-    if not isinstance(seed, Integral):
+    if not is_integer(seed):
         seed = check_random_state(random_state).randint(2**31 - 1)
     try:
         data = None

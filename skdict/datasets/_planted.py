@@ -5,8 +5,10 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
 from sklearn.utils._sparse import _align_api_if_sparse
+
+from skdict._constraints import Interval
 
 __all__ = ["make_planted_dictionary"]
 

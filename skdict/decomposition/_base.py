@@ -18,12 +18,13 @@ from sklearn.base import (
 )
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._array_api import check_same_namespace, get_namespace
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils._sparse import _align_api_if_sparse
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skdict._checks import check_floats
+from skdict._constraints import Callbacks, Interval
 from skdict._guards import learns, own_precision
 from skdict._utils.warn import warn
 from skdict._validation import as_numpy, as_rows, check_finite, like, validate_rows
@@ -64,7 +65,7 @@ class _SparseDictionary(
         "device": [str],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
-        "callbacks": [list, tuple, None],
+        "callbacks": [Callbacks(), None],
     }
 
     @abstractmethod

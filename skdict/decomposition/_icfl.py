@@ -6,10 +6,11 @@ import copy
 from numbers import Integral, Real
 
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skdict._constraints import Interval
 from skdict._validation import as_numpy
 from skdict.decomposition._base import _SparseDictionary
 from skdict.modules import PursuitDictionary

@@ -5,8 +5,8 @@ from __future__ import annotations
 from numbers import Real
 
 import torch
-from sklearn.utils._param_validation import Interval
 
+from skdict._constraints import Interval
 from skdict._validation import as_numpy
 from skdict.decomposition._base import _SparseDictionary
 from skdict.modules import TopKAutoencoder

@@ -11,10 +11,11 @@ from sklearn.base import clone
 from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils._param_validation import HasMethods
 from sklearn.utils._sparse import _align_api_if_sparse
 from sklearn.utils.validation import _num_samples, check_is_fitted, check_memory
 
+from skdict._constraints import Interval
 from skdict._steps import encode, unfrozen
 from skdict.decomposition._base import _SparseDictionary, default_k
 from skdict.decomposition._meta import _MetaTransformer

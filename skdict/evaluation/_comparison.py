@@ -17,11 +17,12 @@ from sklearn.model_selection import (
     check_cv,
 )
 from sklearn.utils import _safe_indexing
-from sklearn.utils._param_validation import HasMethods, Interval, validate_params
+from sklearn.utils._param_validation import HasMethods, validate_params
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 from tqdm import tqdm
 
+from skdict._constraints import Interval
 from skdict._steps import takes_frames
 from skdict._utils.labels import as_labels, as_mask
 from skdict.metrics import make_linear_probe
@@ -50,7 +51,7 @@ COMMON_CONSTRAINTS: dict = {
     "n_permutations": [Interval(Integral, 0, None, closed="left")],
     "grid_shape": ["array-like", None],
     "probe": [HasMethods(["fit", "predict"]), None],
-    "n_jobs": [Integral, None],
+    "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
     "verbose": ["verbose"],
 }
 

@@ -1,10 +1,9 @@
 """How often features fire."""
 
-from numbers import Integral
-
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skdict._constraints import check_name, is_integer
 from skdict.metrics import feature_density
 
 from ._estimators import encode, fitted_attribute
@@ -90,13 +89,14 @@ class DensityDisplay:
         ValueError
             If `bins` is not a positive integer, or the threshold not in (0, 1].
         """
-        if not isinstance(bins, Integral) or bins < 1:
+        if not is_integer(bins) or bins < 1:
             raise ValueError(f"bins must be a positive integer, got {bins!r}.")
         if not 0 < self.threshold <= 1:
             raise ValueError(
                 f"The threshold must be a share in (0, 1], got {self.threshold!r}."
             )
         name = self.name if name is None else name
+        check_name(name)
         density = np.asarray(self.density)
         fires = density > 0
         lowest = min(self.threshold, *density[fires], 0.1)
@@ -183,6 +183,7 @@ class DensityDisplay:
             The display, drawn.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_name(name)
         if X is None:
             density = np.asarray(fitted_attribute(estimator, "feature_density_"))
         else:

@@ -104,7 +104,11 @@ class DirectionHistogramDisplay:
                 *np.histogram(cosines[is_label], edges, density=True),
                 **common | {"color": VERMILION, "label": name} | kwargs,
             )
-            of = "direction" if self.feature is None else f"direction {self.feature}"
+            of = (
+                "direction"
+                if self.feature is None
+                else f"direction {plain(self.feature)}"
+            )
             ax.set(xlabel=f"cosine of {of} and sample", ylabel="density")
             legend_above(ax, [self.label_patch_, self.rest_patch_])
         self.ax_, self.figure_ = ax, ax.figure

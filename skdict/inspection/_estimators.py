@@ -1,9 +1,8 @@
 """What a display needs of an estimator."""
 
-from numbers import Integral
-
 from sklearn.utils.validation import check_is_fitted
 
+from skdict._constraints import is_integer
 from skdict._steps import encode as codes_of
 from skdict._steps import plain, steps_of, unfrozen
 from skdict.decomposition import Truncator
@@ -66,7 +65,7 @@ def fitted_attribute(estimator, attribute):
 
 def check_feature(feature, n_features):
     """The index of a feature, as an int."""
-    if isinstance(feature, Integral) and 0 <= feature < n_features:
+    if is_integer(feature) and 0 <= feature < n_features:
         return int(feature)
     hint = ""
     if isinstance(feature, str):  # as FeatureReport and get_feature_names_out have it

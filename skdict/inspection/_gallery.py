@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skdict._constraints import check_names, is_integer
 from skdict.metrics import rank_images, strongest_patches
 from skdict.metrics._grid import check_heatmaps, check_images, list_images, token_box
 from skdict.metrics._table import as_table
@@ -141,6 +142,8 @@ class GalleryDisplay:
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         check_kind(self.kind)
+        if not is_integer(context) or context < 0:
+            raise ValueError(f"context must be a number of tokens, got {context!r}.")
         heatmaps = check_heatmaps(self.heatmaps)
         names = name_images(self.image_names, len(heatmaps), _NAME_WIDTH)
         grid_shape = heatmaps.shape[1:]
@@ -234,6 +237,7 @@ class GalleryDisplay:
             The display, drawn.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_names(kwargs.get("image_names"), "image_names")
         heatmaps = feature_heatmaps(estimator, X, grid_shape, feature, kind)
         return cls.from_predictions(
             heatmaps, images, kind=kind, feature=feature, **kwargs

@@ -1,10 +1,9 @@
 """Heatmaps of a direction over images."""
 
-from numbers import Integral
-
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skdict._constraints import check_names, is_integer
 from skdict.metrics._grid import check_heatmaps, check_images
 
 from ._images import (
@@ -15,6 +14,7 @@ from ._images import (
     show_picture,
 )
 from ._panels import add_colour_bar, check_kind, feature_heatmaps, panels
+from ._style import plain
 
 
 class HeatmapDisplay:
@@ -172,7 +172,8 @@ class HeatmapDisplay:
                             alpha=1.0 if view == "heatmap" else alpha,
                         )
                     if i == 0 and not one_view:
-                        panel.set_title(view if isinstance(view, str) else names[view])
+                        title = view if isinstance(view, str) else plain(names[view])
+                        panel.set_title(title)
                 if one_view:
                     axes[i, 0].set_title(image_names[i])
                 elif len(heatmaps) > 1:
@@ -191,6 +192,7 @@ class HeatmapDisplay:
             if is_rgb:
                 return ["red", "green", "blue"]
             return [f"channel {c}" for c in range(n_channels)]
+        check_names(self.channel_names, "channel_names")
         names = [str(name) for name in self.channel_names]
         if len(names) != n_channels:
             raise ValueError(
@@ -249,6 +251,8 @@ class HeatmapDisplay:
             The display, drawn.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_names(channel_names, "channel_names")
+        check_names(image_names, "image_names")
         heatmaps = feature_heatmaps(estimator, X, grid_shape, feature, kind)
         return cls.from_predictions(
             heatmaps,
@@ -319,15 +323,15 @@ def _check_views(views, names):
         # The composite of one channel is the channel.
         channels = range(len(names)) if len(names) > 1 else ()
         return ["image", "composite", *channels, "heatmap"]
-    if isinstance(views, str | Integral):
+    if isinstance(views, str) or is_integer(views):
         views = [views]
     chosen = []
-    for view in views:
+    for view in views if np.iterable(views) else [views]:
         if isinstance(view, str) and view in ("image", "composite", "heatmap"):
             chosen.append(view)
         elif isinstance(view, str) and view in names:
             chosen.append(names.index(view))
-        elif isinstance(view, Integral) and 0 <= view < len(names):
+        elif is_integer(view) and 0 <= view < len(names):
             chosen.append(int(view))
         else:
             raise ValueError(

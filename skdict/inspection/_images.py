@@ -4,6 +4,8 @@ import textwrap
 
 import numpy as np
 
+from skdict._constraints import check_names
+
 from ._style import plain
 
 # Light of these colours adds up, so they are bright; told apart with any form of
@@ -104,6 +106,7 @@ def name_images(names, n_images, width=24):
     """What stands above or beside each image, in lines of at most so many letters."""
     if names is None:
         return [f"image {i}" for i in range(n_images)]
+    check_names(names, "image_names")
     if len(names) != n_images:
         raise ValueError(
             f"There are {n_images} images, but image_names has {len(names)} entries."

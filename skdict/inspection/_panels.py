@@ -8,7 +8,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from skdict.metrics import direction_cosines, token_heatmaps
 
 from ._estimators import check_feature, encode, fitted_attribute, rows_before
-from ._style import _RC
+from ._style import _RC, plain
 
 KINDS = ("cosine", "activation")
 
@@ -102,7 +102,11 @@ def _cut_margins(figure):
 def feature_label(kind, feature):
     if feature is None:
         return kind
-    return kind + {"cosine": " with", "activation": " of"}[kind] + f" feature {feature}"
+    return (
+        kind
+        + {"cosine": " with", "activation": " of"}[kind]
+        + f" feature {plain(feature)}"
+    )
 
 
 def add_colour_bar(axes, norm, cmap, kind, feature):

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
 
+from skdict._constraints import check_name
 from skdict._utils.labels import as_labels, encode
 from skdict.metrics import selectivity_curve
 
@@ -138,7 +139,7 @@ class SelectivityCDFDisplay:
             else:
                 ax.set_ylim(0, 1.02)
                 label_y(ax, "share of features")
-            ax.set_xlabel(f"{self.kind} selectivity")
+            ax.set_xlabel(f"{plain(self.kind)} selectivity")
             ax.locator_params(axis="x", nbins=6)
             legend_above(ax)
         self.line_ = lines if isinstance(self.scores, list) else lines[0]
@@ -215,6 +216,7 @@ class SelectivityCDFDisplay:
             The display, drawn.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_name(name)
         return cls.from_predictions(
             codes_of(estimator, X),
             y,
@@ -293,6 +295,7 @@ class SelectivityCDFDisplay:
             If `labels` holds a class that no sample has.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        check_name(name)
         chosen, names = [None], name
         if labels is not None:
             is_all = isinstance(labels, str) and labels == "all"

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
 
+from skdict._constraints import check_name
 from skdict.metrics import selectivity_curve
 
 from ._estimators import encode, name_of
@@ -105,6 +106,7 @@ class SelectivityCurveDisplay:
             The object itself.
         """
         name = self.name if name is None else name
+        check_name(name)
         scores = np.asarray(self.scores)
         rank = np.arange(1, len(scores) + 1)
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
@@ -128,7 +130,7 @@ class SelectivityCurveDisplay:
                 xscale="log",
                 xlabel="feature, by falling score",
             )
-            label_y(ax, f"{self.kind} selectivity{of_label}")
+            label_y(ax, f"{plain(self.kind)} selectivity{of_label}")
             ax.xaxis.set_major_formatter("{x:.0f}")
             ax.xaxis.set_minor_formatter("")
             if ax.dataLim.x1 < 10:
@@ -188,6 +190,7 @@ class SelectivityCurveDisplay:
             The display, drawn.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_name(name)
         return cls.from_predictions(
             encode(estimator, X),
             y,
@@ -253,6 +256,7 @@ class SelectivityCurveDisplay:
             The display, drawn.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
+        check_name(name)
         curve = selectivity_curve(
             codes,
             y,

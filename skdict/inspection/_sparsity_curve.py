@@ -9,6 +9,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _check_param_lengths, _validate_style_kwargs
 from sklearn.utils.validation import _num_samples
 
+from skdict._constraints import check_name
 from skdict._steps import encode
 from skdict._utils.labels import as_labels
 from skdict.metrics import (
@@ -169,7 +170,8 @@ class SparsityCurveDisplay:
                 )
             ]
             ax.set(xscale="log", xlabel="active features, k")
-            label_y(ax, _LABELS.get(self.measure, self.measure.replace("_", " ")))
+            measure = plain(self.measure.replace("_", " "))
+            label_y(ax, _LABELS.get(self.measure, measure))
             _set_ticks(ax)
             legend_above(ax)
         self.line_ = lines if isinstance(self.k, list) else lines[0]
@@ -242,6 +244,7 @@ class SparsityCurveDisplay:
             is no positive integer or larger than the dictionary's.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        check_name(name)
         if measure not in _LABELS:
             raise ValueError(
                 f"measure must be one of {sorted(_LABELS)}, got {measure!r}."
@@ -403,6 +406,10 @@ def _curves(ax):
 def _check_sizes(k):
     sizes = np.asarray(k)
     whole = sizes.dtype.kind in "iuf" and (sizes == np.floor(sizes)).all()
+    # numpy makes a number of True beside others.
+    whole = whole and not any(
+        isinstance(size, bool | np.bool_) for size in np.atleast_1d(np.array(k, object))
+    )
     if sizes.ndim != 1 or not sizes.size or not whole or sizes.min() < 1:
         raise ValueError(f"k must be a list of positive integers, got {k!r}.")
     return np.unique(sizes.astype(np.intp))

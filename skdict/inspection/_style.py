@@ -25,6 +25,9 @@ LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))
 # One column of a two-column page, in inches.
 COLUMN_WIDTH = 3.4
 
+# One letter in the place of an escaped dollar, of those that no font may use.
+_DOLLAR = "\ufdd0"
+
 # Marks the figures made here.
 _GID = "skdict.inspection"
 
@@ -148,7 +151,7 @@ def legend_above(ax, handles=None, *, height=2.0):
         longest = max(legend.get_texts(), key=lambda t: t.get_window_extent().width)
         width = longest.get_window_extent().width
         n_letters = int(len(longest.get_text()) * (1 - too_wide / width))
-        labels = [fill(label, max(n_letters, 10)) for label in labels]
+        labels = [in_lines(label, max(n_letters, 10)) for label in labels]
         legend = draw(labels, 1)
     size = legend.get_window_extent().height
     if ax.figure.get_gid() == _GID:
@@ -191,12 +194,18 @@ def plain(name):
     return f" {text}" if text.startswith("_") else text
 
 
+def in_lines(text, width):
+    """A text in lines of at most so many letters."""
+    # A line that ends between a backslash and its dollar starts a formula.
+    return fill(text.replace(r"\$", _DOLLAR), width).replace(_DOLLAR, r"\$")
+
+
 def label_y(ax, text):
     """Label the y-axis, in as many lines as its height asks for."""
     inches = ax.get_window_extent().height / ax.figure.dpi
     # Letters are half as wide as high, more or less.
     letter = 0.55 * ax.yaxis.label.get_size() / 72
-    ax.set_ylabel(fill(text, max(int(1.1 * inches / letter), 10)))
+    ax.set_ylabel(in_lines(text, max(int(1.1 * inches / letter), 10)))
 
 
 def ink(ax):

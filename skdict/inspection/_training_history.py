@@ -4,6 +4,8 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
 
+from skdict._constraints import check_name
+
 from ._estimators import fitted_attribute, name_of
 from ._style import drawing_on, legend_above, plain
 
@@ -104,6 +106,7 @@ class TrainingHistoryDisplay:
         measures = [measures] if isinstance(measures, str) else list(measures)
         self._check(measures)
         name = self.name if name is None else name
+        check_name(name)
         passes = np.array([record["epoch"] for record in self.history])
         line_kwargs = {"label": None if name is None else plain(name)}
         if len(passes) < 20:
@@ -120,7 +123,7 @@ class TrainingHistoryDisplay:
             for panel, measure in zip(axes, measures, strict=True):
                 values = [record[measure] for record in self.history]
                 self.lines_ += panel.plot(passes, values, **line_kwargs)
-                panel.set_ylabel(_LABELS.get(measure, measure))
+                panel.set_ylabel(_LABELS.get(measure, plain(measure)))
                 if panel.get_window_extent().height < 0.75 * panel.figure.dpi:
                     panel.yaxis.label.set_size("xx-small")
                 _set_limits(panel, measure)

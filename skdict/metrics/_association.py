@@ -10,12 +10,12 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.sparsefuncs import min_max_axis
 
 from skdict._checks import check_numbers
+from skdict._constraints import Interval
 
 from ._activity import check_codes, check_rows_finite
 from ._exchange import plan_exchange
 from ._labels import encode, encode_units, named_columns
 from ._p_values import ROUNDING, at_least, permutation_p_value
-from ._parameters import Interval
 from ._ranks import centred_ranks
 from ._table import as_table
 

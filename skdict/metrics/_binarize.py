@@ -8,9 +8,9 @@ from sklearn.utils._param_validation import validate_params
 from sklearn.utils._sparse import _align_api_if_sparse
 
 from skdict._checks import check_numbers
+from skdict._constraints import Interval
 
 from ._activity import check_rows_finite
-from ._parameters import Interval
 
 # The share at the quantile is found to one part in 2**40.
 _N_BISECTIONS = 40

@@ -15,7 +15,7 @@ from skdict._checks import check_numbers
 from skdict._utils.labels import as_labels
 
 from ._activity import check_rows_finite, gen_row_batches
-from ._parameters import list_folds
+from ._folds import list_folds
 from ._reconstruction import explained_variance
 from ._table import as_table
 

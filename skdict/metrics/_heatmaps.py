@@ -8,6 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skdict._checks import check_numbers, on_host
+from skdict._constraints import Interval
 from skdict._utils.labels import as_labels, equals, join
 
 from ._activity import check_rows_finite, gen_row_batches
@@ -22,7 +23,6 @@ from ._grid import (
     scale_down,
 )
 from ._p_values import at_least, permutation_p_value
-from ._parameters import Interval
 from ._reconstruction import unit_rows
 from ._table import as_table
 

@@ -13,8 +13,9 @@ from scipy.spatial.distance import squareform
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import StrOptions, validate_params
 
+from skdict._constraints import Interval
+
 from ._dictionary import _check_atoms
-from ._parameters import Interval
 
 # Its time grows with the third power and more: 1.6 s for 1000 atoms in groups of 8,
 # 75 s for 2000.

@@ -8,13 +8,13 @@ from scipy import sparse
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import StrOptions, validate_params
 
+from skdict._constraints import Interval
 from skdict._steps import encode
 
 from ._activity import count_active, find_active, indicator
 from ._exchange import Exchange, of_units, plan_exchange
 from ._labels import encode_classes, encode_groups, encode_units
 from ._p_values import ROUNDING, permutation_p_value
-from ._parameters import Interval
 from ._table import as_table
 
 _KINDS = ("average", "maximum")

@@ -5,12 +5,12 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import validate_params
 
+from skdict._constraints import Interval
 from skdict._utils.labels import equals
 
 from ._activity import find_active
 from ._exchange import plan_exchange
 from ._labels import encode_classes, encode_groups, encode_units
-from ._parameters import Interval
 from ._selectivity import (
     KIND_CONSTRAINT,
     THRESHOLD_CONSTRAINT,

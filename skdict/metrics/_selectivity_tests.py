@@ -8,11 +8,12 @@ from scipy.stats import false_discovery_control
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import StrOptions, validate_params
 
+from skdict._constraints import Interval
+
 from ._activity import count_active, find_active, indicator
 from ._exchange import plan_exchange
 from ._labels import encode_classes, encode_groups, encode_units
 from ._p_values import permutation_p_value
-from ._parameters import Interval
 from ._selectivity import (
     KIND_CONSTRAINT,
     THRESHOLD_CONSTRAINT,

@@ -6,9 +6,10 @@ import numpy as np
 from sklearn.utils import Bunch, check_random_state, gen_batches
 from sklearn.utils._param_validation import StrOptions, validate_params
 
+from skdict._constraints import Interval
+
 from ._grid import check_heatmaps, scale_down
 from ._p_values import ROUNDING, permutation_p_value
-from ._parameters import Interval
 
 # Steps to half of the neighbours of a token; the other half is met from there.
 _STEPS = {

@@ -12,10 +12,10 @@ from sklearn.utils._param_validation import validate_params
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skdict._checks import check_numbers
+from skdict._constraints import Interval
 
 from ._activity import check_rows_finite, raise_not_finite
 from ._dictionary import _check_atoms
-from ._parameters import Interval
 from ._reconstruction import unit_rows
 from ._table import as_table
 

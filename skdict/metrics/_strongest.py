@@ -5,8 +5,9 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import StrOptions, validate_params
 
+from skdict._constraints import Interval
+
 from ._grid import check_heatmaps, scale_down
-from ._parameters import Interval
 from ._table import as_table
 
 POOL_CONSTRAINT = [StrOptions({"mean", "max"})]

@@ -16,11 +16,12 @@ from sklearn.utils import (
 from sklearn.utils._param_validation import HasMethods, validate_params
 
 from skdict._checks import check_numbers
+from skdict._constraints import Interval
 from skdict._utils.labels import as_labels
 
 from ._activity import check_rows_finite
 from ._grid import scale_down
-from ._parameters import Interval, list_folds
+from ._folds import list_folds
 from ._probe import make_linear_probe
 from ._table import as_table
 

@@ -5,8 +5,9 @@ from numbers import Real
 import numpy as np
 from sklearn.utils._param_validation import validate_params
 
+from skdict._constraints import Interval
+
 from ._activity import find_active
-from ._parameters import Interval
 
 
 @validate_params(

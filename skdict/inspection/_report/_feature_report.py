@@ -7,10 +7,11 @@ from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm.auto import tqdm
 
+from skdict._constraints import Interval
 from skdict._steps import steps_of, unfrozen
 from skdict._utils.files import check_destination
 from skdict._utils.labels import is_missing
@@ -38,6 +39,9 @@ from ._page import write_page
 from ._pictures import choose_pictures
 
 _MAX_CAPTION = 80
+
+# Parameters on which no numbers depend.
+_OF_THE_PAGE = ("rgb", "verbose")
 
 
 class FeatureReport:
@@ -147,7 +151,9 @@ class FeatureReport:
     stored, each of them once.
 
     Nothing is ever held for all rows times all features: features are worked on in
-    batches. The numbers are computed once, when they are first needed.
+    batches. The numbers are computed when they are first needed, and again only where
+    a parameter has been replaced since, for instance by ``report.alpha = 0.01``; a
+    change inside of `X` or of another array is not noticed.
 
     Examples
     --------
@@ -206,7 +212,7 @@ class FeatureReport:
         self.n_permutations = n_permutations
         self.random_state = random_state
         self.verbose = verbose
-        self._computed = None
+        self._computed = self._computed_from = None
 
     def __repr__(self):
         steps = map(unfrozen, steps_of(self.estimator))
@@ -261,9 +267,11 @@ class FeatureReport:
         PermissionError
             If the file is read-only, or its folder.
         ValueError
-            If lengths do not match, if rows, labels, batches or images hold missing
-            values, or as the estimator raises.
+            If `title` is no text, if lengths do not match, if rows, labels, batches
+            or images hold missing values, or as the estimator raises.
         """
+        if not isinstance(title, str | None):
+            raise ValueError(f"title must be a str or None, got {title!r}.")
         check_destination(path)  # before minutes of work
         path = Path(os.fsdecode(path))
         computed = self._compute()
@@ -303,14 +311,19 @@ class FeatureReport:
         return tqdm(total=total, desc=desc, unit=unit, disable=not self.verbose)
 
     def _compute(self):
-        """Everything but the cards, once."""
-        if self._computed is not None:
-            return self._computed
+        """Everything but the cards, once as long as no parameter is replaced."""
         validate_parameter_constraints(
             self._parameter_constraints,
             {name: getattr(self, name) for name in self._parameter_constraints},
             caller_name="FeatureReport",
         )
+        given = {name: value for name, value in vars(self).items() if name[0] != "_"}
+        for name in _OF_THE_PAGE:
+            del given[name]
+        before = self._computed_from
+        if before is not None and all(before[name] is given[name] for name in given):
+            return self._computed
+        self._computed = self._computed_from = None
         check_is_fitted(self.estimator)
         fitted_attribute(self.estimator, "components_")
         layout = lay_out(self.X, self.images, self.grid_shape)
@@ -362,6 +375,7 @@ class FeatureReport:
             "metadata": metadata,
             "y": y,
         }
+        self._computed_from = given
         return self._computed
 
     def _warn_of_smooth_labels(self, ids, grid_shape):

@@ -1,16 +1,8 @@
-"""scikit-learn's checks of parameters, with all that the metrics need of them."""
+"""Folds of a splitter, checked."""
 
 import numpy as np
-from sklearn.utils._param_validation import Interval as _Interval
 
-__all__ = ["Interval", "list_folds"]
-
-
-class Interval(_Interval):
-    """An interval of numbers. Booleans are none: True is no number of permutations."""
-
-    def is_satisfied_by(self, val):
-        return not isinstance(val, bool | np.bool_) and super().is_satisfied_by(val)
+__all__ = ["list_folds"]
 
 
 def list_folds(cv, *args):

@@ -1,0 +1,58 @@
+"""What scikit-learn's checks of parameters lack."""
+
+from __future__ import annotations
+
+from numbers import Integral, Number
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import HasMethods
+from sklearn.utils._param_validation import Interval as _Interval
+
+__all__ = ["Callbacks", "Interval", "check_name", "check_names", "is_integer"]
+
+
+class Interval(_Interval):
+    """An interval of numbers. Booleans are none: True is no number of atoms."""
+
+    def is_satisfied_by(self, val):
+        return not isinstance(val, bool | np.bool_) and super().is_satisfied_by(val)
+
+
+class Callbacks(HasMethods):
+    """A list or tuple of callables."""
+
+    def __init__(self):
+        super().__init__("__call__")
+
+    def is_satisfied_by(self, val):
+        return isinstance(val, list | tuple) and all(map(callable, val))
+
+    def __str__(self):
+        return "a list or a tuple of callables"
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value is a whole number by its type; a boolean is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_name(name, what: str = "name") -> None:
+    """Raise a ValueError for what is neither a text nor a number, nor None."""
+    if not (name is None or _is_name(name)):
+        raise ValueError(f"{what} must be a str or None, got {name!r}.")
+
+
+def check_names(names, what: str, n: int | None = None) -> None:
+    """Raise a ValueError for what is neither a list of ``n`` names nor None."""
+    if names is None:
+        return
+    is_list = np.iterable(names) and not isinstance(names, str | bytes | dict)
+    if not is_list or not all(map(_is_name, names)):
+        raise ValueError(f"{what} must be a list of str or None, got {names!r}.")
+    if n is not None and len(names) != n:
+        raise ValueError(f"{what} must have {n} entries, but it has {len(names)}.")
+
+
+def _is_name(value) -> bool:
+    return isinstance(value, str | Number) and not isinstance(value, bool | np.bool_)
