@@ -86,7 +86,7 @@ def compare(train, test, y_train, y_test, args) -> None:
         ]
         cells[2] = cells[2][:5] + "   "
         time = ratio(seconds[name], seconds[default]).median
-        print(f"{name:52}{''.join(cells)}{time:.2f}x", flush=True)
+        print(f"{name:52} {''.join(cells)}{time:.2f}x", flush=True)
 
 
 def measure(model, train, test, y_train, y_test, args) -> tuple[float, ...]:

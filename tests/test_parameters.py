@@ -8,7 +8,9 @@ import pytest
 from sklearn.model_selection import KFold, check_cv
 
 from skdict import metrics
-from skdict.metrics._parameters import Interval, check_array, list_folds
+from skdict._checks import check_array
+from skdict._constraints import Interval
+from skdict.metrics._folds import list_folds
 
 RNG = np.random.default_rng(0)
 CODES = RNG.random((30, 5)) * (RNG.random((30, 5)) < 0.4)

@@ -20,8 +20,8 @@ from skdict._constraints import Interval
 from skdict._utils.labels import as_labels
 
 from ._activity import check_rows_finite
-from ._grid import scale_down
 from ._folds import list_folds
+from ._grid import scale_down
 from ._probe import make_linear_probe
 from ._table import as_table
 
