@@ -265,11 +265,21 @@ def test_tiny_and_huge_features():
     X, control, batch = sample()
     scaler = ControlCenterScaler()
     Z = scaler.fit_transform(X, control=control, batch=batch)
-    scales = np.array([1e-140, 1e-30, 1e30, 1e140])
-    Z_scaled = scaler.fit_transform(X * scales, control=control, batch=batch)
-    np.testing.assert_allclose(Z_scaled, Z, rtol=1e-7, atol=1e-7)
-    with pytest.raises(ValueError, match="overflow float64 in 4 of 4 features"):
-        scaler.fit(X * 1e200, control=control, batch=batch)
+    for exponents in ([-140, -30, 30, 140], [-308, -170, 170, 300]):
+        scaled = X * 10.0 ** np.array(exponents)
+        Z_scaled = scaler.fit_transform(scaled, control=control, batch=batch)
+        np.testing.assert_allclose(Z_scaled, Z, rtol=1e-7, atol=1e-7)
+        back = scaler.inverse_transform(Z_scaled, batch=batch)
+        np.testing.assert_allclose(back, scaled, rtol=1e-7)
+    with pytest.raises(ValueError, match="sums overflow float64 in 4 of 4 features"):
+        scaler.fit(np.copysign(1.5e308, X), control=control, batch=batch)
+
+
+def test_parameters_that_are_numbers_are_no_booleans():
+    X, control, _ = sample()
+    for params in ({"min_controls": True}, {"batch_column": True}):
+        with pytest.raises(ValueError, match=f"{next(iter(params))}.* Got True"):
+            ControlCenterScaler(**params).fit(X, control=control)
 
 
 # ---------------------------------------------------------------------------------

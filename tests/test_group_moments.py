@@ -10,7 +10,7 @@ from skdict.ops import group_moments as module
 from skdict.ops.group_moments import (
     group_moments,
     merge_group_moments,
-    variance_within,
+    spread_within,
 )
 
 
@@ -24,7 +24,7 @@ def sample(seed, n=60, d=4, n_groups=5, offset=0.0):
 def assert_equal_moments(a, b, rtol=1e-9, atol=1e-9):
     torch.testing.assert_close(a.n_samples, b.n_samples)
     torch.testing.assert_close(a.mean, b.mean, rtol=rtol, atol=atol)
-    torch.testing.assert_close(a.scatter, b.scatter, rtol=rtol, atol=atol)
+    torch.testing.assert_close(a.spread, b.spread, rtol=rtol, atol=atol)
 
 
 @settings(max_examples=30)
@@ -45,15 +45,15 @@ def test_moments_of_each_group(seed, n, offset, dtype):
         assert moments.n_samples[g] == len(rows)
         if len(rows) == 0:
             assert (moments.mean[g] == 0).all()
-            assert (moments.scatter[g] == 0).all()
+            assert (moments.spread[g] == 0).all()
             continue
         np.testing.assert_allclose(moments.mean[g], rows.mean(axis=0), rtol=1e-12)
         np.testing.assert_allclose(
-            moments.scatter[g], len(rows) * rows.var(axis=0), rtol=1e-7, atol=1e-10
+            moments.spread[g], len(rows) ** 0.5 * rows.std(axis=0), rtol=1e-7, atol=1e-9
         )
     assert all(
         x.dtype == torch.float64
-        for x in (moments.n_samples, moments.mean, moments.scatter)
+        for x in (moments.n_samples, moments.mean, moments.spread)
     )
 
 
@@ -87,10 +87,10 @@ def test_chunks_do_not_change_the_result(monkeypatch):
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e8 + 0.1])
-def test_a_constant_feature_has_no_scatter(value):
+def test_a_constant_feature_has_no_spread(value):
     X = torch.full((1001, 1), value, dtype=torch.float64)
     moments = group_moments(X, torch.arange(1001) % 2, 2)
-    assert moments.scatter.max() <= 1e-28 * value**2
+    assert moments.spread.max() <= 1e-14 * value
     np.testing.assert_allclose(moments.mean, value, rtol=1e-15)
 
 
@@ -101,14 +101,32 @@ def test_the_rows_are_left_alone():
     assert torch.equal(X, before)
 
 
-def test_variance_within_groups():
+def test_spread_within_groups():
     X, groups = sample(3)
     X, groups = torch.cat([X, X[:1]]), torch.cat([groups, torch.tensor([5])])
     moments = group_moments(X, groups, 7)
     centred = X.numpy().copy()
     for g in range(6):
         centred[groups == g] -= X[groups == g].numpy().mean(axis=0)
-    expected = (centred**2).sum(axis=0) / (len(X) - 6)
-    np.testing.assert_allclose(variance_within(moments), expected)
+    expected = ((centred**2).sum(axis=0) / (len(X) - 6)) ** 0.5
+    np.testing.assert_allclose(spread_within(moments), expected)
     alone = group_moments(X[:3], torch.arange(3), 3)
-    assert (variance_within(alone) == 0).all()
+    assert (spread_within(alone) == 0).all()
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10_000), exponent=st.integers(-1010, 1000))
+def test_any_magnitude(seed, exponent):
+    X, groups = sample(seed)
+    scale = 2.0**exponent
+    a, b = (group_moments(Y, groups, 5) for Y in (X, X * scale))
+    halves = [group_moments(X[i::2] * scale, groups[i::2], 5) for i in (0, 1)]
+    for scaled in (b, merge_group_moments(*halves)):
+        for name in ("mean", "spread"):
+            expected = getattr(a, name) * scale
+            torch.testing.assert_close(
+                getattr(scaled, name), expected, rtol=1e-9, atol=1e-9 * scale
+            )
+        torch.testing.assert_close(
+            spread_within(scaled), spread_within(a) * scale, rtol=1e-9, atol=0.0
+        )

@@ -599,6 +599,14 @@ def test_too_few_controls_for_the_asked_components():
         fitted(np.full((20, 3), 0.1))
 
 
+@pytest.mark.parametrize("name", ["n_components", "shrinkage"])
+@pytest.mark.parametrize("value", [True, False, np.True_])
+def test_parameters_that_are_numbers_are_no_booleans(name, value):
+    X, control = sample()
+    with pytest.raises(ValueError, match=f"'{name}'.* Got"):
+        fitted(X, control, **{name: value})
+
+
 def test_a_failed_fit_leaves_the_old_whitening():
     X, control = sample()
     whitener = fitted(X, control)

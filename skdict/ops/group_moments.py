@@ -2,7 +2,8 @@
 
 As in :mod:`skdict.ops.moments` all is accumulated in float64 about the mean and joined
 by the pairwise update of Chan, Golub and LeVeque; but for groups, and without the
-covariances, which would be n_groups matrices of n_features^2.
+covariances, which would be n_groups matrices of n_features^2. Roots of sums of squares
+are kept instead of the sums, so that features of any magnitude keep their digits.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["GroupMoments", "group_moments", "merge_group_moments", "variance_within"]
+__all__ = ["GroupMoments", "group_moments", "merge_group_moments", "spread_within"]
 
 # Entries converted to float64 at a time, 64 MiB.
 _CHUNK_ENTRIES = 2**23
@@ -26,13 +27,13 @@ class GroupMoments:
         Number of rows, in float64.
     mean : Tensor of shape (n_groups, n_features)
         Their mean; 0 for a group without rows.
-    scatter : Tensor of shape (n_groups, n_features)
-        Sum of the squared distances from the mean.
+    spread : Tensor of shape (n_groups, n_features)
+        Root of the sum of the squared distances from the mean.
     """
 
     n_samples: Tensor
     mean: Tensor
-    scatter: Tensor
+    spread: Tensor
 
 
 def group_moments(X: Tensor, groups: Tensor, n_groups: int) -> GroupMoments:
@@ -71,8 +72,13 @@ def group_moments(X: Tensor, groups: Tensor, n_groups: int) -> GroupMoments:
             part = torch.zeros_like(zeros).index_add_(0, group, Y) / divisor
             Y -= part[group]
             mean += part
-        scatter = torch.zeros_like(zeros).index_add_(0, group, Y.square_())
-        total = merge_group_moments(total, GroupMoments(n, mean, scatter))
+        # Divided by a power of two, which is exact, squares stay in range.
+        low, high = Y.aminmax(dim=0)
+        exponent = torch.frexp(torch.maximum(-low, high)).exponent.clamp(-1000, 1000)
+        unit = torch.ldexp(torch.ones_like(low), exponent)
+        Y = Y.div_(unit).square_()
+        spread = torch.zeros_like(zeros).index_add_(0, group, Y).sqrt_() * unit
+        total = merge_group_moments(total, GroupMoments(n, mean, spread))
     return total
 
 
@@ -94,18 +100,21 @@ def merge_group_moments(a: GroupMoments, b: GroupMoments) -> GroupMoments:
     gap = b.mean - a.mean
     # Where a group is empty in one of the two, the other's mean holds to the bit.
     mean = torch.where(to_b == 1.0, b.mean, a.mean + gap * to_b)
-    between = a.n_samples[:, None] * to_b * gap.square()
-    return GroupMoments(n_samples, mean, a.scatter + b.scatter + between)
+    between = (a.n_samples[:, None] * to_b).sqrt() * gap.abs()
+    spread = torch.hypot(torch.hypot(a.spread, b.spread), between)
+    return GroupMoments(n_samples, mean, spread)
 
 
-def variance_within(moments: GroupMoments) -> Tensor:
-    """Unbiased variance of each feature about the means of the groups.
+def spread_within(moments: GroupMoments) -> Tensor:
+    """Standard deviation of each feature about the means of the groups.
 
     Returns
     -------
     Tensor of shape (n_features,)
-        sum_g M_g / sum_g (n_g - 1) over the groups with rows; 0 where no group has
-        two.
+        s_j with s_j^2 = sum_g S_gj^2 / sum_g (n_g - 1) over the groups with rows, S
+        being their spread; 0 where no group has two.
     """
-    degrees = (moments.n_samples - 1.0).clamp(min=0.0).sum()
-    return moments.scatter.sum(dim=0) / degrees.clamp(min=1.0)
+    degrees = (moments.n_samples - 1.0).clamp(min=0.0).sum().clamp(min=1.0)
+    largest = moments.spread.amax(dim=0)
+    relative = moments.spread / torch.where(largest > 0, largest, 1.0)
+    return largest * (relative.square().sum(dim=0) / degrees).sqrt()

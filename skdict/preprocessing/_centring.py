@@ -18,10 +18,11 @@ from sklearn.utils._array_api import (
     get_namespace,
     get_namespace_and_device,
 )
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _num_samples
 from torch import Tensor
 
+from skdict._constraints import Interval
 from skdict._guards import learns, own_precision
 from skdict._utils.labels import as_labels, as_mask, encode
 from skdict._utils.warn import warn
@@ -31,7 +32,7 @@ from skdict.ops.group_moments import (
     GroupMoments,
     group_moments,
     merge_group_moments,
-    variance_within,
+    spread_within,
 )
 from skdict.preprocessing._batches import known_positions, split_off_column, union
 from skdict.preprocessing._controls import control_rows, without_controls
@@ -217,7 +218,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         "min_controls": [Interval(Integral, 1, None, closed="left")],
         "unseen": [StrOptions({"pooled", "own", "raise"})],
         "control_label": [str, Real, "boolean", None],
-        "batch_column": [str, Integral, None],
+        "batch_column": [str, Interval(Integral, None, None, closed="neither"), None],
     }
 
     def __init__(
@@ -265,7 +266,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         ValueError
             If there is no control row, if `control` is not a mask over the rows, if
             `batch` is not a label for each row or some are missing, if X is not
-            finite, or if its squares overflow.
+            finite, or if its sums overflow.
         """
         names, moments, eps, home = self._read(X, y, control, batch, reset=True)
         if not moments.n_samples.any():
@@ -455,7 +456,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             "names": names,
             "n_samples": moments.n_samples.numpy(),
             "mean": moments.mean.numpy(),
-            "scatter": moments.scatter.numpy(),
+            "spread": moments.spread.numpy(),
             "eps": eps,
         }
         self._streamed = streamed
@@ -482,16 +483,16 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         state = self._moments
         tensors = (
             torch.from_numpy(np.require(state[key], requirements="W"))
-            for key in ("n_samples", "mean", "scatter")
+            for key in ("n_samples", "mean", "spread")
         )
         return state["names"], GroupMoments(*tensors), state["eps"]
 
     def _scale(self, statistics):
-        """Positive divisors, from variances of which some are 0."""
+        """Positive divisors, from standard deviations of which some are 0."""
+        deviation = statistics.deviation
         if not self.with_scaling:
-            return torch.ones_like(statistics.variance)
-        variance = statistics.variance
-        return torch.where(variance > 0, variance.sqrt(), 1.0)
+            return torch.ones_like(deviation)
+        return torch.where(deviation > 0, deviation, 1.0)
 
     def _table(self, X, control, batch, eps):
         """Means and scales, and which line of them goes with each row of X."""
@@ -600,40 +601,40 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
 
 
 class _Statistics(NamedTuple):
-    """What to centre by, and the variance to scale by: 0 where there is none."""
+    """What to centre by and what to scale by: 0 where nothing varies."""
 
     mean: Tensor
-    variance: Tensor
+    deviation: Tensor
 
 
 def _pooled_statistics(moments: GroupMoments, eps: float) -> _Statistics:
-    """Mean of all controls, and their variance about the means of their batches."""
+    """Mean of all controls, and their deviation from the means of their batches."""
     n = moments.n_samples
     weights = (n / n.sum())[:, None]
     # About one of the means, so that a feature that is constant stays so to the bit.
     origin = moments.mean[n.argmax()]
     mean = origin + (weights * (moments.mean - origin)).sum(dim=0)
-    return _Statistics(mean, _above_rounding(variance_within(moments), mean, eps))
+    return _Statistics(mean, _above_rounding(spread_within(moments), mean, eps))
 
 
 def _batch_statistics(
     moments: GroupMoments, pooled: _Statistics, min_controls: int, eps: float
 ) -> _Statistics:
-    """Mean and variance of each batch; pooled ones where its controls do not tell."""
+    """Mean and deviation of each batch; pooled ones where its controls do not tell."""
     n = moments.n_samples[:, None]
     enough = n >= min_controls
-    variance = moments.scatter / (n - 1.0).clamp(min=1.0)
-    variance = _above_rounding(variance, moments.mean, eps)
+    deviation = moments.spread / (n - 1.0).clamp(min=1.0).sqrt()
+    deviation = _above_rounding(deviation, moments.mean, eps)
     return _Statistics(
         torch.where(enough, moments.mean, pooled.mean),
-        torch.where(enough & (variance > 0), variance, pooled.variance),
+        torch.where(enough & (deviation > 0), deviation, pooled.deviation),
     )
 
 
-def _above_rounding(variance: Tensor, mean: Tensor, eps: float) -> Tensor:
+def _above_rounding(deviation: Tensor, mean: Tensor, eps: float) -> Tensor:
     """0 where rounding of the features in the dtype of the input explains it all."""
-    rounding = (0.5 * eps) ** 2 * (mean.square() + variance)
-    return torch.where(variance > rounding, variance, 0.0)
+    rounding = 0.5 * eps * torch.hypot(mean, deviation)
+    return torch.where(deviation > rounding, deviation, 0.0)
 
 
 def _moments_of(X, rows: np.ndarray | None, codes, *, n_batches: int) -> GroupMoments:
@@ -652,17 +653,17 @@ def _moments_of(X, rows: np.ndarray | None, codes, *, n_batches: int) -> GroupMo
             block = X[part] if rows is None else X[rows[part]]
             moments = group_moments(as_tensor(block), groups[part], n_batches)
             total = merge_group_moments(total, moments)
-    total = GroupMoments(total.n_samples.cpu(), total.mean.cpu(), total.scatter.cpu())
+    total = GroupMoments(total.n_samples.cpu(), total.mean.cpu(), total.spread.cpu())
     _check_overflow(total)
     return total
 
 
 def _check_overflow(moments: GroupMoments) -> None:
-    """Raise ValueError if sums or squares of finite rows overflowed."""
-    bad = ~torch.isfinite(moments.scatter.sum(dim=0) + moments.mean.square().sum(dim=0))
+    """Raise ValueError if sums of finite rows, or distances, overflowed."""
+    bad = ~torch.isfinite(moments.spread + moments.mean.abs()).all(dim=0)
     if bad.any():
         raise ValueError(
-            "The control rows are too large: their squares overflow float64 in "
+            "The control rows are too large: their sums overflow float64 in "
             f"{int(bad.sum())} of {len(bad)} features (the first is feature "
             f"{int(bad.int().argmax())}). Scale X down."
         )
@@ -680,9 +681,7 @@ def _merge(names, moments, new_names, new_moments):
             out[torch.from_numpy(lines)] = tensor
             return out
 
-        return GroupMoments(
-            place(part.n_samples), place(part.mean), place(part.scatter)
-        )
+        return GroupMoments(place(part.n_samples), place(part.mean), place(part.spread))
 
     return together, merge_group_moments(
         spread(moments, old_lines), spread(new_moments, new_lines)

@@ -17,9 +17,10 @@ from sklearn.utils._array_api import (
     get_namespace,
     get_namespace_and_device,
 )
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils._param_validation import RealNotInt, StrOptions
 from sklearn.utils.validation import _num_samples
 
+from skdict._constraints import Interval
 from skdict._guards import learns, own_precision
 from skdict._utils.warn import warn
 from skdict._validation import as_numpy, validate_rows
