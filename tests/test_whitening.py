@@ -1,6 +1,7 @@
 """ControlPCAWhitener: exactness, streaming, few controls, routing and bad input."""
 
 import pickle
+import warnings
 from functools import partial
 
 import numpy as np
@@ -29,7 +30,7 @@ from sklearn.utils.estimator_checks import (
     estimator_checks_generator,
 )
 
-from skdict import ControlPCAWhitener
+from skdict import ControlCenterScaler, ControlPCAWhitener
 from skdict.preprocessing import _rows, _whitening
 
 METHODS = ["pca", "zca"]
@@ -461,6 +462,32 @@ def test_what_is_no_mask_raises(control, message):
     for method in ("fit", "partial_fit"):
         with pytest.raises(ValueError, match=message):
             getattr(ControlPCAWhitener(), method)(X, control=control)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([b"DMSO", b"drug"]),
+        np.array(["DMSO", "drug"]),
+        np.array([3, 4]),
+        np.array([True, False]),
+        np.array(["2020-01-01", "2020-01-02"], dtype="M8[D]"),
+        pd.to_datetime(["2020-01-01", "2020-01-02"]),
+        np.array([1, 2], dtype="m8[s]"),
+    ],
+    ids=["bytes", "str", "int", "bool", "date", "Timestamp", "time span"],
+)
+def test_what_a_label_may_be_picks_the_controls(labels):
+    """One of the labels, as they come out of y."""
+    X, control = sample()
+    y = labels[np.where(control, 0, 1)]
+    for estimator in (ControlPCAWhitener, ControlCenterScaler):
+        step = estimator(control_label=labels[0])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "No batch is given")
+            assert step.fit(X, y).n_control_samples_ == control.sum()
+            step.set_params(control_label=labels[1]).fit(X, pd.Series(y))
+        assert step.n_control_samples_ == (~control).sum()
 
 
 def test_no_control_row_names_the_remedy():

@@ -1,7 +1,7 @@
 """Centring and scaling with the control samples of each batch."""
 
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +35,7 @@ from skdict.ops.group_moments import (
     spread_within,
 )
 from skdict.preprocessing._batches import known_positions, split_off_column, union
-from skdict.preprocessing._controls import control_rows, without_controls
+from skdict.preprocessing._controls import CONTROL_LABEL, control_rows, without_controls
 from skdict.preprocessing._rows import (
     check_transformed,
     map_blocks,
@@ -76,7 +76,7 @@ class ControlCenterScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         mark. "own" uses the batch's own controls among the rows that are passed, and
         needs `control` in `transform`. "raise" raises a ValueError.
 
-    control_label : str, number, bool or None, default=None
+    control_label : str, bytes, number, bool, date, time span or None, default=None
         Where no `control` mask is passed to `fit`, the controls are the rows whose `y`
         equals this label.
 
@@ -217,7 +217,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         "with_scaling": ["boolean"],
         "min_controls": [Interval(Integral, 1, None, closed="left")],
         "unseen": [StrOptions({"pooled", "own", "raise"})],
-        "control_label": [str, Real, "boolean", None],
+        "control_label": CONTROL_LABEL,
         "batch_column": [str, Interval(Integral, None, None, closed="neither"), None],
     }
 

@@ -1,11 +1,21 @@
 """Which rows are controls, for the estimators that learn from them."""
 
+from datetime import date, timedelta
+from numbers import Real
+
 import numpy as np
 
 from skdict._utils.labels import as_mask, equals, labels_or_missing
 from skdict._utils.warn import warn
 
-__all__ = ["FOLD_REMEDY", "control_rows", "without_controls"]
+__all__ = ["CONTROL_LABEL", "FOLD_REMEDY", "control_rows", "without_controls"]
+
+# What a label can be, see skdict._utils.labels.
+CONTROL_LABEL: list = [
+    *(str, bytes, Real, "boolean"),
+    *(date, timedelta, np.datetime64, np.timedelta64),
+    None,
+]
 
 FOLD_REMEDY = (
     "In cross-validation every training fold needs controls: split with "

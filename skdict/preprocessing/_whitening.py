@@ -45,7 +45,12 @@ from skdict.ops.moments import (
     supported_axes,
     whitening_matrix,
 )
-from skdict.preprocessing._controls import FOLD_REMEDY, control_rows, without_controls
+from skdict.preprocessing._controls import (
+    CONTROL_LABEL,
+    FOLD_REMEDY,
+    control_rows,
+    without_controls,
+)
 from skdict.preprocessing._rows import (
     check_transformed,
     map_blocks,
@@ -102,7 +107,7 @@ class ControlPCAWhitener(
         :class:`~sklearn.discriminant_analysis.LinearDiscriminantAnalysis` does;
         features that are constant on the controls have no scale and are left out.
 
-    control_label : str, number, bool or None, default=None
+    control_label : str, bytes, number, bool, date, time span or None, default=None
         Where no `control` mask is passed to `fit`, the controls are the rows whose `y`
         equals this label.
 
@@ -232,7 +237,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             Interval(Real, 0, 1, closed="both"),
             None,
         ],
-        "control_label": [str, Real, "boolean", None],
+        "control_label": CONTROL_LABEL,
     }
 
     def __init__(
