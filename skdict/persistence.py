@@ -1,13 +1,20 @@
 """Estimators in files that hold no code."""
 
+import io
 import os
+import stat
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 
 import skdict.decomposition as decomposition
 import skdict.feature_extraction as feature_extraction
 import skdict.preprocessing as preprocessing
+from skdict._utils.archive import check_archive, unmap_arrays
 from skdict._utils.files import write_file
+from skdict._utils.fitted import check_fitted
 
 # skops is imported inside of the functions: it imports every scikit-learn module.
 
@@ -54,9 +61,12 @@ def save(estimator: BaseEstimator, path: str | os.PathLike) -> None:
     TypeError
         If `estimator` is no estimator, or if it holds anything else than this
         library's public estimators and what skops trusts by default: most of
-        scikit-learn's estimators, numpy arrays and random generators, scipy's
-        sparse matrices and Python's plain types. The types are named. Nothing is
-        written.
+        scikit-learn's estimators, numpy arrays and random generators, and Python's
+        plain types. The types are named. Nothing is written.
+    ValueError
+        If the parameters or the fitted attributes of one of this library's
+        estimators are not valid, for instance after they were changed by hand:
+        :func:`load` would refuse them. Nothing is written.
     OSError
         If the file cannot be written: its folder is missing, `path` names a folder,
         a device or a read-only file, or the disk is full.
@@ -67,9 +77,11 @@ def save(estimator: BaseEstimator, path: str | os.PathLike) -> None:
 
     Notes
     -----
+    Arrays that are mapped from a file are saved as plain arrays.
+
     Not trusted by skops, and so refused, are among others functions (in a
-    `FunctionTransformer` or as callbacks), torch objects (the model of a
-    :class:`~skdict.TokenExtractor`, or a `torch.device`: give its name instead),
+    `FunctionTransformer` or as callbacks), sparse matrices, torch objects (the model
+    of a :class:`~skdict.TokenExtractor`, or a `torch.device`: give its name instead),
     scikit-learn's trees and forests, and a fitted `GridSearchCV`: save its
     `best_estimator_`. An estimator on which `set_fit_request` or the like was
     called cannot be written by skops either.
@@ -107,12 +119,20 @@ def save(estimator: BaseEstimator, path: str | os.PathLike) -> None:
         raise TypeError(
             f"{name} cannot be saved, because skops cannot write {places}."
         ) from error
+    data = unmap_arrays(data)
     untrusted = set(skops.io.get_untrusted_types(data=data)) - set(_trusted_types())
     if untrusted:
         raise TypeError(
             f"{name} cannot be saved, because load would refuse these types: "
             f"{', '.join(sorted(untrusted))}."
         )
+    try:
+        check_archive(io.BytesIO(data))
+        _check_parts(estimator)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} cannot be saved, because load would refuse it: {error}"
+        ) from error
     write_file(path, [data])
 
 
@@ -141,7 +161,10 @@ def load(path: str | os.PathLike) -> BaseEstimator:
 
     No code from the file is run: it is checked before any of its objects is made,
     and it is refused where it names a type beyond this library's public estimators
-    and those that skops trusts by default.
+    and those that skops trusts by default, or where reading it would take more work
+    than its size tells. The attributes of this library's estimators are then checked
+    against each other: whatever the file holds, using them gives a result or a
+    ValueError.
 
     Parameters
     ----------
@@ -158,13 +181,23 @@ def load(path: str | os.PathLike) -> BaseEstimator:
     TypeError
         If the file needs a type that is not trusted; the types are named.
     ValueError
-        If the file is damaged, is no skops file, or holds no estimator.
+        If the file is damaged, is no file of :func:`save`, holds no estimator, or
+        holds one whose parameters or attributes are not valid.
     OSError
         If the file cannot be read.
 
     See Also
     --------
     save : Write the file.
+
+    Notes
+    -----
+    A file that :func:`skops.io.dump` wrote can be loaded, too, if it is not
+    compressed: a compressed one may be a thousand times as large in memory.
+
+    scikit-learn's own estimators are as skops restores them. Their attributes are not
+    checked, and some of them are used by compiled code. Load estimators of
+    scikit-learn only from people whom you trust.
 
     Examples
     --------
@@ -182,8 +215,11 @@ def load(path: str | os.PathLike) -> BaseEstimator:
     from skops.io.exceptions import UntrustedTypesFoundException
 
     trusted = _trusted_types()
+    if stat.S_ISFIFO(os.stat(path).st_mode):  # opening it would wait for a writer
+        raise OSError(f"{os.fspath(path)!r} is no file.")
     with open(path, "rb") as file:
         try:
+            check_archive(file)
             estimator = skops.io.load(file, trusted=trusted)
         except UntrustedTypesFoundException:
             untrusted = set(skops.io.get_untrusted_types(file=file)) - set(trusted)
@@ -204,4 +240,60 @@ def load(path: str | os.PathLike) -> BaseEstimator:
         raise ValueError(
             f"{os.fspath(path)!r} holds no estimator but a {type(estimator).__name__}."
         )
+    try:
+        _check_parts(estimator)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)!r} is refused: {error}") from error
     return estimator
+
+
+def _check_parts(estimator: BaseEstimator) -> None:
+    """Check all that an estimator holds and that compiled code will trust.
+
+    Raises
+    ------
+    ValueError
+        If the attributes of one of this library's estimators do not fit together, or
+        a random generator reads beyond its state.
+    """
+    ours = set(_trusted_types())
+    for part in _parts(estimator):
+        if _type_name(type(part)) in ours:
+            check_fitted(part)
+        elif isinstance(part, np.random.RandomState | np.random.Generator):
+            _check_generator(part)
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """The value and everything in it, each object once."""
+    seen: dict[int, Any] = {}  # the objects, too, so that no id is used again
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if id(part) in seen or isinstance(part, type | str | bytes):
+            continue
+        seen[id(part)] = part
+        yield part
+        if isinstance(part, dict):
+            waiting += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple | set | frozenset):
+            waiting += part
+        elif isinstance(part, np.ndarray) and part.dtype == object:
+            waiting += part.ravel().tolist()
+        waiting += getattr(part, "__dict__", {}).values()
+
+
+def _check_generator(generator: np.random.RandomState | np.random.Generator) -> None:
+    """numpy reads its state at the positions that it has been given."""
+    state: Any
+    if isinstance(generator, np.random.RandomState):
+        state = generator.get_state(legacy=False)
+    else:
+        state = generator.bit_generator.state
+    name = state["bit_generator"]
+    if name == "MT19937":
+        valid = 0 <= state["state"]["pos"] <= len(state["state"]["key"])
+    else:
+        valid = 0 <= state.get("buffer_pos", 0) <= len(state.get("buffer", ()))
+    if not valid:
+        raise ValueError(f"a generator {name} is at a position outside of its state.")

@@ -26,6 +26,16 @@ from torch import Tensor
 from skdict._checks import check_floats
 from skdict._constraints import Callbacks, Interval
 from skdict._guards import learns, own_precision
+from skdict._utils.fitted import (
+    Array,
+    Count,
+    Fitted,
+    History,
+    IfThere,
+    Names,
+    OrNone,
+    Record,
+)
 from skdict._utils.warn import warn
 from skdict._validation import as_numpy, as_rows, check_finite, like, validate_rows
 from skdict.data import RowBatches, centre_and_spread, resolve_device, to_device
@@ -36,6 +46,16 @@ from skdict.training import DictionaryNet, train
 
 # Share of samples below which a feature counts as dead (the papers' threshold).
 _DEAD_DENSITY = 1e-5
+# What the records of a history have in common.
+_RECORD_KEYS = (
+    "epoch",
+    "loss",
+    "explained_variance",
+    "dead_share",
+    "resets",
+    "learning_rate",
+    "seconds",
+)
 # Rows per batch at inference; the ops cut them further to fit the cache.
 _INFERENCE_ROWS = 8192
 # Rows from which the initial atoms and the pre-bias are taken.
@@ -67,6 +87,21 @@ class _SparseDictionary(
         "verbose": ["verbose"],
         "callbacks": [Callbacks(), None],
     }
+
+    _fitted: tuple[dict[str, Fitted], ...] = (
+        {
+            "n_features_in_": Count("n_features", low=1),
+            "feature_names_in_": IfThere(Names("n_features")),
+            "components_": Array(("n_components", "n_features")),
+            "pre_bias_": Array(("n_features",)),
+            "feature_density_": Array(("n_components",), low=0, high=1),
+            "dead_features_": Array(("n_components",), kind="b"),
+            "n_iter_": Count(),
+            "n_steps_": Count(),
+            "n_samples_seen_": Count(low=1),
+            "history_": History(_RECORD_KEYS),
+        },
+    )
 
     @abstractmethod
     def _new_module(
@@ -488,6 +523,13 @@ class _SparseDictionary(
         self.dead_features_ = like(density < _DEAD_DENSITY, X)
         self.n_steps_ = net.n_steps
 
+    def _inconsistency(self) -> str | None:
+        """What is wrong with an estimator from a file that its table cannot say."""
+        # Only types and ufuncs come out of a file, and they are no callbacks.
+        if self.callbacks:
+            return "callbacks are functions, which files do not hold"
+        return None
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "components_")
 
@@ -500,6 +542,39 @@ class _SparseDictionary(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = not self.sparse_output
         return tags
+
+
+class _GeneratorState(Fitted):
+    """The state of a generator of torch."""
+
+    def check(self, value, name, sizes):
+        Array(("n_bytes",), kind="u").check(value, name, {})
+        try:
+            torch.Generator("cpu").set_state(torch.tensor(value, device="cpu"))
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"{name} is no state of a generator: {error}") from error
+
+
+def stream_state(**arrays: Array) -> dict[str, Fitted]:
+    """The table of what :meth:`partial_fit` keeps from call to call.
+
+    Parameters
+    ----------
+    **arrays : Array
+        What the net of the model adds; "__" stands for the dots of the names.
+    """
+    return {
+        "_training_state": OrNone(
+            Record(
+                {
+                    "scale": Array((), low=0),
+                    "generator": _GeneratorState(),
+                    "n_steps": Array((), kind="i", low=0),
+                    **{name.replace("__", "."): rule for name, rule in arrays.items()},
+                }
+            )
+        )
+    }
 
 
 def _check_batch(values: Tensor, what: str, i: int, n_rows: int) -> None:

@@ -11,8 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skdict._constraints import Interval
+from skdict._utils.fitted import Array
 from skdict._validation import as_numpy
-from skdict.decomposition._base import _SparseDictionary
+from skdict.decomposition._base import _SparseDictionary, stream_state
 from skdict.modules import PursuitDictionary
 from skdict.training import PursuitNet
 
@@ -184,6 +185,16 @@ class ICFL(_SparseDictionary):
         "reset_similarity": [Interval(Real, 0, 1, closed="both")],
         "reset_every": [Interval(Integral, 1, None, closed="left")],
     }
+
+    _fitted = (
+        {
+            **_SparseDictionary._fitted[0],
+            **stream_state(
+                net__curvature=Array(("n_components",), low=0),
+                net__fired_since_reset=Array(("n_components",), kind="i", low=0),
+            ),
+        },
+    )
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import validate_data
 
 from skdict._guards import unchanged_on_error
+from skdict._utils.fitted import Count, Fitted, IfThere, Names, Transformer
 
 
 class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
@@ -28,6 +29,14 @@ class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "transform", "inverse_transform"])]
     }
+
+    _fitted: tuple[dict[str, Fitted], ...] = (
+        {
+            "n_features_in_": IfThere(Count("n_features", low=1)),
+            "feature_names_in_": IfThere(Names("n_features")),
+            "estimator_": Transformer(("transform", "inverse_transform")),
+        },
+    )
 
     @_fit_context(prefer_skip_nested_validation=False)
     @unchanged_on_error
@@ -62,6 +71,9 @@ class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     def _fit_clone(self, X, y, params):
         return clone(self.estimator).fit(X, y, **params)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "estimator_")
 
     def get_metadata_routing(self):
         """Route the metadata of ``fit`` to the estimator.

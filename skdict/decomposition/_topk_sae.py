@@ -7,8 +7,9 @@ from numbers import Real
 import torch
 
 from skdict._constraints import Interval
+from skdict._utils.fitted import Array
 from skdict._validation import as_numpy
-from skdict.decomposition._base import _SparseDictionary
+from skdict.decomposition._base import _SparseDictionary, stream_state
 from skdict.modules import TopKAutoencoder
 from skdict.ops.centre import geometric_median
 from skdict.training import TopKNet
@@ -157,6 +158,32 @@ class TopKSAE(_SparseDictionary):
         "auxiliary_weight": [Interval(Real, 0, None, closed="left")],
         "dead_after": [Interval(Real, 0, None, closed="neither")],
     }
+
+    # In the order in which the model registers them, which numbers Adam's slots.
+    _shapes = {
+        "components_": ("n_components", "n_features"),
+        "pre_bias_": ("n_features",),
+        "encoder_components_": ("n_components", "n_features"),
+        "encoder_bias_": ("n_components",),
+    }
+    _fitted = (
+        {
+            **_SparseDictionary._fitted[0],
+            **{name: Array(shape) for name, shape in _shapes.items()},
+            **stream_state(
+                **{
+                    f"optimizer__{i}__{slot}": rule
+                    for i, shape in enumerate(_shapes.values())
+                    for slot, rule in [
+                        ("step", Array((), low=0)),
+                        ("exp_avg", Array(shape)),
+                        ("exp_avg_sq", Array(shape, low=0)),
+                    ]
+                },
+                net__rows_since_fired=Array(("n_components",), kind="i", low=0),
+            ),
+        },
+    )
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import functools
 import warnings
 from typing import NamedTuple
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
@@ -73,14 +74,28 @@ class SparseCode(NamedTuple):
         return dense.scatter_add_(1, self.indices, self.values)
 
     def to_csr(self, n_components: int) -> sp.csr_matrix:
-        """Codes as a SciPy CSR matrix: sorted indices, no explicit zeros."""
+        """Codes as a SciPy CSR matrix: sorted indices, no explicit zeros.
+
+        Raises
+        ------
+        ValueError
+            If there is an atom beyond the components: SciPy's compiled code trusts
+            the indices and would write to memory that is not its own.
+        """
         active = self.values != 0
+        atoms = self.indices[active].cpu().numpy()
+        # As unsigned numbers, negative ones are too large: one pass instead of two.
+        if len(atoms) and atoms.view(np.uint64).max() >= n_components:
+            raise ValueError(
+                f"The codes name atoms from {atoms.min()} to {atoms.max()}, but there "
+                f"are {n_components} components."
+            )
         indptr = torch.zeros(len(self.values) + 1, dtype=torch.int64, device="cpu")
         torch.cumsum(active.sum(1).cpu(), 0, out=indptr[1:])
         csr = sp.csr_matrix(
             (
                 self.values.detach()[active].cpu().numpy(),
-                self.indices[active].cpu().to(torch.int32).numpy(),
+                atoms.astype(np.int32),
                 indptr.numpy(),
             ),
             shape=(len(self.values), n_components),

@@ -24,6 +24,17 @@ from torch import Tensor
 
 from skdict._constraints import Interval
 from skdict._guards import learns, own_precision
+from skdict._utils.fitted import (
+    Array,
+    Count,
+    Flag,
+    IfThere,
+    Labels,
+    Names,
+    Number,
+    OrNone,
+    Record,
+)
 from skdict._utils.labels import as_labels, as_mask, encode
 from skdict._utils.warn import warn
 from skdict._validation import as_numpy, validate_rows
@@ -220,6 +231,32 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         "control_label": CONTROL_LABEL,
         "batch_column": [str, Interval(Integral, None, None, closed="neither"), None],
     }
+
+    _fitted = (
+        {
+            "n_features_in_": Count("n_features", low=1),
+            "feature_names_in_": IfThere(Names("n_features")),
+            "n_control_samples_": Count(),
+            "batches_": OrNone(Labels("n_batches")),
+            "n_batch_control_samples_": OrNone(Array(("n_batches",), kind="i", low=0)),
+            "_moments": Record(
+                {
+                    "names": OrNone(Labels("n_batches")),
+                    "n_samples": Array(("n_batches",), low=0),
+                    "mean": Array(("n_batches", "n_features")),
+                    "spread": Array(("n_batches", "n_features"), low=0),
+                    "eps": Number(low=0),
+                }
+            ),
+            "_streamed": Flag(),
+        },
+        {
+            "pooled_mean_": Array(("n_features",)),
+            "pooled_scale_": Array(("n_features",), above=0),
+            "mean_": Array(("n_batches", "n_features")),
+            "scale_": Array(("n_batches", "n_features"), above=0),
+        },
+    )
 
     def __init__(
         self,
@@ -589,6 +626,21 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             "No control row in any of the calls of partial_fit so far: there is "
             "nothing to centre by."
         )
+
+    def _inconsistency(self):
+        """What is wrong with an estimator from a file that its table cannot say."""
+        if not hasattr(self, "_moments"):
+            return None
+        names = self._moments["names"]
+        if (names is None) != (self.batches_ is None):
+            return "batches_ and the names of the moments come together"
+        if (names is None) != (self.n_batch_control_samples_ is None):
+            return "batches_ and n_batch_control_samples_ come together"
+        if names is None and len(self._moments["mean"]) != 1:
+            return "without batches there is one mean"
+        if names is not None and not np.array_equal(names, self.batches_):
+            return "batches_ are not those of the moments"
+        return None
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "pooled_mean_")

@@ -22,6 +22,17 @@ from sklearn.utils.validation import _num_samples
 
 from skdict._constraints import Interval
 from skdict._guards import learns, own_precision
+from skdict._utils.fitted import (
+    Array,
+    Count,
+    Flag,
+    IfThere,
+    Names,
+    Number,
+    OrNone,
+    Record,
+    Text,
+)
 from skdict._utils.warn import warn
 from skdict._validation import as_numpy, validate_rows
 from skdict.data import as_tensor
@@ -239,6 +250,37 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         ],
         "control_label": CONTROL_LABEL,
     }
+
+    _fitted = (
+        {
+            "n_features_in_": Count("n_features", low=1),
+            "feature_names_in_": IfThere(Names("n_features")),
+            "n_control_samples_": Count(),
+            "_moments": Record(
+                {
+                    "n_samples": Count(),
+                    "eps": Number(low=0),
+                    "rows": OrNone(Array(("n_rows", "n_features"))),
+                    "mean": OrNone(Array(("n_features",))),
+                    "scatter": OrNone(Array(("n_features", "n_features"))),
+                    "third": OrNone(Array(("n_features", "n_features"))),
+                    "fourth": OrNone(Array(("n_features", "n_features"))),
+                }
+            ),
+            "_streamed": Flag(),
+            "_missing": OrNone(Text()),
+        },
+        {
+            "n_components_": Count("n_axes", low=1),
+            "rank_": Count(low=1),
+            "mean_": Array(("n_features",)),
+            "components_": Array(("n_axes", "n_features")),
+            "explained_variance_": Array(("n_axes",), above=0),
+            "_whitening": Array(("n_features", "n_columns")),
+            "_zca": Flag(),
+            "_float32_suffices": Flag(),
+        },
+    )
 
     def __init__(
         self, n_components=None, *, method="pca", shrinkage=None, control_label=None
@@ -627,6 +669,29 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
     @property
     def _n_features_out(self):
         return self._whitening.shape[1]
+
+    def _inconsistency(self):
+        """What is wrong with an estimator from a file that its table cannot say."""
+        if not hasattr(self, "_moments"):
+            return None
+        n_samples, rows, mean, scatter, third, fourth = (
+            self._moments[name]
+            for name in ("n_samples", "rows", "mean", "scatter", "third", "fourth")
+        )
+        if (third is None) != (fourth is None):
+            return "third and fourth moments come together"
+        if (mean is None) != (scatter is None):
+            return "mean and scatter come together"
+        if (rows is None) != (mean is not None or n_samples == 0):
+            return "controls are kept either as rows or as moments"
+        if rows is not None and len(rows) != n_samples:
+            return f"{n_samples} controls are counted, but {len(rows)} are kept"
+        if not hasattr(self, "_whitening"):
+            return None
+        n_columns = self.n_features_in_ if self._zca else self.n_components_
+        if self._whitening.shape[1] != n_columns:
+            return f"_whitening has the shape {self._whitening.shape}"
+        return None
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_whitening")
