@@ -330,6 +330,8 @@ def test_with_encoder_keeps_the_atoms(params):
     )
     with pytest.raises(ValueError, match="'atoms_per_step' parameter"):
         model.with_encoder(atoms_per_step=0)
+    with pytest.warns(UserWarning, match="k=21 is larger than the 20 components"):
+        model.with_encoder(k=21)
     with pytest.raises(NotFittedError):
         ICFL().with_encoder()
 

@@ -381,15 +381,18 @@ class _SparseDictionary(
             scale=scale,
         )
         atoms = self._initial_atoms(sample - mean / scale, generator)
-        if self.k is not None and self.k > len(atoms):
-            warn(
-                f"k={self.k} is larger than the {len(atoms)} components: all of them "
-                "may be active in a row, so the codes are not sparse.",
-            )
+        self._warn_of_dense_codes(len(atoms))
         module = self._new_module(atoms, sample, mean / scale)
         module.project_()
         module.rescale_(scale)
         return module
+
+    def _warn_of_dense_codes(self, n_components: int) -> None:
+        if self.k is not None and self.k > n_components:
+            warn(
+                f"k={self.k} is larger than the {n_components} components: all of them "
+                "may be active in a row, so the codes are not sparse."
+            )
 
     def _last_module(self) -> DictionaryModule:
         """The fitted model, to go on from."""

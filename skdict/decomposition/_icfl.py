@@ -298,6 +298,7 @@ class ICFL(_SparseDictionary):
             **{name: value for name, value in given.items() if value is not None}
         )
         other._validate_params()
+        other._warn_of_dense_codes(len(self.components_))
         return other
 
     def _module(self, atoms: Tensor, pre_bias: Tensor) -> PursuitDictionary:

@@ -518,7 +518,8 @@ def _check_dictionaries(dictionaries, params):
             f"No step of any dictionary asks for {sorted(idle)}. A step asks through "
             "metadata routing, for instance StandardScaler(with_std=False)"
             ".set_fit_request(sample_weight='control'); ControlPCAWhitener asks for "
-            "control by itself."
+            "control by itself. A step in a FrozenEstimator is not fitted and asks for "
+            "nothing."
         )
 
 

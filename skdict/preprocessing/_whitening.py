@@ -682,8 +682,10 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             return "third and fourth moments come together"
         if (mean is None) != (scatter is None):
             return "mean and scatter come together"
-        if (rows is None) != (mean is not None or n_samples == 0):
+        if (rows is not None) + (mean is not None) != (n_samples > 0):
             return "controls are kept either as rows or as moments"
+        if third is not None and mean is None:
+            return "fourth moments come with a mean"
         if rows is not None and len(rows) != n_samples:
             return f"{n_samples} controls are counted, but {len(rows)} are kept"
         if not hasattr(self, "_whitening"):
