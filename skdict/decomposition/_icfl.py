@@ -279,7 +279,7 @@ class ICFL(_SparseDictionary):
 
         >>> from skdict import ICFL
         >>> from skdict.datasets import make_planted_dictionary
-        >>> X = make_planted_dictionary(2000, 16, random_state=0).X
+        >>> X = make_planted_dictionary(2000, 16, random_state=0).data
         >>> icfl = ICFL(k=5, random_state=0).fit(X)
         >>> omp = icfl.with_encoder(
         ...     atoms_per_step=1, selection="absolute", refit="every_step"
