@@ -1450,8 +1450,8 @@ def test_more_epochs_do_not_make_topk_sae_worse():
 def test_held_out_rows_are_a_fraction_rounded_down(cls):
     model = cls(16, 2, max_iter=2, validation_fraction=0.3, random_state=0)
     assert "validation_explained_variance" in model.fit(X[:30]).history_[0]
-    alone = clone(model).set_params(validation_fraction=None).fit(X[:3])
-    same_fit(model.fit(X[:3]), alone)
+    alone = clone(model).set_params(validation_fraction=None).fit(X[:16])
+    same_fit(model.fit(X[:16]), alone)  # four rows would be too few
     assert "validation_explained_variance" not in model.history_[0]
     with pytest.raises(ValueError, match="validation_fraction"):
         cls(validation_fraction=1.0).fit(X[:30])
@@ -1518,3 +1518,31 @@ def test_a_learning_rate_that_diverges_is_named(learning_rate):
     model.set_params(validation_fraction=None, max_iter=20)
     with pytest.raises(ValueError, match=f"diverged.*learning_rate={learning_rate}"):
         model.fit(X)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("how", ["partial_fit", "warm_start"])
+def test_a_single_row_does_not_wreck_what_many_have_taught(how, scale):
+    model = TopKSAE(24, 2, random_state=0, warm_start=how == "warm_start")
+    before = model.fit(scale * X).score(scale * X)
+    if how == "partial_fit":
+        model.partial_fit(scale * X[:1])
+    else:
+        model.set_params(max_iter=1).fit(scale * X[:1])
+    assert model.score(scale * X) > before - 0.2
+
+
+@both
+def test_a_stream_of_single_rows_has_a_scale(cls):
+    def score(scale):
+        model = planted(cls)
+        for row in scale * X[:60]:
+            model.partial_fit(row[None])
+        return model.score(scale * X)
+
+    assert score(1e-4) == pytest.approx(score(1.0), abs=0.02)
+
+
+def test_callbacks_cannot_change_the_history():
+    model = planted(TopKSAE, max_iter=2, callbacks=[dict.clear]).fit(X)
+    assert all("explained_variance" in record for record in model.history_)

@@ -363,7 +363,7 @@ def test_token_extractor_in_a_file(tmp_path):
 def test_changed_files_end_in_a_result_or_a_value_error(name):
     """In a process of its own, so that an abort is seen."""
     run = subprocess.run(
-        [sys.executable, fuzzed_files.__file__, name, "11"],
+        [sys.executable, fuzzed_files.__file__, name, "61"],
         capture_output=True,
         text=True,
         check=False,

@@ -570,7 +570,7 @@ def test_held_out_rows_are_validated_on_and_never_learned_from(make):
     others = torch.ones(N, dtype=torch.bool)
     others[held_out] = False
     net, alone = make(held_out=held_out, batch_size=37), make(batch_size=37)
-    history = fit(net, rows, max_iter=1, validation_variance=2.0)
+    history = fit(net, rows, max_iter=1, variance=2.0)
     fit(alone, rows[others], max_iter=1)
     assert same(parameters(net), parameters(alone))
     error = (net.module_(rows[held_out])[0] - rows[held_out]).square().sum(1).mean()
@@ -591,7 +591,7 @@ def test_the_pass_that_is_best_on_held_out_rows_is_kept(monkeypatch, make):
         seen.append(parameters(net))
 
     monkeypatch.setattr(net, "fit_loop", scripted_loop)
-    fit(net, max_iter=4, validation_variance=1.0)
+    fit(net, max_iter=4)
     assert same(parameters(net), seen[1])
     assert not same(seen[1], seen[3])
     # What fires is counted anew, with these parameters and on the rows learned from.
@@ -613,7 +613,7 @@ def test_winding_down_starts_from_the_best_pass(monkeypatch):
         net.validation_error = torch.tensor(next(errors))
 
     monkeypatch.setattr(net, "fit_loop", scripted_loop)
-    fit(net, max_iter=20, tol=0.01, n_iter_no_change=2, validation_variance=1.0)
+    fit(net, max_iter=20, tol=0.01, n_iter_no_change=2)
     # Flat after four passes, so the state behind the second comes back.
     np.testing.assert_allclose(seen, [0, 0.001, 0.002, 0.003, 0.002, 0.003], atol=1e-6)
 

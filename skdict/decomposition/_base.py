@@ -33,6 +33,7 @@ from skdict._utils.fitted import (
     History,
     IfThere,
     Names,
+    Number,
     OrNone,
     Record,
 )
@@ -56,6 +57,8 @@ _RECORD_KEYS = (
     "learning_rate",
     "seconds",
 )
+# Fewer rows than this are no measure of an epoch.
+_LEAST_HELD_OUT = 5
 # Rows per batch at inference; the ops cut them further to fit the cache.
 _INFERENCE_ROWS = 8192
 # Rows from which the initial atoms and the pre-bias are taken.
@@ -99,6 +102,7 @@ class _SparseDictionary(
             "n_iter_": Count(),
             "n_steps_": Count(),
             "n_samples_seen_": Count(low=1),
+            "_scale": Number(low=0),
             "history_": History(_RECORD_KEYS),
         },
     )
@@ -149,25 +153,27 @@ class _SparseDictionary(
         X = validate_rows(self, X, reset=not go_on)
         rows = as_rows(X)
         mean, spread = centre_and_spread(rows)
-        scale = _working_scale(mean, spread) or 1.0
+        # Rows that do not vary say nothing of the scale.
+        scale = _working_scale(mean, spread) or (self._scale if go_on else 0.0)
         generator = self._new_generator()
         if go_on:
             module = self._last_module()
             module.centre_(mean)
         else:
-            module = self._start(rows, mean, scale, generator)
+            module = self._start(rows, mean, scale or 1.0, generator)
         held_out = self._held_out(len(rows), generator)
         net = self._start_net(
             module,
             rows,
             generator,
-            scale=scale,
+            scale=scale or 1.0,
             max_iter=self.max_iter,
             held_out=held_out,
         )
         history = self._train(net, rows, spread, max_iter=self.max_iter)
         self._keep(net, X)
         self.n_samples_seen_ = len(rows)
+        self._scale = scale
         self.history_, self.n_iter_ = history, len(history)
         self._training_state = None
         return self
@@ -207,8 +213,11 @@ class _SparseDictionary(
         generator = self._new_generator()
         history = [] if first else self.history_
         state = None if first else self._training_state
-        # Zero until rows have varied.
-        scale = 0.0 if state is None else float(state["scale"])
+        # Zero until rows have varied, in a call or from call to call.
+        scale = 0.0 if first else self._scale
+        if not (first or scale or spread):
+            pre_bias = torch.as_tensor(as_numpy(self.pre_bias_), device="cpu")
+            spread = float((mean.double() - pre_bias.double()).norm())
         scale = scale or _working_scale(mean, spread)
         if first:
             module = self._start(rows, mean, scale or 1.0, generator)
@@ -229,7 +238,8 @@ class _SparseDictionary(
         self.n_samples_seen_ = len(rows) + (0 if first else self.n_samples_seen_)
         self.n_iter_ = len(history) + 1
         self.history_ = [*history, {**record, "epoch": self.n_iter_}]
-        self._training_state = {"scale": np.array(scale), **net.state()}
+        self._scale = scale
+        self._training_state = net.state()
         return self
 
     @own_precision
@@ -472,7 +482,7 @@ class _SparseDictionary(
         if self.validation_fraction is None or self.max_iter == 0:
             return None
         n_held_out = int(self.validation_fraction * n_samples)
-        if n_held_out == 0:
+        if n_held_out < _LEAST_HELD_OUT:
             return None
         order = torch.randperm(n_samples, generator=generator, device="cpu")
         return order[:n_held_out].sort().values
@@ -490,14 +500,9 @@ class _SparseDictionary(
         *,
         max_iter: int,
     ) -> list[dict]:
-        validation_spread = 0.0
-        if net.held_out is not None:
-            held_out = rows[_index_for(rows, net.held_out)]
-            _, validation_spread = centre_and_spread(held_out)
         return train(
             net,
             rows,
-            validation_variance=(validation_spread / net.scale) ** 2,
             max_iter=max_iter,
             variance=(spread / net.scale) ** 2,
             tol=self.tol,
@@ -570,7 +575,6 @@ def stream_state(**arrays: Array) -> dict[str, Fitted]:
         "_training_state": OrNone(
             Record(
                 {
-                    "scale": Array((), low=0),
                     "generator": _GeneratorState(),
                     "n_steps": Array((), kind="i", low=0),
                     **{name.replace("__", "."): rule for name, rule in arrays.items()},

@@ -74,7 +74,8 @@ class ICFL(_SparseDictionary):
     n_iter_no_change : int, default=5
         See ``tol``.
     validation_fraction : float or None, default=None
-        Share of the rows, rounded down, that :meth:`fit` holds out at random. Flat
+        Share of the rows, rounded down, that :meth:`fit` holds out at random where
+        they are five at least. Flat
         passes are then those that do not raise the explained variance of these rows,
         and the atoms of the best pass are kept. None: learn from all rows; longer
         training does not make this dictionary worse.

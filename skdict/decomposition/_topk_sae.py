@@ -56,7 +56,8 @@ class TopKSAE(_SparseDictionary):
     n_iter_no_change : int, default=5
         See ``tol``.
     validation_fraction : float or None, default=0.1
-        Share of the rows, rounded down, that :meth:`fit` holds out at random. Flat
+        Share of the rows, rounded down, that :meth:`fit` holds out at random where
+        they are five at least. Flat
         passes are those that do not raise the explained variance of these rows, and
         the parameters of the best pass are kept, because the encoder overfits small
         tables. None: learn from all rows, and judge passes by them.

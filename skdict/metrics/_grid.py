@@ -52,7 +52,8 @@ def check_grid_shape(grid_shape):
         raise ValueError(
             f"grid_shape must be (height, width), got {grid_shape!r}."
         ) from error
-    if (height, width) != given or min(height, width) < 1:
+    is_boolean = any(isinstance(side, bool | np.bool_) for side in given)
+    if is_boolean or (height, width) != given or min(height, width) < 1:
         raise ValueError(
             f"grid_shape must hold two positive whole numbers, got {given}."
         )

@@ -26,7 +26,6 @@ def train(
     n_iter_no_change: int,
     verbose: int,
     callbacks: Iterable[Callable[[Record], Any]] | None,
-    validation_variance: float = 0.0,
 ) -> list[Record]:
     """Train a started net, and return one record per pass.
 
@@ -55,8 +54,6 @@ def train(
         A progress bar above zero.
     callbacks : iterable of callables, or None
         Each gets the record of each pass; training stops where one returns True.
-    validation_variance : float, default=0.0
-        As ``variance``, of the rows that are held out.
 
     Returns
     -------
@@ -89,7 +86,7 @@ def train(
             net.fit_loop(X, epochs=1)
             record = _record(net, epoch, variance, time.perf_counter() - start)
             if validating:
-                record[watched] = _explained(net.validation_error, validation_variance)
+                record[watched] = _explained(net.validation_error, variance)
                 best_parameters.offer(net.module_, record[watched])
             history.append(record)
             bar.set_postfix(
@@ -98,7 +95,7 @@ def train(
                 dead=f"{record['dead_share']:.1%}",
                 refresh=False,
             )
-            answers = [callback(record) for callback in callbacks or ()]
+            answers = [callback(dict(record)) for callback in callbacks or ()]
             # Not `True in answers`: a callback that returns 1 did not ask to stop.
             stop = any(isinstance(a, bool | np.bool_) and a for a in answers)
             if stop or net.steps_left == 0:
