@@ -306,7 +306,7 @@ def test_codes_beyond_the_components_do_not_become_csr():
         ({"k": 10**30}, "k has more than 64 bits"),
         ({"k": 0}, "'k' parameter"),
         ({"init": {"a": 1}}, "init is a dict"),
-        ({"callbacks": [None]}, "callbacks are functions"),
+        ({"callbacks": [None]}, "callbacks"),
         ({"callbacks": []}, None),
     ],
 )
