@@ -373,5 +373,5 @@ def test_changed_files_end_in_a_result_or_a_value_error(name):
     lines = run.stdout.splitlines()
     assert run.returncode == 0, (lines[-1:], run.stderr[-2000:])
     assert [line for line in lines if line.startswith("BAD")] == []
-    # Every 61st of more than 550 changes; the script by itself tries all of them.
-    assert int(lines[-1].removeprefix("DONE ")) >= 550 // 61
+    # The script by itself tries all changes, from 100 to 2,000 for each estimator.
+    assert int(lines[-1].removeprefix("DONE ")) > 0
