@@ -306,7 +306,7 @@ def test_codes_beyond_the_components_do_not_become_csr():
         ({"k": 10**30}, "k has more than 64 bits"),
         ({"k": 0}, "'k' parameter"),
         ({"init": {"a": 1}}, "init is a dict"),
-        ({"callbacks": [None]}, "callbacks"),
+        ({"callbacks": [None]}, "The 'callbacks' parameter of ICFL"),
         ({"callbacks": []}, None),
     ],
 )
@@ -362,8 +362,10 @@ def test_token_extractor_in_a_file(tmp_path):
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_changed_files_end_in_a_result_or_a_value_error(name):
     """In a process of its own, so that an abort is seen."""
+    # Few changes fit an estimator that holds little but another one.
+    every = "7" if name in ("reconstructor", "truncator-pca") else "61"
     run = subprocess.run(
-        [sys.executable, fuzzed_files.__file__, name, "61"],
+        [sys.executable, fuzzed_files.__file__, name, every],
         capture_output=True,
         text=True,
         check=False,
@@ -373,5 +375,4 @@ def test_changed_files_end_in_a_result_or_a_value_error(name):
     lines = run.stdout.splitlines()
     assert run.returncode == 0, (lines[-1:], run.stderr[-2000:])
     assert [line for line in lines if line.startswith("BAD")] == []
-    # The script by itself tries all changes, from 100 to 2,000 for each estimator.
-    assert int(lines[-1].removeprefix("DONE ")) > 0
+    assert int(lines[-1].removeprefix("DONE ")) >= 9
