@@ -14,7 +14,7 @@ from sklearn.utils._array_api import (
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from skdict._checks import as_floats, on_host, readable
+from skdict._utils.checks import as_floats, on_host, readable
 
 __all__ = ["as_numpy", "check_finite", "like", "validate_rows"]
 

@@ -21,7 +21,13 @@ from skdict import (
     Truncator,
     metrics,
 )
-from skdict._checks import as_floats, check_floats, check_numbers, on_host, readable
+from skdict._utils.checks import (
+    as_floats,
+    check_floats,
+    check_numbers,
+    on_host,
+    readable,
+)
 
 
 def mixed(X):

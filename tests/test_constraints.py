@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import make_constraint
 
 import skdict
 from skdict import ICFL, FeatureReport, TopKSAE, Truncator
-from skdict._constraints import check_name, check_names, is_integer
+from skdict._utils.constraints import check_name, check_names, is_integer
 
 X = np.random.default_rng(0).normal(size=(30, 6))
 MODULES = [

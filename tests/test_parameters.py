@@ -8,8 +8,8 @@ import pytest
 from sklearn.model_selection import KFold, check_cv
 
 from skdict import metrics
-from skdict._checks import check_array
-from skdict._constraints import Interval
+from skdict._utils.checks import check_array
+from skdict._utils.constraints import Interval
 from skdict.metrics._folds import list_folds
 
 RNG = np.random.default_rng(0)

@@ -34,7 +34,7 @@ from skdict import (
     inspection,
     make_selectivity_scorer,
 )
-from skdict._steps import encode, plain, steps_of, unfrozen
+from skdict._utils.steps import encode, plain, steps_of, unfrozen
 from skdict.inspection._estimators import fitted_steps, rows_before
 
 rng = np.random.default_rng(0)

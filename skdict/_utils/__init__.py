@@ -1,1 +1,1 @@
-"""What every floor uses; without torch and scikit-learn."""
+"""What every floor uses; without torch."""

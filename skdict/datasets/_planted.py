@@ -8,7 +8,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils._sparse import _align_api_if_sparse
 
-from skdict._constraints import Interval
+from skdict._utils.constraints import Interval
 
 __all__ = ["make_planted_dictionary"]
 

@@ -23,9 +23,9 @@ from sklearn.utils._sparse import _align_api_if_sparse
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skdict._checks import check_floats
-from skdict._constraints import Callbacks, Interval
 from skdict._guards import learns, own_precision
+from skdict._utils.checks import check_floats
+from skdict._utils.constraints import Callbacks, Interval
 from skdict._utils.fitted import (
     Array,
     Count,

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skdict._constraints import Interval
+from skdict._utils.constraints import Interval
 from skdict._utils.fitted import Array
 from skdict._validation import as_numpy
 from skdict.decomposition._base import _SparseDictionary, stream_state

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skdict._steps import encode
+from skdict._utils.steps import encode
 from skdict.decomposition._meta import _MetaTransformer
 
 __all__ = ["Reconstructor"]

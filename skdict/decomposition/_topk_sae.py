@@ -6,7 +6,7 @@ from numbers import Real
 
 import torch
 
-from skdict._constraints import Interval
+from skdict._utils.constraints import Interval
 from skdict._utils.fitted import Array
 from skdict._validation import as_numpy
 from skdict.decomposition._base import _SparseDictionary, stream_state

@@ -15,8 +15,8 @@ from sklearn.utils._param_validation import HasMethods
 from sklearn.utils._sparse import _align_api_if_sparse
 from sklearn.utils.validation import _num_samples, check_is_fitted, check_memory
 
-from skdict._constraints import Interval
-from skdict._steps import encode, unfrozen
+from skdict._utils.constraints import Interval
+from skdict._utils.steps import encode, unfrozen
 from skdict.decomposition._base import _SparseDictionary, default_k
 from skdict.decomposition._meta import _MetaTransformer
 

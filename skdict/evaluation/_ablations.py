@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods, validate_params
 
-from skdict._steps import steps_of, unfrozen
+from skdict._utils.steps import steps_of, unfrozen
 from skdict.decomposition import ICFL
 from skdict.preprocessing import ControlPCAWhitener
 

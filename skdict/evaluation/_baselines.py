@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._param_validation import HasMethods, validate_params
 
-from skdict._constraints import Interval
+from skdict._utils.constraints import Interval
 from skdict.decomposition import ICFL, Truncator
 
 

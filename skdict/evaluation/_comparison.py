@@ -22,9 +22,9 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 from tqdm import tqdm
 
-from skdict._constraints import Interval
-from skdict._steps import takes_frames
+from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels, as_mask
+from skdict._utils.steps import takes_frames
 from skdict.metrics import make_linear_probe
 from skdict.metrics._exchange import is_of_images, number_images
 from skdict.metrics._grid import check_grid_shape

@@ -14,7 +14,7 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from skdict._steps import as_array, giving, plain, steps_of, unfrozen
+from skdict._utils.steps import as_array, giving, plain, steps_of, unfrozen
 
 
 def split_steps(estimator) -> tuple[list, object]:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import bootstrap
 from sklearn.utils._param_validation import validate_params
 
-from skdict._constraints import Interval
+from skdict._utils.constraints import Interval
 from skdict.metrics._table import as_table
 
 _N_RESAMPLES = 2000

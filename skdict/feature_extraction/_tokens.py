@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skdict._constraints import Interval
+from skdict._utils.constraints import Interval
 from skdict.data import resolve_device
 from skdict.feature_extraction._images import (
     as_tensor,

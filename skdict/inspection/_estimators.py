@@ -2,9 +2,9 @@
 
 from sklearn.utils.validation import check_is_fitted
 
-from skdict._constraints import is_integer
-from skdict._steps import encode as codes_of
-from skdict._steps import plain, steps_of, unfrozen
+from skdict._utils.constraints import is_integer
+from skdict._utils.steps import encode as codes_of
+from skdict._utils.steps import plain, steps_of, unfrozen
 from skdict.decomposition import Truncator
 
 

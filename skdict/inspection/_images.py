@@ -4,7 +4,7 @@ import textwrap
 
 import numpy as np
 
-from skdict._constraints import check_names
+from skdict._utils.constraints import check_names
 
 from ._style import plain
 

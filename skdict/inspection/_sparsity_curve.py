@@ -9,9 +9,9 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _check_param_lengths, _validate_style_kwargs
 from sklearn.utils.validation import _num_samples
 
-from skdict._constraints import check_name
-from skdict._steps import encode
+from skdict._utils.constraints import check_name
 from skdict._utils.labels import as_labels
+from skdict._utils.steps import encode
 from skdict.metrics import (
     explained_variance,
     make_linear_probe,

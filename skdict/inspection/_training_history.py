@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._plotting import _validate_style_kwargs
 
-from skdict._constraints import check_name
+from skdict._utils.constraints import check_name
 
 from ._estimators import fitted_attribute, name_of
 from ._style import drawing_on, legend_above, plain

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import gen_batches
 
-from skdict._checks import check_numbers
+from skdict._utils.checks import check_numbers
 
 # Rows of a dense array are compared in blocks of about this many values, so that
 # no boolean array of the whole size stands beside the codes.

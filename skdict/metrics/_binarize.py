@@ -7,8 +7,8 @@ from scipy import sparse
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils._sparse import _align_api_if_sparse
 
-from skdict._checks import check_numbers
-from skdict._constraints import Interval
+from skdict._utils.checks import check_numbers
+from skdict._utils.constraints import Interval
 
 from ._activity import check_rows_finite
 

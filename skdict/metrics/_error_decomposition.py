@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import HasMethods, validate_params
 
-from skdict._checks import check_numbers
+from skdict._utils.checks import check_numbers
 from skdict._utils.labels import as_labels
 
 from ._activity import check_rows_finite, gen_row_batches

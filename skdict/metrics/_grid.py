@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skdict._checks import on_host
+from skdict._utils.checks import on_host
 
 
 def check_heatmaps(heatmaps):

@@ -13,7 +13,7 @@ from scipy.spatial.distance import squareform
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from skdict._constraints import Interval
+from skdict._utils.constraints import Interval
 
 from ._dictionary import _check_atoms
 

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils._param_validation import validate_params
 
-from skdict._checks import check_numbers
+from skdict._utils.checks import check_numbers
 
 from ._activity import check_rows_finite, gen_row_batches
 

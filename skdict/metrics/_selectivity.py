@@ -8,8 +8,8 @@ from scipy import sparse
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from skdict._constraints import Interval
-from skdict._steps import encode
+from skdict._utils.constraints import Interval
+from skdict._utils.steps import encode
 
 from ._activity import count_active, find_active, indicator
 from ._exchange import Exchange, of_units, plan_exchange

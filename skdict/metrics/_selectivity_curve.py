@@ -5,7 +5,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import validate_params
 
-from skdict._constraints import Interval
+from skdict._utils.constraints import Interval
 from skdict._utils.labels import equals
 
 from ._activity import find_active

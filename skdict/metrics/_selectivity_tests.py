@@ -8,7 +8,7 @@ from scipy.stats import false_discovery_control
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from skdict._constraints import Interval
+from skdict._utils.constraints import Interval
 
 from ._activity import count_active, find_active, indicator
 from ._exchange import plan_exchange

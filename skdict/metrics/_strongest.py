@@ -5,7 +5,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from skdict._constraints import Interval
+from skdict._utils.constraints import Interval
 
 from ._grid import check_heatmaps, scale_down
 from ._table import as_table

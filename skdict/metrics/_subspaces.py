@@ -15,8 +15,8 @@ from sklearn.utils import (
 )
 from sklearn.utils._param_validation import HasMethods, validate_params
 
-from skdict._checks import check_numbers
-from skdict._constraints import Interval
+from skdict._utils.checks import check_numbers
+from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels
 
 from ._activity import check_rows_finite

@@ -22,8 +22,8 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _num_samples
 from torch import Tensor
 
-from skdict._constraints import Interval
 from skdict._guards import learns, own_precision
+from skdict._utils.constraints import Interval
 from skdict._utils.fitted import (
     Array,
     Count,

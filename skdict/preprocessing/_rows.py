@@ -8,7 +8,7 @@ from sklearn.utils._array_api import (
     get_namespace_and_device,
 )
 
-from skdict._checks import check_floats
+from skdict._utils.checks import check_floats
 from skdict._validation import check_finite
 
 __all__ = ["check_transformed", "map_blocks", "place_in", "storage_eps"]

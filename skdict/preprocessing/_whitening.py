@@ -20,8 +20,8 @@ from sklearn.utils._array_api import (
 from sklearn.utils._param_validation import RealNotInt, StrOptions
 from sklearn.utils.validation import _num_samples
 
-from skdict._constraints import Interval
 from skdict._guards import learns, own_precision
+from skdict._utils.constraints import Interval
 from skdict._utils.fitted import (
     Array,
     Count,

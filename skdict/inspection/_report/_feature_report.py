@@ -11,10 +11,10 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from tqdm.auto import tqdm
 
-from skdict._constraints import Interval
-from skdict._steps import steps_of, unfrozen
+from skdict._utils.constraints import Interval
 from skdict._utils.files import check_destination
 from skdict._utils.labels import is_missing
+from skdict._utils.steps import steps_of, unfrozen
 from skdict._utils.warn import warn
 from skdict.metrics._activity import find_active
 from skdict.metrics._exchange import are_neighbours_alike

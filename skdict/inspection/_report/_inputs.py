@@ -7,8 +7,7 @@ from scipy import sparse
 from sklearn.utils import _safe_indexing, gen_batches
 from sklearn.utils.validation import _num_samples
 
-from skdict._checks import as_floats
-from skdict._steps import encode as codes_of
+from skdict._utils.checks import as_floats
 from skdict._utils.labels import (
     as_labels,
     as_mask,
@@ -16,6 +15,7 @@ from skdict._utils.labels import (
     is_missing,
     labels_or_missing,
 )
+from skdict._utils.steps import encode as codes_of
 from skdict._validation import as_numpy
 from skdict.metrics._activity import check_rows_finite, gen_row_batches
 from skdict.metrics._grid import check_grid_shape
