@@ -18,9 +18,9 @@ from _cases import planted
 from _timing import Report, arguments, by_turns, ratio
 from torch import Tensor
 
-from skdict.data import RowBatches
 from skdict.modules import TopKAutoencoder
 from skdict.ops.usage import fire_counts
+from skdict.rows import RowBatches
 from skdict.training import TopKNet
 
 _LEARNING_RATE = 1e-4

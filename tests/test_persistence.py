@@ -185,12 +185,12 @@ def test_private_types_of_the_library_are_not_trusted(tmp_path):
     save(ControlPCAWhitener(), path)
 
     def rename(schema):
-        schema["__class__"], schema["__module__"] = "resolve_device", "skdict.data"
+        schema["__class__"], schema["__module__"] = "resolve_device", "skdict.rows"
         return schema
 
     rewrite(path, rename)
     with pytest.raises(
-        TypeError, match=r"not trusted: skdict\.data\.resolve_device\.$"
+        TypeError, match=r"not trusted: skdict\.rows\.resolve_device\.$"
     ):
         load(path)
 

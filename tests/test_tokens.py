@@ -19,8 +19,8 @@ from sklearn.utils import get_tags
 from torch import nn
 
 from skdict import TokenExtractor
-from skdict.data import resolve_device
 from skdict.feature_extraction import _models
+from skdict.rows import resolve_device
 
 
 class PatchSequence(nn.Module):

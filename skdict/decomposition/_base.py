@@ -38,11 +38,20 @@ from skdict._utils.fitted import (
     Record,
 )
 from skdict._utils.warn import warn
-from skdict._validation import as_numpy, as_rows, check_finite, like, validate_rows
-from skdict.data import RowBatches, centre_and_spread, resolve_device, to_device
 from skdict.modules import DictionaryModule
 from skdict.ops import SparseCode
 from skdict.ops.usage import random_unit_rows
+from skdict.rows import (
+    RowBatches,
+    as_numpy,
+    as_rows,
+    centre_and_spread,
+    check_finite,
+    like,
+    resolve_device,
+    to_device,
+    validate_rows,
+)
 from skdict.training import DictionaryNet, train
 
 # Share of samples below which a feature counts as dead (the papers' threshold).

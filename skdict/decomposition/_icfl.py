@@ -12,9 +12,9 @@ from torch import Tensor
 
 from skdict._utils.constraints import Interval
 from skdict._utils.fitted import Array
-from skdict._validation import as_numpy
 from skdict.decomposition._base import _SparseDictionary, stream_state
 from skdict.modules import PursuitDictionary
+from skdict.rows import as_numpy
 from skdict.training import PursuitNet
 
 

@@ -8,10 +8,10 @@ import torch
 
 from skdict._utils.constraints import Interval
 from skdict._utils.fitted import Array
-from skdict._validation import as_numpy
 from skdict.decomposition._base import _SparseDictionary, stream_state
 from skdict.modules import TopKAutoencoder
 from skdict.ops.centre import geometric_median
+from skdict.rows import as_numpy
 from skdict.training import TopKNet
 
 

@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skdict._utils.constraints import Interval
-from skdict.data import resolve_device
 from skdict.feature_extraction._images import (
     as_tensor,
     check_images,
@@ -33,6 +32,7 @@ from skdict.feature_extraction._models import (
     layer_output,
     unwrapped,
 )
+from skdict.rows import resolve_device
 
 __all__ = ["TokenExtractor"]
 

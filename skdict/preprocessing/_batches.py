@@ -3,7 +3,7 @@
 import numpy as np
 
 from skdict._utils.labels import join, kind_of
-from skdict._validation import as_numpy
+from skdict.rows import as_numpy
 
 __all__ = ["known_positions", "split_off_column", "union"]
 

@@ -37,8 +37,6 @@ from skdict._utils.fitted import (
 )
 from skdict._utils.labels import as_labels, as_mask, encode
 from skdict._utils.warn import warn
-from skdict._validation import as_numpy, validate_rows
-from skdict.data import as_tensor
 from skdict.ops.group_moments import (
     GroupMoments,
     group_moments,
@@ -52,6 +50,11 @@ from skdict.preprocessing._rows import (
     map_blocks,
     place_in,
     storage_eps,
+)
+from skdict.rows import (
+    as_numpy,
+    as_tensor,
+    validate_rows,
 )
 
 __all__ = ["ControlCenterScaler"]

@@ -9,7 +9,7 @@ from sklearn.utils._array_api import (
 )
 
 from skdict._utils.checks import check_floats
-from skdict._validation import check_finite
+from skdict.rows import check_finite
 
 __all__ = ["check_transformed", "map_blocks", "place_in", "storage_eps"]
 

@@ -34,8 +34,6 @@ from skdict._utils.fitted import (
     Text,
 )
 from skdict._utils.warn import warn
-from skdict._validation import as_numpy, validate_rows
-from skdict.data import as_tensor
 from skdict.ops.few_rows import (
     FewRows,
     complement,
@@ -67,6 +65,11 @@ from skdict.preprocessing._rows import (
     map_blocks,
     place_in,
     storage_eps,
+)
+from skdict.rows import (
+    as_numpy,
+    as_tensor,
+    validate_rows,
 )
 
 __all__ = ["ControlPCAWhitener"]

@@ -11,10 +11,10 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor
 
-from skdict.data import RowBatches
 from skdict.modules import DictionaryModule
 from skdict.ops.sparse_code import SparseCode
 from skdict.ops.usage import fire_counts
+from skdict.rows import RowBatches
 
 
 def half_squared_error(y_pred: tuple[Tensor, SparseCode], x: Tensor) -> Tensor:

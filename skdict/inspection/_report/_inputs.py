@@ -16,11 +16,11 @@ from skdict._utils.labels import (
     labels_or_missing,
 )
 from skdict._utils.steps import encode as codes_of
-from skdict._validation import as_numpy
 from skdict.metrics._activity import check_rows_finite, gen_row_batches
 from skdict.metrics._grid import check_grid_shape
 from skdict.metrics._labels import named_columns
 from skdict.metrics._reconstruction import unit_rows
+from skdict.rows import as_numpy
 
 from .._estimators import coder_of, fitted_attribute, last_step, rows_before
 

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from skdict._utils.checks import as_floats, on_host, readable
 
-__all__ = ["as_numpy", "check_finite", "like", "validate_rows"]
-
 
 def validate_rows(estimator, X, *, reset: bool):
     """Check a table of rows; float16, integers and booleans become float32.
@@ -82,5 +80,5 @@ def like(tensor: Tensor, X) -> Any:
 
 
 def as_rows(X) -> np.ndarray | Tensor:
-    """What :class:`skdict.data.RowBatches` reads: an ndarray or a tensor."""
+    """What :class:`~skdict.rows.RowBatches` reads: an ndarray or a tensor."""
     return X if isinstance(X, torch.Tensor) else as_numpy(X)

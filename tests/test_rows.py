@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skdict.data import RowBatches, as_tensor, centre_and_spread, to_device
+from skdict.rows import RowBatches, as_tensor, centre_and_spread, to_device
 
 CPU = torch.device("cpu")
 kinds = pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
