@@ -6,12 +6,12 @@ import inspect
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval as AnyInterval
-from sklearn.utils._param_validation import make_constraint
 
 import skdict
 from skdict import ICFL, FeatureReport, TopKSAE, Truncator
 from skdict._utils.constraints import check_name, check_names, is_integer
+from skdict._utils.sklearn_private import Interval as AnyInterval
+from skdict._utils.sklearn_private import make_constraint
 
 X = np.random.default_rng(0).normal(size=(30, 6))
 MODULES = [

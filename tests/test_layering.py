@@ -44,6 +44,8 @@ NEVER_IN = {
     ("skdict._utils", "torch"),
     ("skdict.metrics", "torch"),
 }
+# Private names of other packages may change in any release; one module knows them.
+PRIVATE_NAMES_IN = "skdict._utils.sklearn_private"
 
 IMPORT_NAMES = {"scikit-learn": "sklearn", "scikit-image": "skimage"}
 
@@ -116,6 +118,12 @@ def imports_of(source: str, module: str, is_package: bool = False) -> Iterator[I
     yield from visit(ast.parse(source), True)
 
 
+def _is_private(name: str) -> bool:
+    """Whether a dotted name has a private part; dunders such as __version__ do not."""
+    parts = name.split(".")[1:]
+    return any(p.startswith("_") and not p.startswith("__") for p in parts)
+
+
 def part_of(name: str) -> str:
     """The part of the house to which a dotted name belongs."""
     two = ".".join(name.split(".")[:2])
@@ -143,7 +151,11 @@ def violations(source: str, module: str, is_package: bool = False) -> list[str]:
             found.append(f"{where}: only {ONLY_IN[top]} may")
         if (part, top) in NEVER_IN:
             found.append(f"{where}: {part} does without {top}")
-        if top in sys.stdlib_module_names or top in CORE:
+        if top in sys.stdlib_module_names:
+            continue
+        if _is_private(name) and module != PRIVATE_NAMES_IN:
+            found.append(f"{where}: a private name; only {PRIVATE_NAMES_IN} may")
+        if top in CORE:
             continue
         if top not in OPTIONAL:
             found.append(f"{where}: not declared in pyproject.toml")
@@ -206,6 +218,9 @@ def test_modules_are_found():
         ("skdict.rows", "import importlib\nimportlib.import_module('skorch')", "only"),
         ("skdict.rows", "__import__('skdict.training')", "to floor 2"),
         ("skdict", "import matplotlib", "inside functions"),
+        ("skdict.metrics._ranks", "from sklearn.base import _fit_context", "private"),
+        ("skdict._utils.checks", "import sklearn.utils._array_api", "private"),
+        ("skdict.ops.topk", "def f():\n    from torch._dynamo import a", "private"),
         ("skdict.attic", "import numpy", "has no floor"),
         ("skdict.attic.box", "", "has no floor"),
     ],
@@ -221,6 +236,9 @@ def test_violations_are_seen(module, source, complaint):
     [
         ("skdict.ops.topk", "import torch\nfrom .sparse_code import SparseCode"),
         ("skdict._utils.checks", "from sklearn.utils import check_array"),
+        ("skdict._utils.sklearn_private", "from sklearn.base import _fit_context"),
+        ("skdict.persistence", "from sklearn import __version__"),
+        ("skdict.persistence", "from os import _exit"),
         ("skdict.modules", "from skdict import ops\nfrom skdict.ops import topk"),
         ("skdict.training.loop", "import skorch\nfrom ..modules import Dictionary"),
         ("skdict.decomposition._icfl", "from ._base import Base\nimport torch"),

@@ -7,7 +7,8 @@ import re
 import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_array as _check_array
-from sklearn.utils._array_api import get_namespace
+
+from skdict._utils.sklearn_private import get_namespace
 
 __all__ = ["as_floats", "check_floats", "check_numbers", "on_host", "readable"]
 

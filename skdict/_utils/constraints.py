@@ -6,8 +6,9 @@ from numbers import Integral, Number
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import HasMethods
-from sklearn.utils._param_validation import Interval as _Interval
+
+from skdict._utils.sklearn_private import HasMethods
+from skdict._utils.sklearn_private import Interval as _Interval
 
 __all__ = ["Callbacks", "Interval", "check_name", "check_names", "is_integer"]
 

@@ -4,10 +4,10 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, validate_params
 from sklearn.utils.validation import check_memory
 
 from skdict._utils.constraints import Interval, is_integer
+from skdict._utils.sklearn_private import HasMethods, validate_params
 from skdict.datasets._bunch import make_bunch
 from skdict.datasets._efficientnet import efficientnet_lite0, normalise
 

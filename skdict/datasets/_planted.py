@@ -5,10 +5,9 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import validate_params
-from sklearn.utils._sparse import _align_api_if_sparse
 
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import align_api_if_sparse, validate_params
 
 __all__ = ["make_planted_dictionary"]
 
@@ -139,5 +138,5 @@ def make_planted_dictionary(
     return Bunch(
         data=X.astype(np.float32),
         components=components.astype(np.float32),
-        codes=_align_api_if_sparse(codes.astype(np.float32)),
+        codes=align_api_if_sparse(codes.astype(np.float32)),
     )

@@ -3,8 +3,8 @@
 from functools import lru_cache
 
 import numpy as np
-from sklearn.utils._param_validation import validate_params
 
+from skdict._utils.sklearn_private import validate_params
 from skdict.datasets._bunch import make_bunch
 from skdict.datasets._efficientnet import efficientnet_lite0, normalise
 

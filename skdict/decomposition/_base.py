@@ -14,12 +14,8 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._array_api import check_same_namespace, get_namespace
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils._sparse import _align_api_if_sparse
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -36,6 +32,13 @@ from skdict._utils.fitted import (
     Number,
     OrNone,
     Record,
+)
+from skdict._utils.sklearn_private import (
+    StrOptions,
+    align_api_if_sparse,
+    check_same_namespace,
+    fit_context,
+    get_namespace,
 )
 from skdict._utils.warn import warn
 from skdict.modules import DictionaryModule
@@ -134,7 +137,7 @@ class _SparseDictionary(
     def _attributes(self, module: DictionaryModule) -> dict[str, Tensor]:
         """The parameters of the model by the names of the fitted attributes."""
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     @learns
     def fit(self, X, y=None):
         """Learn the dictionary.
@@ -187,7 +190,7 @@ class _SparseDictionary(
         self._training_state = None
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     @learns
     def partial_fit(self, X, y=None):
         """Go on learning with one pass over ``X``.
@@ -278,7 +281,7 @@ class _SparseDictionary(
         n_components = self.components_.shape[0]
         if self.sparse_output:
             parts = [code.to_csr(n_components) for _, code, _ in self._encode(X)]
-            return _align_api_if_sparse(sp.vstack(parts, format="csr"))
+            return align_api_if_sparse(sp.vstack(parts, format="csr"))
         dense = [code.to_dense(n_components) for _, code, _ in self._encode(X)]
         return like(torch.cat(dense), X)
 

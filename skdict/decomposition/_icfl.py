@@ -6,12 +6,12 @@ import copy
 from numbers import Integral, Real
 
 import torch
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skdict._utils.constraints import Interval
 from skdict._utils.fitted import Array
+from skdict._utils.sklearn_private import StrOptions
 from skdict.decomposition._base import _SparseDictionary, stream_state
 from skdict.modules import PursuitDictionary
 from skdict.rows import as_numpy

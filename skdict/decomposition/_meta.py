@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from sklearn.base import (
-    BaseEstimator,
-    MetaEstimatorMixin,
-    TransformerMixin,
-    _fit_context,
-    clone,
-)
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.utils import get_tags
-from sklearn.utils._metadata_requests import (
+from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
-    _raise_for_params,
+    process_routing,
 )
-from sklearn.utils._param_validation import HasMethods
-from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.validation import validate_data
 
 from skdict._guards import unchanged_on_error
 from skdict._utils.fitted import Count, Fitted, IfThere, Names, Transformer
+from skdict._utils.sklearn_private import HasMethods, fit_context, raise_for_params
 
 
 class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
@@ -38,7 +31,7 @@ class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         },
     )
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     @unchanged_on_error
     def fit(self, X, y=None, **params):
         """Fit a clone of the estimator.
@@ -63,7 +56,7 @@ class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         ValueError
             If there are metadata while routing is off.
         """
-        _raise_for_params(params, self, "fit")
+        raise_for_params(params, self, "fit")
         routed = process_routing(self, "fit", **params)
         self.estimator_ = self._fit_clone(X, y, routed.estimator.fit)
         validate_data(self, X, skip_check_array=True)

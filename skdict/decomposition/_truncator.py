@@ -11,11 +11,10 @@ from sklearn.base import clone
 from sklearn.metrics import r2_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import HasMethods
-from sklearn.utils._sparse import _align_api_if_sparse
-from sklearn.utils.validation import _num_samples, check_is_fitted, check_memory
+from sklearn.utils.validation import check_is_fitted, check_memory
 
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import HasMethods, align_api_if_sparse, num_samples
 from skdict._utils.steps import encode, unfrozen
 from skdict.decomposition._base import _SparseDictionary, default_k
 from skdict.decomposition._meta import _MetaTransformer
@@ -136,7 +135,7 @@ class Truncator(_MetaTransformer):
         codes = encode(self.estimator_, X)
         if self.k is not None:
             codes = _keep_largest(codes, self.k)
-        return _align_api_if_sparse(codes)
+        return align_api_if_sparse(codes)
 
     def inverse_transform(self, X):
         """Reconstruct rows from their codes, as the estimator does.
@@ -179,7 +178,7 @@ class Truncator(_MetaTransformer):
         dictionary = unfrozen(self.estimator_)
         if isinstance(dictionary, _SparseDictionary):
             return _shorter(dictionary, self.k).score(X)
-        if _num_samples(X) < 2:
+        if num_samples(X) < 2:
             raise ValueError(
                 "The explained variance needs at least two rows, but n_samples = 1."
             )

@@ -10,8 +10,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils._param_validation import HasMethods, validate_params
 
+from skdict._utils.sklearn_private import HasMethods, validate_params
 from skdict._utils.steps import steps_of, unfrozen
 from skdict.decomposition import ICFL
 from skdict.preprocessing import ControlPCAWhitener

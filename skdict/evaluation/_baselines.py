@@ -8,9 +8,9 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA, FastICA, MiniBatchDictionaryLearning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils._param_validation import HasMethods, validate_params
 
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import HasMethods, validate_params
 from skdict.decomposition import ICFL, Truncator
 
 

@@ -16,14 +16,17 @@ from sklearn.model_selection import (
     StratifiedKFold,
     check_cv,
 )
-from sklearn.utils import _safe_indexing
-from sklearn.utils._param_validation import HasMethods, validate_params
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import _num_samples
 from tqdm import tqdm
 
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels, as_mask
+from skdict._utils.sklearn_private import (
+    HasMethods,
+    num_samples,
+    safe_indexing,
+    validate_params,
+)
 from skdict._utils.steps import takes_frames
 from skdict.metrics import make_linear_probe
 from skdict.metrics._exchange import is_of_images, number_images
@@ -253,11 +256,11 @@ class Table(NamedTuple):
         if twice:
             raise ValueError(f"{sorted(twice)} are passed both by name and in params.")
         given = {k: v for k, v in (given | (params or {})).items() if v is not None}
-        n_samples = _num_samples(next(iter(arrays.values())))
+        n_samples = num_samples(next(iter(arrays.values())))
         for name, value in [*arrays.items(), *given.items()]:
-            if _num_samples(value) != n_samples:
+            if num_samples(value) != n_samples:
                 raise ValueError(
-                    f"{name} has {_num_samples(value)} rows, but there are {n_samples}."
+                    f"{name} has {num_samples(value)} rows, but there are {n_samples}."
                 )
         for name, check in (("control", as_mask), ("batch", as_labels)):
             if name in given:
@@ -327,7 +330,7 @@ class Table(NamedTuple):
 
     def part(self, array: str, rows) -> Part:
         def cut(values):
-            return None if values is None else _safe_indexing(values, rows)
+            return None if values is None else safe_indexing(values, rows)
 
         return Part(
             cut(self.arrays[array]),

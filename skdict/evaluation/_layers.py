@@ -6,7 +6,8 @@ from numbers import Integral
 
 import numpy as np
 from sklearn import config_context
-from sklearn.utils._param_validation import HasMethods, validate_params
+
+from skdict._utils.sklearn_private import HasMethods, validate_params
 
 from ._comparison import COMMON_CONSTRAINTS, Table, _check_probe, compare
 from ._measures import measure_probe

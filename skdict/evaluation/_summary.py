@@ -6,9 +6,9 @@ from numbers import Real
 
 import numpy as np
 from scipy.stats import bootstrap
-from sklearn.utils._param_validation import validate_params
 
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import validate_params
 from skdict.metrics._table import as_table
 
 _N_RESAMPLES = 2000

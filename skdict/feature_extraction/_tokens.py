@@ -8,13 +8,12 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
 )
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import StrOptions, fit_context
 from skdict.feature_extraction._images import (
     as_tensor,
     check_images,
@@ -242,7 +241,7 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.batch_size = batch_size
         self.device = device
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Learn the number of features and the grid from one image and from two.
 
@@ -273,7 +272,7 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self._keep(run, *run.read_layout())
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None):
         """Fit and embed images.
 

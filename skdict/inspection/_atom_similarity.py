@@ -1,8 +1,8 @@
 """The atoms' cosines, in the order of a clustering."""
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skdict._utils.sklearn_private import check_matplotlib_support
 from skdict.metrics import order_atoms
 
 from ._estimators import fitted_attribute

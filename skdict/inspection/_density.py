@@ -1,9 +1,9 @@
 """How often features fire."""
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skdict._utils.constraints import check_name, is_integer
+from skdict._utils.sklearn_private import check_matplotlib_support
 from skdict.metrics import feature_density
 
 from ._estimators import encode, fitted_attribute

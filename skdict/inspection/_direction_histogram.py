@@ -1,10 +1,10 @@
 """Cosines of one direction with the samples of a label and with the rest."""
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import column_or_1d
 
 from skdict._utils.labels import as_labels, equals
+from skdict._utils.sklearn_private import check_matplotlib_support
 from skdict.metrics import direction_cosines
 
 from ._estimators import check_feature, fitted_attribute, rows_before

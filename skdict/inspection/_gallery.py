@@ -1,9 +1,9 @@
 """Galleries of the images and patches most and least aligned with a direction."""
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skdict._utils.constraints import check_names, is_integer
+from skdict._utils.sklearn_private import check_matplotlib_support
 from skdict.metrics import rank_images, strongest_patches
 from skdict.metrics._grid import check_heatmaps, check_images, list_images, token_box
 from skdict.metrics._table import as_table

@@ -1,9 +1,9 @@
 """Heatmaps of a direction over images."""
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skdict._utils.constraints import check_names, is_integer
+from skdict._utils.sklearn_private import check_matplotlib_support
 from skdict.metrics._grid import check_heatmaps, check_images
 
 from ._images import (

@@ -3,8 +3,8 @@
 from contextlib import contextmanager
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skdict._utils.sklearn_private import check_matplotlib_support
 from skdict.metrics import direction_cosines, token_heatmaps
 
 from ._estimators import check_feature, encode, fitted_attribute, rows_before

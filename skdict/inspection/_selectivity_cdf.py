@@ -1,11 +1,13 @@
 """Distribution of the selectivity over features, beside its null."""
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._plotting import _validate_style_kwargs
 
 from skdict._utils.constraints import check_name
 from skdict._utils.labels import as_labels, encode
+from skdict._utils.sklearn_private import (
+    check_matplotlib_support,
+    validate_style_kwargs,
+)
 from skdict.metrics import selectivity_curve
 
 from ._estimators import encode as codes_of
@@ -116,7 +118,7 @@ class SelectivityCDFDisplay:
                 curves, names, lows, highs, strict=True
             ):
                 line_kwargs = {"label": None if label is None else plain(label)}
-                line_kwargs = _validate_style_kwargs(line_kwargs, kwargs)
+                line_kwargs = validate_style_kwargs(line_kwargs, kwargs)
                 line = ax.ecdf(scores, complementary=complementary, **line_kwargs)
                 lines.append(line)
                 band = None

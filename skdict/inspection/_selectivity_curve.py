@@ -1,10 +1,12 @@
 """Selectivity of all features in falling order, above a permutation null."""
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._plotting import _validate_style_kwargs
 
 from skdict._utils.constraints import check_name
+from skdict._utils.sklearn_private import (
+    check_matplotlib_support,
+    validate_style_kwargs,
+)
 from skdict.metrics import selectivity_curve
 
 from ._estimators import encode, name_of
@@ -111,7 +113,7 @@ class SelectivityCurveDisplay:
         rank = np.arange(1, len(scores) + 1)
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
             line_kwargs = {"label": None if name is None else plain(name)}
-            line_kwargs = _validate_style_kwargs(line_kwargs, kwargs)
+            line_kwargs = validate_style_kwargs(line_kwargs, kwargs)
             (self.line_,) = ax.plot(rank, scores, **line_kwargs)
             self.null_band_ = None
             if self.null_low is not None and self.null_high is not None:

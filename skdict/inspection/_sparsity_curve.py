@@ -5,12 +5,15 @@ from itertools import cycle
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.model_selection import check_cv, cross_val_score
-from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._plotting import _check_param_lengths, _validate_style_kwargs
-from sklearn.utils.validation import _num_samples
 
 from skdict._utils.constraints import check_name
 from skdict._utils.labels import as_labels
+from skdict._utils.sklearn_private import (
+    check_matplotlib_support,
+    check_param_lengths,
+    num_samples,
+    validate_style_kwargs,
+)
 from skdict._utils.steps import encode
 from skdict.metrics import (
     explained_variance,
@@ -141,7 +144,7 @@ class SparsityCurveDisplay:
         stds = [None] * len(k) if self.std is None else as_list(self.std)
         names = self.name if name is None else name
         names = names if isinstance(names, list) else [names] * len(k)
-        _check_param_lengths(
+        check_param_lengths(
             required={"self.k": k, "self.mean": means},
             optional={"self.std": stds, "'name' (or self.name)": names},
             class_name=type(self).__name__,
@@ -153,7 +156,7 @@ class SparsityCurveDisplay:
                 marker = _MARKERS[len(_curves(ax)) % len(_MARKERS)]
                 line_kwargs = {"marker": marker}
                 line_kwargs["label"] = None if label is None else plain(label)
-                line_kwargs = _validate_style_kwargs(line_kwargs, kwargs)
+                line_kwargs = validate_style_kwargs(line_kwargs, kwargs)
                 (line,) = ax.plot(x, mean, **line_kwargs)
                 lines.append(line)
                 if std is not None:
@@ -252,9 +255,9 @@ class SparsityCurveDisplay:
         if measure == "probe_codes" and y is None:
             raise ValueError("A probe needs labels, but y is None.")
         if y is not None:
-            y = as_labels(y, "y", _num_samples(X))
+            y = as_labels(y, "y", num_samples(X))
         if groups is not None:
-            groups = as_labels(groups, "groups", _num_samples(X))
+            groups = as_labels(groups, "groups", num_samples(X))
         sizes = _check_sizes(k)
         rows = rows_before(estimator, X)
         if measure == "probe_codes":

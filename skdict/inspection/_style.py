@@ -4,7 +4,8 @@ from contextlib import contextmanager
 from textwrap import fill
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from skdict._utils.sklearn_private import check_matplotlib_support
 
 # Okabe and Ito's colours, told apart with any form of colour vision, without the
 # yellow, which is too pale for a line on white.

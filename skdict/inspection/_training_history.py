@@ -1,10 +1,12 @@
 """What happened while a dictionary was trained."""
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._plotting import _validate_style_kwargs
 
 from skdict._utils.constraints import check_name
+from skdict._utils.sklearn_private import (
+    check_matplotlib_support,
+    validate_style_kwargs,
+)
 
 from ._estimators import fitted_attribute, name_of
 from ._style import drawing_on, legend_above, plain
@@ -111,7 +113,7 @@ class TrainingHistoryDisplay:
         line_kwargs = {"label": None if name is None else plain(name)}
         if len(passes) < 20:
             line_kwargs["marker"] = "."
-        line_kwargs = _validate_style_kwargs(line_kwargs, kwargs)
+        line_kwargs = validate_style_kwargs(line_kwargs, kwargs)
         self.lines_ = []
         with drawing_on(
             ax,

@@ -6,11 +6,11 @@ from numbers import Integral
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.sparsefuncs import min_max_axis
 
 from skdict._utils.checks import check_numbers
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import StrOptions, validate_params
 
 from ._activity import check_codes, check_rows_finite
 from ._exchange import plan_exchange

@@ -4,11 +4,10 @@ from numbers import Real
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils._param_validation import validate_params
-from sklearn.utils._sparse import _align_api_if_sparse
 
 from skdict._utils.checks import check_numbers
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import align_api_if_sparse, validate_params
 
 from ._activity import check_rows_finite
 
@@ -112,7 +111,7 @@ def binarize_at_quantiles(X, n_active, *, feature_names=None):
         (sparse.csr_array(low > X), sparse.csr_array(high < X)), format="csr"
     )
     suffixed = [f"{name}{end}" for end in ("_low", "_high") for name in names]
-    codes = _align_api_if_sparse(active.astype(np.float32))
+    codes = align_api_if_sparse(active.astype(np.float32))
     return codes, np.array(suffixed, dtype=object)
 
 

@@ -1,7 +1,8 @@
 """One table with what is known of every feature."""
 
 import numpy as np
-from sklearn.utils._param_validation import validate_params
+
+from skdict._utils.sklearn_private import validate_params
 
 from ._activity import check_codes, find_active
 from ._exchange import Exchange

@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import validate_params
 
 from skdict._utils.checks import check_numbers
+from skdict._utils.sklearn_private import validate_params
 
 from ._activity import check_rows_finite
 from ._reconstruction import unit_rows

@@ -9,10 +9,10 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils._param_validation import HasMethods, validate_params
 
 from skdict._utils.checks import check_numbers
 from skdict._utils.labels import as_labels
+from skdict._utils.sklearn_private import HasMethods, validate_params
 
 from ._activity import check_rows_finite, gen_row_batches
 from ._folds import list_folds

@@ -5,11 +5,11 @@ from numbers import Integral
 import numpy as np
 from scipy import sparse, stats
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skdict._utils.checks import check_numbers, on_host
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels, equals, join
+from skdict._utils.sklearn_private import StrOptions, validate_params
 
 from ._activity import check_rows_finite, gen_row_batches
 from ._exchange import correlate_all_shifts

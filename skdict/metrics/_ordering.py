@@ -11,9 +11,9 @@ from scipy.cluster.hierarchy import (
 )
 from scipy.spatial.distance import squareform
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import StrOptions, validate_params
 
 from ._dictionary import _check_atoms
 

@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 from scipy import sparse
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import validate_params
+
+from skdict._utils.sklearn_private import validate_params
 
 from ._activity import check_codes
 from ._labels import encode_classes

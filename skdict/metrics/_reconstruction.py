@@ -1,9 +1,9 @@
 """How well a reconstruction fits the data."""
 
 import numpy as np
-from sklearn.utils._param_validation import validate_params
 
 from skdict._utils.checks import check_numbers
+from skdict._utils.sklearn_private import validate_params
 
 from ._activity import check_rows_finite, gen_row_batches
 

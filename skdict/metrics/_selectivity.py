@@ -6,9 +6,9 @@ from numbers import Integral, Real
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.steps import encode
 
 from ._activity import count_active, find_active, indicator

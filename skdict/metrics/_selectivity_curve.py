@@ -3,10 +3,10 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils._param_validation import validate_params
 
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import equals
+from skdict._utils.sklearn_private import validate_params
 
 from ._activity import find_active
 from ._exchange import plan_exchange

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.special import gammaincc, gammaln
 from scipy.stats import false_discovery_control
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import StrOptions, validate_params
 
 from ._activity import count_active, find_active, indicator
 from ._exchange import plan_exchange

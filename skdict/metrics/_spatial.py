@@ -4,9 +4,9 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.utils import Bunch, check_random_state, gen_batches
-from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import StrOptions, validate_params
 
 from ._grid import check_heatmaps, scale_down
 from ._p_values import ROUNDING, permutation_p_value

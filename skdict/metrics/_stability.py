@@ -8,11 +8,11 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import validate_params
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skdict._utils.checks import check_numbers
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import validate_params
 
 from ._activity import check_rows_finite, raise_not_finite
 from ._dictionary import _check_atoms

@@ -3,9 +3,9 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils._param_validation import StrOptions, validate_params
 
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import StrOptions, validate_params
 
 from ._grid import check_heatmaps, scale_down
 from ._table import as_table

@@ -13,11 +13,11 @@ from sklearn.model_selection import (
 from sklearn.utils import (
     check_random_state,
 )
-from sklearn.utils._param_validation import HasMethods, validate_params
 
 from skdict._utils.checks import check_numbers
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels
+from skdict._utils.sklearn_private import HasMethods, validate_params
 
 from ._activity import check_rows_finite
 from ._folds import list_folds

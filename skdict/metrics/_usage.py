@@ -3,9 +3,9 @@
 from numbers import Real
 
 import numpy as np
-from sklearn.utils._param_validation import validate_params
 
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import validate_params
 
 from ._activity import find_active
 

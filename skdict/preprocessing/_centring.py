@@ -6,20 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils._array_api import (
-    check_same_namespace,
-    get_namespace,
-    get_namespace_and_device,
-)
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _num_samples
 from torch import Tensor
 
 from skdict._guards import learns, own_precision
@@ -36,6 +24,14 @@ from skdict._utils.fitted import (
     Record,
 )
 from skdict._utils.labels import as_labels, as_mask, encode
+from skdict._utils.sklearn_private import (
+    StrOptions,
+    check_same_namespace,
+    fit_context,
+    get_namespace,
+    get_namespace_and_device,
+    num_samples,
+)
 from skdict._utils.warn import warn
 from skdict.ops.group_moments import (
     GroupMoments,
@@ -276,7 +272,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         self.control_label = control_label
         self.batch_column = batch_column
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     @learns
     def fit(self, X, y=None, *, control=None, batch=None):
         """Learn the statistics of the controls of each batch.
@@ -310,13 +306,13 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         """
         names, moments, eps, home = self._read(X, y, control, batch, reset=True)
         if not moments.n_samples.any():
-            raise without_controls(self, _num_samples(X), y, control)
+            raise without_controls(self, num_samples(X), y, control)
         self._remember(names, moments, eps, home, streamed=False)
         if names is not None:
             self._warn_of_few_controls(names, self.n_batch_control_samples_)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     @learns
     def partial_fit(self, X, y=None, *, control=None, batch=None):
         """Add the control rows to those seen before.

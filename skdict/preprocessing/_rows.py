@@ -1,14 +1,14 @@
 """Rows in, rows out: what the estimators on control statistics share."""
 
 import numpy as np
-from sklearn.utils._array_api import (
-    _max_precision_float_dtype,
+
+from skdict._utils.checks import check_floats
+from skdict._utils.sklearn_private import (
     check_same_namespace,
     get_namespace,
     get_namespace_and_device,
+    max_precision_float_dtype,
 )
-
-from skdict._utils.checks import check_floats
 from skdict.rows import check_finite
 
 __all__ = ["check_transformed", "map_blocks", "place_in", "storage_eps"]
@@ -50,7 +50,7 @@ def place_in(tensor, *, home):
     array = np.array(tensor.numpy(), order="C")
     if xp.__name__ == get_namespace(array)[0].__name__:
         return array
-    dtype = _max_precision_float_dtype(xp, device)
+    dtype = max_precision_float_dtype(xp, device)
     return xp.asarray(array, dtype=dtype, device=device)
 
 

@@ -9,16 +9,8 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.exceptions import NotFittedError
-from sklearn.utils._array_api import (
-    check_same_namespace,
-    get_namespace,
-    get_namespace_and_device,
-)
-from sklearn.utils._param_validation import RealNotInt, StrOptions
-from sklearn.utils.validation import _num_samples
 
 from skdict._guards import learns, own_precision
 from skdict._utils.constraints import Interval
@@ -32,6 +24,15 @@ from skdict._utils.fitted import (
     OrNone,
     Record,
     Text,
+)
+from skdict._utils.sklearn_private import (
+    RealNotInt,
+    StrOptions,
+    check_same_namespace,
+    fit_context,
+    get_namespace,
+    get_namespace_and_device,
+    num_samples,
 )
 from skdict._utils.warn import warn
 from skdict.ops.few_rows import (
@@ -293,7 +294,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         self.shrinkage = shrinkage
         self.control_label = control_label
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     @learns
     def fit(self, X, y=None, *, control=None):
         """Learn mean and whitening from the control rows of X.
@@ -323,14 +324,14 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         """
         moments, eps, home = self._read(X, y, control, reset=True)
         if moments.n_samples == 0:
-            raise without_controls(self, _num_samples(X), y, control)
+            raise without_controls(self, num_samples(X), y, control)
         found = self._axes(moments, eps)
         self._remember(moments, eps, streamed=False)
         self._whiten(moments, found, home)
         self._warn_of_few_controls()
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     @learns
     def partial_fit(self, X, y=None, *, control=None):
         """Add the control rows of one batch to those seen before.

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils._array_api import (
-    get_namespace,
-    get_namespace_and_device,
-    move_to,
-)
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from skdict._utils.checks import as_floats, on_host, readable
+from skdict._utils.sklearn_private import (
+    get_namespace,
+    get_namespace_and_device,
+    move_to,
+)
 
 
 def validate_rows(estimator, X, *, reset: bool):

@@ -7,13 +7,13 @@ from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
-from sklearn.utils._param_validation import validate_parameter_constraints
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skdict._utils.constraints import Interval
 from skdict._utils.files import check_destination
 from skdict._utils.labels import is_missing
+from skdict._utils.sklearn_private import num_samples, validate_parameter_constraints
 from skdict._utils.steps import steps_of, unfrozen
 from skdict._utils.warn import warn
 from skdict.metrics._activity import find_active
@@ -217,7 +217,7 @@ class FeatureReport:
     def __repr__(self):
         steps = map(unfrozen, steps_of(self.estimator))
         *_, last = (type(step).__name__ for step in steps)
-        parts = [last, f"{_num_samples(self.X)} rows"]
+        parts = [last, f"{num_samples(self.X)} rows"]
         if hasattr(self.images, "__len__"):
             parts.append(f"{len(self.images)} images")
         return f"FeatureReport({', '.join(parts)})"

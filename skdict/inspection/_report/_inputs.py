@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import _safe_indexing, gen_batches
-from sklearn.utils.validation import _num_samples
+from sklearn.utils import gen_batches
 
 from skdict._utils.checks import as_floats
 from skdict._utils.labels import (
@@ -15,6 +14,7 @@ from skdict._utils.labels import (
     is_missing,
     labels_or_missing,
 )
+from skdict._utils.sklearn_private import num_samples, safe_indexing
 from skdict._utils.steps import encode as codes_of
 from skdict.metrics._activity import check_rows_finite, gen_row_batches
 from skdict.metrics._grid import check_grid_shape
@@ -64,7 +64,7 @@ def encode_rows(estimator, X, progress):
     blocks = []
     for some in gen_batches(len(rows), size):
         blocks.append(
-            sparse.csr_array(_plain(codes_of(coder, _safe_indexing(given, some))))
+            sparse.csr_array(_plain(codes_of(coder, safe_indexing(given, some))))
         )
         progress(len(blocks[-1].indptr) - 1)
     codes = sparse.vstack(blocks, format="csr") if len(blocks) > 1 else blocks[0]
@@ -120,7 +120,7 @@ class Layout:
 
 def lay_out(X, images, grid_shape):
     """Check images against rows, and find the grid of tokens."""
-    n_rows = _num_samples(X)
+    n_rows = num_samples(X)
     if n_rows == 0:
         raise ValueError("X has no rows.")
     if images is None:

@@ -3,8 +3,8 @@
 import io
 
 import numpy as np
-from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from skdict._utils.sklearn_private import check_matplotlib_support
 from skdict.metrics._grid import check_image
 
 from .._images import Renderer
