@@ -4,6 +4,8 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# Processes that share the tests; -n0 for one, as a debugger needs it.
+TEST_JOBS ?= -n auto --maxprocesses=8 --dist=worksteal
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := 2.13.0
@@ -19,10 +21,10 @@ demo: $(VENV)/.demo ## find concepts in a real tissue image; figures in examples
 	MPLBACKEND=Agg $(BIN)/python examples/tissue_concepts.py
 
 test: $(VENV)/.dev ## run the whole test suite and the package's doctests
-	$(BIN)/python -m pytest --doctest-modules $(PYTEST_ARGS) skdict tests
+	$(BIN)/python -m pytest $(TEST_JOBS) --doctest-modules $(PYTEST_ARGS) skdict tests
 
 test-fast: $(VENV)/.dev ## run the tests that take less than a few seconds each
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS) tests
+	$(BIN)/python -m pytest $(TEST_JOBS) -m "not slow" $(PYTEST_ARGS) tests
 
 lint: $(VENV)/.dev ## check style and formatting, change nothing
 	$(BIN)/ruff check .

@@ -6,6 +6,11 @@ import shutil
 # scipy reads this once, at its first import; without it scikit-learn refuses
 # `array_api_dispatch=True`, which the array-API tests switch on.
 os.environ["SCIPY_ARRAY_API"] = "1"
+# One thread for each of the processes that share the machine (pytest-xdist). OpenMP,
+# OpenBLAS and torch read this at their first import; so do the processes that tests
+# start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import settings
@@ -19,6 +24,18 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 # The report is tested in a browser that is on the machine; none is ever downloaded.
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 
+LEFT_OUT = """\
+{tests} left out, because this machine has neither Chromium nor Chrome.
+{them} the HTML report in a browser; everything else was run.
+To run {it} too, install a browser and start again:
+
+    sudo apt install chromium                    on Debian and Ubuntu
+    SKDICT_CHROMIUM=/path/to/chrome make test    with a browser that lies elsewhere
+"""
+
+browser_key = pytest.StashKey[str | None]()
+left_out_key = pytest.StashKey[int]()
+
 
 def find_browser():
     """Path of Chromium or Chrome, or None; `SKDICT_CHROMIUM` names another one."""
@@ -30,23 +47,57 @@ def find_browser():
     return next((path for path in found if path), None)
 
 
-def pytest_report_header():
-    return f"browser: {find_browser() or 'none, so the tests marked so are left out'}"
+def pytest_configure(config):
+    config.stash[browser_key] = browser = find_browser()
+    config.stash[left_out_key] = 0
+    if browser is None and os.environ.get("SKDICT_REQUIRE_BROWSER"):
+        raise pytest.UsageError(
+            f"SKDICT_REQUIRE_BROWSER is set, but there is none of "
+            f"{', '.join(BROWSERS)}; name another browser in SKDICT_CHROMIUM."
+        )
+
+
+def pytest_report_header(config):
+    return f"browser: {config.stash[browser_key] or 'none'}"
 
 
 def pytest_collection_modifyitems(config, items):
-    if find_browser():
+    if config.stash[browser_key] is not None:
         return
     needing = [item for item in items if item.get_closest_marker("browser")]
-    if needing and os.environ.get("SKDICT_REQUIRE_BROWSER"):
-        raise pytest.UsageError(
-            f"SKDICT_REQUIRE_BROWSER is set and {len(needing)} tests need a browser, "
-            f"but there is none of {', '.join(BROWSERS)}; name one in SKDICT_CHROMIUM."
-        )
+    config.stash[left_out_key] = len(needing)
     config.hook.pytest_deselected(items=needing)
     items[:] = [item for item in items if not item.get_closest_marker("browser")]
 
 
+# pytest-xdist: the workers leave out, the process that started them reports.
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash[left_out_key]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    # None in a worker that crashed. The others counted the same tests.
+    if output := getattr(node, "workeroutput", None):
+        node.config.stash[left_out_key] = output["left_out"]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter, config):
+    yield  # what follows comes after all other parts of the summary
+    if n := config.stash[left_out_key]:
+        tests, them, it = (
+            ("1 test was", "It looks at", "it")
+            if n == 1
+            else (f"{n} tests were", "They look at", "them")
+        )
+        terminalreporter.section("left out", yellow=True)
+        terminalreporter.write_line(LEFT_OUT.format(tests=tests, them=them, it=it))
+
+
 @pytest.fixture(scope="session")
-def browser_path():
-    return find_browser()
+def browser_path(pytestconfig):
+    return pytestconfig.stash[browser_key]

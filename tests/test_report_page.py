@@ -446,14 +446,15 @@ def test_without(): pass
 """
 
 
-def run_two_tests(tmp_path, **environment):
+def run_two_tests(tmp_path, *options, **environment):
     """What pytest makes of one test with a browser and one without, PATH empty."""
     (tmp_path / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text())
     (tmp_path / "test_two.py").write_text(TWO_TESTS)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("SKDICT_")}
+    ours = ("SKDICT_", "PYTEST_XDIST_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_two.py",
-         "--rootdir", tmp_path, "-c", ROOT / "pyproject.toml"],
+         "--rootdir", tmp_path, "-c", ROOT / "pyproject.toml", *options],
         cwd=tmp_path,
         env={**kept, "PATH": str(tmp_path), **environment},
         capture_output=True,
@@ -462,17 +463,20 @@ def run_two_tests(tmp_path, **environment):
     )  # fmt: skip
 
 
-def test_without_a_browser_its_tests_are_left_out_and_said_to_be(tmp_path):
-    done = run_two_tests(tmp_path)
+@pytest.mark.parametrize("options", [(), ("-n2",)], ids=["one process", "two"])
+def test_without_a_browser_its_tests_are_left_out_and_said_to_be(tmp_path, options):
+    done = run_two_tests(tmp_path, *options)
     assert done.returncode == 0, done.stdout
-    assert "browser: none, so the tests marked so are left out" in done.stdout
-    assert "1 passed, 1 deselected" in done.stdout
+    assert "1 passed" in done.stdout
+    told = done.stdout.partition("= left out =")[2]
+    assert "1 test was left out, because this machine has neither Chromium" in told
+    assert "install chromium" in told
 
 
 def test_without_a_browser_ci_fails(tmp_path):
     done = run_two_tests(tmp_path, SKDICT_REQUIRE_BROWSER="1")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "SKDICT_REQUIRE_BROWSER is set and 1 tests need a browser" in done.stderr
+    assert "SKDICT_REQUIRE_BROWSER is set, but there is none of chrom" in done.stderr
 
 
 def test_named_browser_must_be_there_and_is_taken(tmp_path):
@@ -484,6 +488,7 @@ def test_named_browser_must_be_there_and_is_taken(tmp_path):
     done = run_two_tests(tmp_path, SKDICT_CHROMIUM=str(program))
     assert f"browser: {program}" in done.stdout
     assert "2 passed" in done.stdout
+    assert "left out" not in done.stdout
 
 
 def test_ci_installs_a_browser_and_requires_it():

@@ -123,6 +123,7 @@ class Number(Fitted):
             raise ValueError(f"{name} is {_short(value)}, no number from {self.low} on")
 
 
+@dataclass(frozen=True)
 class Flag(Fitted):
     """True or False."""
 
@@ -191,6 +192,7 @@ class History(Fitted):
                     raise ValueError(f"{name} has a record with {key!r}: no number")
 
 
+@dataclass(frozen=True)
 class Text(Fitted):
     """A string."""
 
