@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import array_api_strict
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -21,8 +22,11 @@ from skdict import (
     Truncator,
     metrics,
 )
+from skdict._utils import checks
+from skdict._utils.arrays import gen_row_blocks
 from skdict._utils.checks import (
     as_floats,
+    check_finite,
     check_floats,
     check_numbers,
     on_host,
@@ -234,3 +238,21 @@ def test_what_is_right_is_not_copied():
     tensor = torch.ones(3, 2)
     assert readable(tensor).data_ptr() == tensor.data_ptr()
     assert readable("no tensor") == on_host("no tensor") == "no tensor"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [np.asarray, sp.csr_array, sp.csc_array, torch.tensor, array_api_strict.asarray],
+    ids=["numpy", "CSR", "CSC", "torch", "strict"],
+)
+def test_rows_that_are_not_finite_are_counted(make, monkeypatch):
+    monkeypatch.setattr(checks, "gen_row_blocks", lambda X: gen_row_blocks(X, 6))
+    X = np.zeros((7, 3))
+    X[1, 2] = X[0, 0] = 1.7e308  # their sum overflows
+    X[2, 0] = 1.7e308
+    with config_context(array_api_dispatch=True):
+        check_finite(make(X), "X is bad")
+        X[3, 1], X[3, 2], X[6, 0] = np.nan, -np.inf, np.inf
+        message = "^X is bad in 2 of 7 rows, the first of them row 3.$"
+        with pytest.raises(ValueError, match=message):
+            check_finite(make(X), "X is bad")

@@ -1,4 +1,4 @@
-"""Numbers that users pass in, as native arrays; without torch, so that metrics can."""
+"""Numbers that users pass in: as native arrays, and finite."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_array as _check_array
 
-from skdict._utils.sklearn_private import get_namespace
+from skdict._utils.arrays import gen_row_blocks
+from skdict._utils.sklearn_private import get_namespace, move_to
 
-__all__ = ["as_floats", "check_floats", "check_numbers", "on_host", "readable"]
+__all__ = [
+    "as_floats",
+    "as_numpy",
+    "check_array",
+    "check_finite",
+    "check_floats",
+    "check_numbers",
+    "on_host",
+    "readable",
+]
 
 
 def readable(X):
@@ -29,6 +39,14 @@ def readable(X):
 def on_host(X):
     """Bring a tensor to numpy from wherever it lives; all else comes back as it is."""
     return readable(X).cpu().numpy() if hasattr(X, "detach") else X
+
+
+def as_numpy(array) -> np.ndarray:
+    """The array in numpy, wherever it lives."""
+    array = on_host(array)
+    if hasattr(array, "__array_namespace__") and not isinstance(array, np.ndarray):
+        array = move_to(array, xp=np, device="cpu")
+    return np.asarray(array)
 
 
 def as_floats(X):
@@ -91,3 +109,42 @@ def check_numbers(X, *, dtype="numeric", **kwargs):
     """
     X = check_array(on_host(X), dtype=dtype, **kwargs)
     return X if X.dtype.kind in "biu" else as_floats(X)
+
+
+def check_finite(X, problem: str) -> None:
+    """Raise a ValueError that counts the rows with NaN or infinity.
+
+    Parameters
+    ----------
+    X : array or sparse matrix of shape (n_rows, n_columns)
+        Numbers, in any namespace and on any device.
+    problem : str
+        What the message says before the count, such as "X holds NaN or infinity".
+
+    Raises
+    ------
+    ValueError
+        With the number of rows that hold NaN or infinity, and the first of them.
+    """
+    entries = X.data if sp.issparse(X) else X
+    xp, _ = get_namespace(entries)
+    # A finite sum proves that all entries are finite; a sum that is not may only have
+    # overflowed.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if bool(xp.isfinite(xp.sum(entries))):
+            return
+    bad = _rows_not_finite(X, xp)
+    if len(bad):
+        raise ValueError(
+            f"{problem} in {len(bad)} of {X.shape[0]} rows, the first of them row "
+            f"{bad[0]}."
+        )
+
+
+def _rows_not_finite(X, xp) -> np.ndarray:
+    if sp.issparse(X):
+        entries = X.tocoo()
+        return np.unique(entries.coords[0][~np.isfinite(entries.data)])
+    # In blocks, so that no boolean array as large as X stands beside it.
+    bad = [~as_numpy(xp.all(xp.isfinite(X[b, :]), axis=1)) for b in gen_row_blocks(X)]
+    return np.flatnonzero(np.concatenate(bad))

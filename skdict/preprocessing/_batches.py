@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from skdict._utils.checks import as_numpy
 from skdict._utils.labels import join, kind_of
-from skdict.rows import as_numpy
 
 __all__ = ["known_positions", "split_off_column", "union"]
 

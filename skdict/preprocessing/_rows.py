@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from skdict._utils.checks import check_floats
+from skdict._utils.arrays import gen_blocks
+from skdict._utils.checks import check_finite, check_floats
 from skdict._utils.sklearn_private import (
     check_same_namespace,
     get_namespace,
     get_namespace_and_device,
     max_precision_float_dtype,
 )
-from skdict.rows import check_finite
 
 __all__ = ["check_transformed", "map_blocks", "place_in", "storage_eps"]
 
@@ -79,10 +79,8 @@ def map_blocks(function, X, *along, n_out: int, dtype, what: str):
     n_rows = X.shape[0]
     kwargs = {} if device is None else {"device": device}
     out = xp.empty((n_rows, n_out), dtype=X.dtype, **kwargs)
-    step = max(_BLOCK_ENTRIES // max(X.shape[1], n_out), 1)
     with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, n_rows, step):
-            block = slice(start, min(start + step, n_rows))
+        for block in gen_blocks(n_rows, max(X.shape[1], n_out), _BLOCK_ENTRIES):
             rows = xp.astype(X[block, :], dtype, copy=False)
             result = function(rows, *(array[block] for array in along))
             out[block, :] = xp.astype(result, X.dtype, copy=False)

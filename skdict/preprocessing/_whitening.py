@@ -13,6 +13,7 @@ from sklearn.base import (
 from sklearn.exceptions import NotFittedError
 
 from skdict._guards import learns, own_precision
+from skdict._utils.arrays import gen_blocks
 from skdict._utils.constraints import Interval
 from skdict._utils.fitted import (
     Array,
@@ -757,7 +758,6 @@ def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments | 
     if rows is not None and len(rows) == X.shape[0]:
         rows = None  # slices instead of a gather
     n_rows = X.shape[0] if rows is None else len(rows)
-    step = max(_READ_ENTRIES // X.shape[1], 1)
 
     def read(part: slice) -> torch.Tensor:
         return as_tensor(X[part] if rows is None else X[rows[part]])
@@ -767,10 +767,8 @@ def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments | 
             kept = read(slice(None)).detach().cpu()
             return FewRows(kept.to(torch.float64, copy=True))
         parts = (
-            batch_moments(
-                read(slice(start, min(start + step, n_rows))), fourth_order=fourth_order
-            )
-            for start in range(0, n_rows, step)
+            batch_moments(read(part), fourth_order=fourth_order)
+            for part in gen_blocks(n_rows, X.shape[1], _READ_ENTRIES)
         )
         return reduce(merge_moments, parts).cpu()  # where the state lives
 

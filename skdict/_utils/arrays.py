@@ -1,0 +1,75 @@
+"""Blocks of rows, and rows scaled so that the arithmetic on them stays finite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+__all__ = ["gen_blocks", "gen_row_blocks", "scale_down", "unit_rows"]
+
+# Entries of a block of rows where nothing else is known: 32 MB in float64.
+_BLOCK_ENTRIES = 2**22
+
+
+def gen_blocks(n: int, n_entries_each: int, max_entries: int) -> Iterator[slice]:
+    """Yield slices of rows, columns or draws that are worked on at a time.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows, columns or draws.
+    n_entries_each : int
+        Entries of a temporary array that one of them takes.
+    max_entries : int
+        Entries of such an array at most; it always holds one row, column or draw.
+
+    Yields
+    ------
+    block : slice
+    """
+    size = max(1, max_entries // max(1, n_entries_each))
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def gen_row_blocks(X: Any, max_entries: int = _BLOCK_ENTRIES) -> Iterator[slice]:
+    """Yield slices of the rows of a table, each with at most `max_entries` entries."""
+    n_rows, n_columns = X.shape
+    yield from gen_blocks(n_rows, n_columns, max_entries)
+
+
+def unit_rows(A: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Scale rows to unit length, in float64.
+
+    Parameters
+    ----------
+    A : array-like of shape (n_rows, n_columns)
+        Finite numbers.
+
+    Returns
+    -------
+    unit : ndarray of shape (n_rows, n_columns)
+        Zero rows stay zero.
+    nonzero : ndarray of shape (n_rows,), bool
+        Which rows are not zero.
+    """
+    A = np.asarray(A, dtype=np.float64)
+    # First by the largest entry: squares of very large or small entries would
+    # leave the range of float64.
+    largest = np.abs(A).max(axis=1)
+    nonzero = largest > 0
+    A = A / np.where(nonzero, largest, 1.0)[:, None]
+    norms = np.sqrt(np.einsum("ij,ij->i", A, A))
+    return A / np.where(nonzero, norms, 1.0)[:, None], nonzero
+
+
+def scale_down(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Values over a power of two, below 1/2, and its exponent.
+
+    Sums, differences and squares of any finite values are then finite, and nothing is
+    rounded, unless it is 1e-308 of the largest value.
+    """
+    exponent = int(np.frexp(np.abs(values).max())[1]) + 1
+    return np.ldexp(values, -exponent), exponent
