@@ -23,7 +23,7 @@ import numpy as np
 from _timing import Report, arguments, seconds_of
 from selectivity import make_codes
 
-from skdict import metrics
+from skdict import images, metrics
 
 _GRID = (10, 10)  # of the tokens of an image
 # What takes no codes, rows or dictionaries.
@@ -50,7 +50,7 @@ def main() -> None:
     report = Report("Run time of the evaluations", args)
     to_time = cases(**sizes)
     timed = {name for name, *_ in to_time}
-    for name in sorted(set(metrics.__all__) - timed - _NOT_EVALUATIONS):
+    for name in sorted({*metrics.__all__, *images.__all__} - timed - _NOT_EVALUATIONS):
         report.not_measured(name, "no case in this file yet")
     for name, detail, evaluate in to_time:
         if args.only and name not in args.only:

@@ -18,7 +18,8 @@ from sklearn.preprocessing import Normalizer
 
 from skdict import ICFL, ControlPCAWhitener
 from skdict.datasets import load_tissue_tokens
-from skdict.metrics import direction_cosines, heatmap_by_region, morans_i
+from skdict.images import heatmap_by_region, morans_i
+from skdict.metrics import direction_cosines
 
 N_HEATMAPS = 500
 

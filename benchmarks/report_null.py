@@ -17,9 +17,9 @@ from sklearn.preprocessing import Normalizer
 
 from skdict import ICFL, ControlPCAWhitener
 from skdict.datasets import load_elpv_tokens
-from skdict.inspection._report._exchange import LabelTester
 from skdict.metrics import describe_features
-from skdict.metrics._activity import find_active
+from skdict.stats import find_active
+from skdict.stats.group_tests import LabelTester
 
 N_PERMUTATIONS = 60
 LEVELS = [0.05, 0.01, 0.001, 0.0001]

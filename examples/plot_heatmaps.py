@@ -27,17 +27,15 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 
 from skdict import ICFL
 from skdict.datasets import load_elpv_tokens, load_tissue_tokens
-from skdict.inspection import GalleryDisplay, HeatmapDisplay
-from skdict.metrics import (
-    auroc_scores,
-    direction_cosines,
+from skdict.images import (
     heatmap_by_region,
     heatmap_channel_correlations,
     morans_i,
-    selectivity_scores,
     strongest_patches,
     token_heatmaps,
 )
+from skdict.inspection import GalleryDisplay, HeatmapDisplay
+from skdict.metrics import auroc_scores, direction_cosines, selectivity_scores
 
 tissue = load_tissue_tokens()
 pipe = make_pipeline(
@@ -70,7 +68,7 @@ HeatmapDisplay.from_estimator(
 )
 
 # %%
-# :func:`skdict.metrics.heatmap_channel_correlations` gives Pearson's r with each
+# :func:`skdict.images.heatmap_channel_correlations` gives Pearson's r with each
 # channel. Neighbouring tokens are alike, so the usual p-value would be far too small:
 # ``p_shift`` compares with the heatmap shifted to every other place on its grid.
 
@@ -86,7 +84,7 @@ print(correlations.to_string(index=False, float_format="{:.2g}".format))
 # A region, and two p-values
 # --------------------------
 # The mask holds the pixels with much DAB. Both p-values of
-# :func:`skdict.metrics.heatmap_by_region` say that the feature goes with it; that of
+# :func:`skdict.images.heatmap_by_region` say that the feature goes with it; that of
 # the Mann-Whitney U test is too small for the digits shown.
 
 dab = gaussian_filter(stains[..., 1], 4)

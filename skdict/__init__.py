@@ -16,11 +16,18 @@ from skdict.evaluation import (
     vary,
 )
 from skdict.feature_extraction import TokenExtractor
+from skdict.images import (
+    heatmap_by_region,
+    heatmap_channel_correlations,
+    morans_i,
+    rank_images,
+    strongest_patches,
+    token_heatmaps,
+)
 from skdict.inspection import (
     AtomSimilarityDisplay,
     DensityDisplay,
     DirectionHistogramDisplay,
-    FeatureReport,
     GalleryDisplay,
     HeatmapDisplay,
     SelectivityCDFDisplay,
@@ -39,16 +46,12 @@ from skdict.metrics import (
     direction_cosines,
     explained_variance,
     feature_density,
-    heatmap_by_region,
-    heatmap_channel_correlations,
     make_linear_probe,
     make_selectivity_scorer,
     match_codes,
     match_dictionaries,
-    morans_i,
     mutual_coherence,
     order_atoms,
-    rank_images,
     reconstruction_cosine,
     rescore_associations,
     selectivity_counts,
@@ -58,13 +61,12 @@ from skdict.metrics import (
     selectivity_tests,
     split_by_projection,
     stability_report,
-    strongest_patches,
     subspace_probes,
-    token_heatmaps,
     variance_explained,
 )
 from skdict.persistence import load, save
 from skdict.preprocessing import ControlCenterScaler, ControlPCAWhitener
+from skdict.report import FeatureReport
 
 __version__ = "0.1.0.dev0"
 

@@ -53,7 +53,7 @@ from skdict.evaluation._measures import (
     measure_probe,
     permuted_labels,
 )
-from skdict.metrics._exchange import shifts
+from skdict.stats.exchange import shifts
 
 DATA = make_planted_dictionary(240, 8, n_components=12, n_active=2, random_state=0)
 X = DATA.data

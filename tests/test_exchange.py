@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage, sparse, stats
 
-from skdict.metrics import _shift_tests as shift_tests
+from skdict.images import morans_i
 from skdict.metrics import (
     association_report,
-    morans_i,
     rescore_associations,
     selectivity_counts,
     selectivity_curve,
@@ -22,7 +21,8 @@ from skdict.metrics import (
     selectivity_tests,
     variance_explained,
 )
-from skdict.metrics._exchange import (
+from skdict.stats import shift_tests
+from skdict.stats.exchange import (
     _Agreement,
     are_neighbours_alike,
     correlate_all_shifts,

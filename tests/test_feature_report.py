@@ -1,4 +1,4 @@
-"""skdict.inspection.FeatureReport: the numbers, cards and pictures of the page."""
+"""skdict.report.FeatureReport: the numbers, cards and pictures of the page."""
 
 import base64
 import gzip
@@ -28,16 +28,16 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 
 import skdict
 from skdict import ICFL, FeatureReport, TopKSAE, Truncator
-from skdict.inspection._report import _cards, _inputs, _pictures, _thumbnails
-from skdict.inspection._report._exchange import LabelTester, _test_units
+from skdict.images import rank_images
+from skdict.images.grid import block_means
 from skdict.metrics import (
     describe_features,
     direction_cosines,
-    rank_images,
     selectivity_report,
     selectivity_tests,
 )
-from skdict.metrics._grid import block_means
+from skdict.report import _cards, _inputs, _pictures, _thumbnails
+from skdict.stats.group_tests import LabelTester, _test_units
 
 GRID = (4, 6)
 N_IMAGES = 12
@@ -470,7 +470,7 @@ class TestExchangeOfGroups:
     def test_tables_of_units_and_rows_agree(self, case, monkeypatch):
         codes, groups, labels = case
         dense = LabelTester(codes, [groups]).best_under_null(labels[groups], 9, 0)
-        monkeypatch.setattr("skdict.metrics._selectivity._MAX_TABLE_CELLS", 0)
+        monkeypatch.setattr("skdict.stats.scores._MAX_TABLE_CELLS", 0)
         assert_array_equal(
             dense, LabelTester(codes, [groups]).best_under_null(labels[groups], 9, 0)
         )
@@ -478,7 +478,7 @@ class TestExchangeOfGroups:
     def test_blocks_agree(self, case, monkeypatch):
         codes, groups, labels = case
         whole = LabelTester(codes, [groups]).test(labels[groups]).q_values
-        monkeypatch.setattr("skdict.inspection._report._exchange._BLOCK_CELLS", 50)
+        monkeypatch.setattr("skdict.stats.group_tests._BLOCK_CELLS", 50)
         assert_array_equal(
             whole, LabelTester(codes, [groups]).test(labels[groups]).q_values
         )
@@ -781,7 +781,7 @@ class TestEstimators:
         assert page.features["feature"] == ["pca0", "pca1", "pca2"]
 
     def test_public_names(self):
-        assert skdict.FeatureReport is skdict.inspection.FeatureReport
+        assert skdict.FeatureReport is skdict.report.FeatureReport
 
     def test_repr(self, pipe, tokens, images):
         report = FeatureReport(pipe, tokens, images=images)

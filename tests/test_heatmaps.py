@@ -10,9 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage, sparse, stats
 from sklearn.metrics.pairwise import cosine_similarity
 
-from skdict.metrics import _grid as grid
-from skdict.metrics import (
-    direction_cosines,
+from skdict.images import (
+    grid,
     heatmap_by_region,
     heatmap_channel_correlations,
     morans_i,
@@ -20,6 +19,7 @@ from skdict.metrics import (
     strongest_patches,
     token_heatmaps,
 )
+from skdict.metrics import direction_cosines
 
 numbers = st.floats(-100, 100, allow_nan=False, width=32)
 coarse = st.sampled_from([-2.0, -1.0, 0.0, 0.0, 1.0, 3.0])
@@ -450,11 +450,11 @@ class TestMoran:
         assert_allclose(morans_i(heatmap * 1e-300).statistic, first.statistic)
 
     def test_blocks_of_shuffles_do_not_change_them(self, rng, monkeypatch):
-        from skdict.metrics import _spatial
+        from skdict.images import _morans_i
 
         heatmaps = rng.normal(size=(2, 5, 5))
         expected = morans_i(heatmaps, random_state=0).null
-        monkeypatch.setattr(_spatial, "_BLOCK_VALUES", 300)
+        monkeypatch.setattr(_morans_i, "_BLOCK_VALUES", 300)
         assert_allclose(morans_i(heatmaps, random_state=0).null, expected)
 
     def test_constant_heatmaps(self):

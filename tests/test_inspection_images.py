@@ -14,9 +14,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdict import ICFL
+from skdict.images import rank_images, strongest_patches
+from skdict.images.rendering import Renderer
 from skdict.inspection import GalleryDisplay, HeatmapDisplay
-from skdict.inspection._images import Renderer, colour_scale
-from skdict.metrics import direction_cosines, rank_images, strongest_patches
+from skdict.inspection._images import colour_scale
+from skdict.metrics import direction_cosines
 
 GRID = (4, 6)
 

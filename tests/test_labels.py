@@ -20,7 +20,7 @@ from skdict.metrics import (
     selectivity_scores,
     variance_explained,
 )
-from skdict.metrics._exchange import permutations
+from skdict.stats.exchange import permutations
 
 KINDS = ("average", "maximum")
 METHODS = ("pearson", "spearman")
@@ -139,7 +139,7 @@ class TestSelectivity:
     @pytest.mark.parametrize("max_cells", [2**25, 0])
     def test_against_a_loop(self, kind, max_cells, monkeypatch):
         """Units of several sizes, their rows apart, and names in no order."""
-        monkeypatch.setattr("skdict.metrics._selectivity._MAX_TABLE_CELLS", max_cells)
+        monkeypatch.setattr("skdict.stats.scores._MAX_TABLE_CELLS", max_cells)
         rng = np.random.default_rng(0)
         image = rng.permutation(np.repeat(np.arange(12), rng.integers(1, 9, 12)))
         label = np.array([*"aaabbbbccccc"])

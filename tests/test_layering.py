@@ -26,21 +26,26 @@ FLOORS = {
     "skdict._guards": 0,
     "skdict.modules": 1,
     "skdict.rows": 1,
+    "skdict.stats": 2,
     "skdict.training": 2,
     "skdict.preprocessing": 3,
     "skdict.feature_extraction": 3,
     "skdict.decomposition": 3,
     "skdict.metrics": 3,
+    "skdict.images": 3,
     "skdict.inspection": 4,
     "skdict.datasets": 4,
     "skdict.evaluation": 4,
     "skdict.persistence": 4,
-    "skdict": 5,  # public names only
+    "skdict.report": 5,
+    "skdict": 6,  # public names only
 }
 ONLY_IN = {"skorch": "skdict.training", "skops": "skdict.persistence"}
 NEVER_IN = {
     ("skdict.ops", "sklearn"),
     ("skdict._guards", "sklearn"),
+    ("skdict.stats", "torch"),
+    ("skdict.images", "torch"),
     ("skdict._utils", "torch"),
     ("skdict.metrics", "torch"),
 }
@@ -146,6 +151,8 @@ def violations(source: str, module: str, is_package: bool = False) -> list[str]:
                 found.append(
                     f"{where}: from floor {FLOORS[part]} to floor {FLOORS[target]}"
                 )
+            elif target != part and _is_private(name.removeprefix("skdict.")):
+                found.append(f"{where}: private to {target}")
             continue
         if top in ONLY_IN and part != ONLY_IN[top]:
             found.append(f"{where}: only {ONLY_IN[top]} may")
@@ -197,8 +204,8 @@ def test_modules_are_found():
         ("skdict.ops.topk", "from ..modules import Dictionary", "to floor 1"),
         ("skdict.ops.topk", "from .. import modules", "to floor 1"),
         ("skdict.modules", "from skdict import rows", "to floor 1"),
-        ("skdict.modules", "from skdict import TopKSAE", "to floor 5"),
-        ("skdict.modules", "import skdict", "to floor 5"),
+        ("skdict.modules", "from skdict import TopKSAE", "to floor 6"),
+        ("skdict.modules", "import skdict", "to floor 6"),
         ("skdict.training.loop", "import skdict.decomposition._icfl", "to floor 3"),
         ("skdict.decomposition._icfl", "import skorch", "only skdict.training"),
         ("skdict.decomposition._icfl", "from skorch import NeuralNet", "only"),
@@ -218,9 +225,13 @@ def test_modules_are_found():
         ("skdict.rows", "import importlib\nimportlib.import_module('skorch')", "only"),
         ("skdict.rows", "__import__('skdict.training')", "to floor 2"),
         ("skdict", "import matplotlib", "inside functions"),
-        ("skdict.metrics._ranks", "from sklearn.base import _fit_context", "private"),
+        ("skdict.metrics._auroc", "from sklearn.base import _fit_context", "private"),
         ("skdict._utils.checks", "import sklearn.utils._array_api", "private"),
         ("skdict.ops.topk", "def f():\n    from torch._dynamo import a", "private"),
+        ("skdict.report._page", "import skdict.inspection._style", "private to"),
+        ("skdict.report", "from skdict.metrics._auroc import f", "private to"),
+        ("skdict.report", "from skdict.stats.ranks import _f", "private to"),
+        ("skdict.report._page", "from ..metrics import _auroc", "private to"),
         ("skdict.attic", "import numpy", "has no floor"),
         ("skdict.attic.box", "", "has no floor"),
     ],

@@ -51,7 +51,7 @@ def rng():
 
 @pytest.fixture
 def tiny_blocks(monkeypatch):
-    monkeypatch.setattr("skdict.metrics._activity._BLOCK_VALUES", 30)
+    monkeypatch.setattr("skdict._utils.rows._BLOCK_VALUES", 30)
     monkeypatch.setattr("skdict.metrics._dictionary._BLOCK_ATOMS", 4)
 
 

@@ -17,8 +17,8 @@ from skdict.metrics import (
     selectivity_report,
     selectivity_scores,
 )
-from skdict.metrics._exchange import permutations
-from skdict.metrics._p_values import ROUNDING, permutation_p_value
+from skdict.stats import ROUNDING, permutation_p_value
+from skdict.stats.exchange import permutations
 
 KINDS = ("average", "maximum")
 

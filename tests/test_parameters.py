@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold, check_cv
 
-from skdict import metrics
+from skdict import images, metrics
 from skdict._utils.checks import check_array
 from skdict._utils.constraints import Interval
 from skdict.metrics._folds import list_folds
@@ -19,6 +19,13 @@ X = RNG.normal(size=(30, 4))
 HEATMAPS = RNG.normal(size=(2, 5, 6))
 LABELLED = {"codes": CODES, "y": Y}
 NULL = {"n_permutations": 2}
+
+PUBLIC = {
+    name: getattr(module, name)
+    for module in (metrics, images)
+    for name in module.__all__
+    if inspect.isfunction(getattr(module, name))
+}
 
 # Arguments that every public function takes.
 ARGUMENTS = {
@@ -122,14 +129,13 @@ CASES = [
 def test_the_parameter_is_named(name, parameter, value):
     arguments = ARGUMENTS[name] | {parameter: value}
     with pytest.raises(ValueError, match=rf"\b{parameter.removesuffix('s')}"):
-        getattr(metrics, name)(**arguments)
+        PUBLIC[name](**arguments)
 
 
 def test_every_metric_is_in_the_table():
-    functions = {n for n in metrics.__all__ if inspect.isfunction(getattr(metrics, n))}
-    assert functions == ARGUMENTS.keys()
+    assert PUBLIC.keys() == ARGUMENTS.keys()
     for name, arguments in ARGUMENTS.items():
-        getattr(metrics, name)(**arguments)
+        PUBLIC[name](**arguments)
 
 
 def test_names_are_not_printed_twice():

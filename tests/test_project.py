@@ -91,10 +91,12 @@ def test_public_names_are_listed_and_exist():
         "decomposition",
         "evaluation",
         "feature_extraction",
+        "images",
         "inspection",
         "metrics",
         "persistence",
         "preprocessing",
+        "report",
     ],
 )
 def test_names_of_subpackages_are_public_at_the_top(subpackage):

@@ -10,8 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse, stats
 from sklearn.metrics import roc_auc_score
 
-from skdict.metrics import _ranks as module
 from skdict.metrics import auroc_scores
+from skdict.stats import ranks as module
 
 code_values = st.sampled_from([0.0, 0.0, 0.0, -0.0, 0.25, 0.5, -0.5, 2.0, -3.0])
 

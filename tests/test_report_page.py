@@ -20,8 +20,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from skdict import ICFL
-from skdict.inspection._report import FeatureReport, _page
-from skdict.inspection._report._page import CHUNK_SIZE, write_page
+from skdict.report import FeatureReport, _page
+from skdict.report._page import CHUNK_SIZE, write_page
 
 ROOT = Path(__file__).parents[1]
 

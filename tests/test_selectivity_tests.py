@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse, stats
 
-from skdict.metrics import _selectivity_tests as module
 from skdict.metrics import selectivity_counts, selectivity_scores, selectivity_tests
+from skdict.stats import exact_tests as module
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from skdict import (
     make_selectivity_scorer,
 )
 from skdict._utils.steps import encode, plain, steps_of, unfrozen
-from skdict.inspection._estimators import fitted_steps, rows_before
+from skdict.inspection.estimators import fitted_steps, rows_before
 
 rng = np.random.default_rng(0)
 Y = np.repeat(["a", "b"], 32)

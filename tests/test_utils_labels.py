@@ -32,9 +32,9 @@ from skdict._utils.labels import (
     labels_or_missing,
 )
 from skdict.evaluation import compare_dictionaries, sweep_layers
+from skdict.images import heatmap_by_region
 from skdict.inspection import (
     DirectionHistogramDisplay,
-    FeatureReport,
     SelectivityCDFDisplay,
     SelectivityCurveDisplay,
     SparsityCurveDisplay,
@@ -44,7 +44,6 @@ from skdict.metrics import (
     auroc_scores,
     decompose_error,
     describe_features,
-    heatmap_by_region,
     make_selectivity_scorer,
     rescore_associations,
     selectivity_counts,
@@ -55,6 +54,7 @@ from skdict.metrics import (
     subspace_probes,
     variance_explained,
 )
+from skdict.report import FeatureReport
 
 matplotlib.use("Agg")
 
@@ -627,8 +627,8 @@ OTHERS = {
 
 NAMES = {"y", "labels", "groups", "units", "batch", "control", "metadata"}
 NAMES |= {"confounds", "factors", "mask"}
-MODULES = ("metrics", "evaluation", "inspection", "datasets", "preprocessing")
-MODULES += ("decomposition", "feature_extraction")
+MODULES = ("metrics", "images", "evaluation", "inspection", "report", "datasets")
+MODULES += ("preprocessing", "decomposition", "feature_extraction")
 
 
 def parameters():

@@ -29,8 +29,7 @@ from skdict._utils.sklearn_private import (
 )
 from skdict._utils.steps import takes_frames
 from skdict.metrics import make_linear_probe
-from skdict.metrics._exchange import is_of_images, number_images
-from skdict.metrics._grid import check_grid_shape
+from skdict.stats import check_grid_shape, is_of_images, number_images
 
 from ._measures import Part, measure_dictionary, measure_probe
 from ._routing import (

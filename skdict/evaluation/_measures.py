@@ -21,9 +21,13 @@ from skdict.metrics import (
     reconstruction_cosine,
     selectivity_scores,
 )
-from skdict.metrics._exchange import permutations, shifts
-from skdict.metrics._labels import can_permute
-from skdict.metrics._p_values import ROUNDING, permutation_p_value
+from skdict.stats import (
+    ROUNDING,
+    can_permute,
+    permutation_p_value,
+    permutations,
+    shifts,
+)
 
 from ._routing import fit_step, is_frozen, transform_step
 

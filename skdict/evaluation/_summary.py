@@ -9,7 +9,7 @@ from scipy.stats import bootstrap
 
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import validate_params
-from skdict.metrics._table import as_table
+from skdict._utils.table import as_table
 
 _N_RESAMPLES = 2000
 # What tells runs apart, and so is not averaged.

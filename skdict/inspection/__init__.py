@@ -5,7 +5,6 @@ from ._density import DensityDisplay
 from ._direction_histogram import DirectionHistogramDisplay
 from ._gallery import GalleryDisplay
 from ._heatmap import HeatmapDisplay
-from ._report import FeatureReport
 from ._selectivity_cdf import SelectivityCDFDisplay
 from ._selectivity_curve import SelectivityCurveDisplay
 from ._sparsity_curve import SparsityCurveDisplay
@@ -21,5 +20,4 @@ __all__ = [
     "TrainingHistoryDisplay",
     "HeatmapDisplay",
     "GalleryDisplay",
-    "FeatureReport",
 ]

@@ -5,8 +5,8 @@ import numpy as np
 from skdict._utils.sklearn_private import check_matplotlib_support
 from skdict.metrics import order_atoms
 
-from ._estimators import fitted_attribute
 from ._style import BLACK, drawing_on
+from .estimators import fitted_attribute
 
 
 class AtomSimilarityDisplay:

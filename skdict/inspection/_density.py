@@ -6,8 +6,8 @@ from skdict._utils.constraints import check_name, is_integer
 from skdict._utils.sklearn_private import check_matplotlib_support
 from skdict.metrics import feature_density
 
-from ._estimators import encode, fitted_attribute
 from ._style import ONCE, drawing_on, ink, legend_above, plain
+from .estimators import encode, fitted_attribute
 
 # As a share of the axis.
 _WIDTH_OF_NEVER = 0.13

@@ -7,8 +7,8 @@ from skdict._utils.labels import as_labels, equals
 from skdict._utils.sklearn_private import check_matplotlib_support
 from skdict.metrics import direction_cosines
 
-from ._estimators import check_feature, fitted_attribute, rows_before
 from ._style import GREY, VERMILION, drawing_on, legend_above, plain
+from .estimators import check_feature, fitted_attribute, rows_before
 
 
 class DirectionHistogramDisplay:

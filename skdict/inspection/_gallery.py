@@ -4,12 +4,12 @@ import numpy as np
 
 from skdict._utils.constraints import check_names, is_integer
 from skdict._utils.sklearn_private import check_matplotlib_support
-from skdict.metrics import rank_images, strongest_patches
-from skdict.metrics._grid import check_heatmaps, check_images, list_images, token_box
-from skdict.metrics._table import as_table
+from skdict._utils.table import as_table
+from skdict.images import rank_images, strongest_patches
+from skdict.images.grid import check_heatmaps, check_images, list_images, token_box
+from skdict.images.rendering import Renderer
 
 from ._images import (
-    Renderer,
     colour_scale,
     name_images,
     show_heatmap,
@@ -66,8 +66,8 @@ class GalleryDisplay:
     See Also
     --------
     HeatmapDisplay : Whole heatmaps over images.
-    skdict.metrics.rank_images : The order of the images.
-    skdict.metrics.strongest_patches : The order of the patches.
+    skdict.images.rank_images : The order of the images.
+    skdict.images.strongest_patches : The order of the patches.
 
     Notes
     -----
@@ -273,12 +273,12 @@ class GalleryDisplay:
         n_items : int, default=6
             Number of images or patches on either side.
         pool : {"mean", "max"}, default="mean"
-            The score of an image, as in :func:`~skdict.metrics.rank_images`.
+            The score of an image, as in :func:`~skdict.images.rank_images`.
         max_per_image : int, default=None
             At most so many patches from one image.
         min_distance : int, default=4
             Patches of one image are so many tokens apart, as in
-            :func:`~skdict.metrics.strongest_patches`.
+            :func:`~skdict.images.strongest_patches`.
         kind : {"cosine", "activation"}, default="cosine"
             What the values are.
         feature : int, default=None

@@ -4,10 +4,10 @@ import numpy as np
 
 from skdict._utils.constraints import check_names, is_integer
 from skdict._utils.sklearn_private import check_matplotlib_support
-from skdict.metrics._grid import check_heatmaps, check_images
+from skdict.images.grid import check_heatmaps, check_images
+from skdict.images.rendering import Renderer
 
 from ._images import (
-    Renderer,
     colour_scale,
     name_images,
     show_heatmap,
@@ -53,8 +53,8 @@ class HeatmapDisplay:
     See Also
     --------
     GalleryDisplay : The images and patches on which a direction is strongest.
-    skdict.metrics.heatmap_channel_correlations : Correlation with each channel.
-    skdict.metrics.morans_i : Whether a heatmap is more than noise.
+    skdict.images.heatmap_channel_correlations : Correlation with each channel.
+    skdict.images.morans_i : Whether a heatmap is more than noise.
 
     Notes
     -----

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from skdict._utils.sklearn_private import check_matplotlib_support
-from skdict.metrics import direction_cosines, token_heatmaps
+from skdict.images import token_heatmaps
+from skdict.metrics import direction_cosines
 
-from ._estimators import check_feature, encode, fitted_attribute, rows_before
 from ._style import _RC, plain
+from .estimators import check_feature, encode, fitted_attribute, rows_before
 
 KINDS = ("cosine", "activation")
 

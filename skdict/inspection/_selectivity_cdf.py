@@ -10,10 +10,10 @@ from skdict._utils.sklearn_private import (
 )
 from skdict.metrics import selectivity_curve
 
-from ._estimators import encode as codes_of
-from ._estimators import name_of
 from ._selectivity_curve import null_band
 from ._style import ONCE, as_list, drawing_on, label_y, legend_above, plain
+from .estimators import encode as codes_of
+from .estimators import name_of
 
 
 class SelectivityCDFDisplay:

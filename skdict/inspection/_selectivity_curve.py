@@ -9,8 +9,8 @@ from skdict._utils.sklearn_private import (
 )
 from skdict.metrics import selectivity_curve
 
-from ._estimators import encode, name_of
 from ._style import ONCE, drawing_on, label_y, legend_above, plain
+from .estimators import encode, name_of
 
 
 class SelectivityCurveDisplay:

@@ -21,7 +21,6 @@ from skdict.metrics import (
     reconstruction_cosine,
 )
 
-from ._estimators import last_step, name_of, rows_before, shorter
 from ._style import (
     ONCE,
     as_list,
@@ -31,6 +30,7 @@ from ._style import (
     legend_above,
     plain,
 )
+from .estimators import last_step, name_of, rows_before, shorter
 
 _LABELS = {
     "cosine": "cosine of x and reconstruction",

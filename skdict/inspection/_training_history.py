@@ -8,8 +8,8 @@ from skdict._utils.sklearn_private import (
     validate_style_kwargs,
 )
 
-from ._estimators import fitted_attribute, name_of
 from ._style import drawing_on, legend_above, plain
+from .estimators import fitted_attribute, name_of
 
 _LABELS = {
     "explained_variance": "explained\nvariance",

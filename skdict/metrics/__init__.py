@@ -6,19 +6,14 @@ from ._association import (
     rescore_associations,
     variance_explained,
 )
+from ._auroc import auroc_scores
 from ._binarize import binarize_at_quantiles
 from ._describe import describe_features
 from ._dictionary import match_dictionaries, mutual_coherence
+from ._direction import direction_cosines
 from ._error_decomposition import decompose_error
-from ._heatmaps import (
-    direction_cosines,
-    heatmap_by_region,
-    heatmap_channel_correlations,
-    token_heatmaps,
-)
 from ._ordering import order_atoms
 from ._probe import make_linear_probe
-from ._ranks import auroc_scores
 from ._reconstruction import explained_variance, reconstruction_cosine
 from ._selectivity import (
     make_selectivity_scorer,
@@ -27,9 +22,7 @@ from ._selectivity import (
 )
 from ._selectivity_curve import selectivity_curve
 from ._selectivity_tests import selectivity_counts, selectivity_tests
-from ._spatial import morans_i
 from ._stability import match_codes, stability_report
-from ._strongest import rank_images, strongest_patches
 from ._subspaces import split_by_projection, subspace_probes
 from ._usage import dead_feature_fraction, feature_density
 
@@ -61,10 +54,4 @@ __all__ = [
     "split_by_projection",
     "subspace_probes",
     "direction_cosines",
-    "token_heatmaps",
-    "heatmap_channel_correlations",
-    "heatmap_by_region",
-    "morans_i",
-    "rank_images",
-    "strongest_patches",
 ]

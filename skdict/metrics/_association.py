@@ -10,14 +10,20 @@ from sklearn.utils.sparsefuncs import min_max_axis
 
 from skdict._utils.checks import check_numbers
 from skdict._utils.constraints import Interval
+from skdict._utils.labels import encode
+from skdict._utils.rows import check_rows_finite
 from skdict._utils.sklearn_private import StrOptions, validate_params
-
-from ._activity import check_codes, check_rows_finite
-from ._exchange import plan_exchange
-from ._labels import encode, encode_units, named_columns
-from ._p_values import ROUNDING, at_least, permutation_p_value
-from ._ranks import centred_ranks
-from ._table import as_table
+from skdict._utils.table import as_table
+from skdict.stats import (
+    ROUNDING,
+    at_least,
+    centred_ranks,
+    check_codes,
+    encode_units,
+    named_columns,
+    permutation_p_value,
+    plan_exchange,
+)
 
 # Columns of permuted targets that are correlated at once.
 _BLOCK_TARGETS = 64

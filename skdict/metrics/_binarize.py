@@ -7,9 +7,8 @@ from scipy import sparse
 
 from skdict._utils.checks import check_numbers
 from skdict._utils.constraints import Interval
+from skdict._utils.rows import check_rows_finite
 from skdict._utils.sklearn_private import align_api_if_sparse, validate_params
-
-from ._activity import check_rows_finite
 
 # The share at the quantile is found to one part in 2**40.
 _N_BISECTIONS = 40

@@ -2,26 +2,25 @@
 
 import numpy as np
 
+from skdict._utils.labels import encode
 from skdict._utils.sklearn_private import validate_params
-
-from ._activity import check_codes, find_active
-from ._exchange import Exchange
-from ._labels import (
+from skdict._utils.table import as_table
+from skdict.stats import (
+    Exchange,
+    adjust,
+    check_codes,
+    count_and_test,
     cross,
-    encode,
     encode_classes,
     encode_groups,
+    find_active,
     named_columns,
+    score_counts,
 )
-from ._ranks import auroc_scores
-from ._selectivity import THRESHOLD_CONSTRAINT, score_counts
-from ._selectivity_tests import (
-    ALPHA_CONSTRAINT,
-    METHOD_CONSTRAINT,
-    adjust,
-    count_and_test,
-)
-from ._table import as_table
+
+from ._auroc import auroc_scores
+from ._selectivity import THRESHOLD_CONSTRAINT
+from ._selectivity_tests import ALPHA_CONSTRAINT, METHOD_CONSTRAINT
 
 
 @validate_params(
@@ -140,7 +139,7 @@ def describe_features(
 
     Samples that were labelled as a whole, as the tokens of an image are, must be made
     one row first: see the Notes of `selectivity_tests`.
-    :class:`~skdict.inspection.FeatureReport` exchanges the labels of whole images.
+    :class:`~skdict.report.FeatureReport` exchanges the labels of whole images.
 
     Examples
     --------

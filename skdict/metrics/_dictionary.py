@@ -5,10 +5,8 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.utils import gen_batches
 
 from skdict._utils.checks import check_numbers
+from skdict._utils.rows import check_rows_finite, unit_rows
 from skdict._utils.sklearn_private import validate_params
-
-from ._activity import check_rows_finite
-from ._reconstruction import unit_rows
 
 _BLOCK_ATOMS = 1024
 

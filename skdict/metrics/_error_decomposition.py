@@ -12,12 +12,12 @@ from sklearn.preprocessing import StandardScaler
 
 from skdict._utils.checks import check_numbers
 from skdict._utils.labels import as_labels
+from skdict._utils.rows import check_rows_finite, row_blocks
 from skdict._utils.sklearn_private import HasMethods, validate_params
+from skdict._utils.table import as_table
 
-from ._activity import check_rows_finite, gen_row_batches
 from ._folds import list_folds
 from ._reconstruction import explained_variance
-from ._table import as_table
 
 
 @validate_params(
@@ -173,7 +173,7 @@ def _linear_parts(X, X_hat, scale, estimator, splits):
     # do not see each other.
     targets = np.empty((X.shape[0], X.shape[1] + 1))
     errors, squared_norms = targets[:, :-1], targets[:, -1]
-    for some in gen_row_batches(X):
+    for some in row_blocks(X):
         np.subtract(_scaled(X[some], scale), _scaled(X_hat[some], scale), errors[some])
     squared_norms[:] = np.einsum("ij,ij->i", errors, errors)
     total = squared_norms.sum()

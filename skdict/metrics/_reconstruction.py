@@ -3,9 +3,8 @@
 import numpy as np
 
 from skdict._utils.checks import check_numbers
+from skdict._utils.rows import check_rows_finite, row_blocks, unit_rows
 from skdict._utils.sklearn_private import validate_params
-
-from ._activity import check_rows_finite, gen_row_batches
 
 
 @validate_params(
@@ -46,7 +45,7 @@ def reconstruction_cosine(X, X_hat):
     """
     X, X_hat = _check_pair(X, X_hat)
     total = 0.0
-    for rows in gen_row_batches(X):
+    for rows in row_blocks(X):
         total += _row_cosines(X[rows], X_hat[rows]).sum()
     return float(total / X.shape[0])
 
@@ -103,20 +102,20 @@ def explained_variance(X, X_hat):
     """
     X, X_hat = _check_pair(X, X_hat)
     # A power of two scales exactly and keeps the squares of any finite X finite.
-    largest = max(np.abs(_float64(X[rows])).max() for rows in gen_row_batches(X))
+    largest = max(np.abs(_float64(X[rows])).max() for rows in row_blocks(X))
     scale = np.ldexp(1.0, int(np.clip(-np.frexp(largest)[1], -1020, 1020)))
 
     # Differences to the first row instead of to 0: the mean of equal rows is then
     # exact, so that constant data has a variance of exactly 0.
     first = _float64(X[0]) * scale
     mean = np.zeros(X.shape[1])
-    for rows in gen_row_batches(X):
+    for rows in row_blocks(X):
         mean += (_float64(X[rows]) * scale - first).sum(axis=0)
     mean /= X.shape[0]
 
     residual = total = 0.0
     with np.errstate(over="ignore"):  # a reconstruction 1e150 times too large
-        for rows in gen_row_batches(X):
+        for rows in row_blocks(X):
             X_rows = _float64(X[rows]) * scale
             residual += np.square(X_rows - _float64(X_hat[rows]) * scale).sum()
             total += np.square(X_rows - first - mean).sum()
@@ -143,18 +142,6 @@ def _row_cosines(A, B):
     cosines = np.clip(np.einsum("ij,ij->i", A, B), -1.0, 1.0)
     cosines[~nonzero_a & ~nonzero_b] = 1.0
     return cosines
-
-
-def unit_rows(A):
-    """Rows of unit length in float64, zero rows left; and which are not zero."""
-    A = _float64(A)
-    # First by the largest entry: squares of very large or small entries would
-    # leave the range of float64.
-    largest = np.abs(A).max(axis=1)
-    nonzero = largest > 0
-    A = A / np.where(nonzero, largest, 1.0)[:, None]
-    norms = np.sqrt(np.einsum("ij,ij->i", A, A))
-    return A / np.where(nonzero, norms, 1.0)[:, None], nonzero
 
 
 def _float64(A):

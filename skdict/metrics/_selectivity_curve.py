@@ -7,17 +7,18 @@ import numpy as np
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import equals
 from skdict._utils.sklearn_private import validate_params
-
-from ._activity import find_active
-from ._exchange import plan_exchange
-from ._labels import encode_classes, encode_groups, encode_units
-from ._selectivity import (
-    KIND_CONSTRAINT,
-    THRESHOLD_CONSTRAINT,
+from skdict._utils.table import as_table
+from skdict.stats import (
+    encode_classes,
+    encode_groups,
+    encode_units,
+    find_active,
     null_statistics,
+    plan_exchange,
     score_features,
 )
-from ._table import as_table
+
+from ._selectivity import KIND_CONSTRAINT, THRESHOLD_CONSTRAINT
 
 
 @validate_params(

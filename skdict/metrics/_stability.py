@@ -12,12 +12,11 @@ from sklearn.utils.extmath import safe_sparse_dot
 
 from skdict._utils.checks import check_numbers
 from skdict._utils.constraints import Interval
+from skdict._utils.rows import check_rows_finite, raise_not_finite, unit_rows
 from skdict._utils.sklearn_private import validate_params
+from skdict._utils.table import as_table
 
-from ._activity import check_rows_finite, raise_not_finite
 from ._dictionary import _check_atoms
-from ._reconstruction import unit_rows
-from ._table import as_table
 
 _BLOCK_FEATURES = 1024
 

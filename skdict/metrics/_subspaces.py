@@ -17,13 +17,12 @@ from sklearn.utils import (
 from skdict._utils.checks import check_numbers
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels
+from skdict._utils.rows import check_rows_finite, scale_down
 from skdict._utils.sklearn_private import HasMethods, validate_params
+from skdict._utils.table import as_table
 
-from ._activity import check_rows_finite
 from ._folds import list_folds
-from ._grid import scale_down
 from ._probe import make_linear_probe
-from ._table import as_table
 
 _SCORING = "balanced_accuracy"
 

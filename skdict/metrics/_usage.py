@@ -6,8 +6,7 @@ import numpy as np
 
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import validate_params
-
-from ._activity import find_active
+from skdict.stats import find_active
 
 
 @validate_params(

@@ -2,13 +2,9 @@
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import gen_batches
 
 from skdict._utils.checks import check_numbers
-
-# Rows of a dense array are compared in blocks of about this many values, so that
-# no boolean array of the whole size stands beside the codes.
-_BLOCK_VALUES = 2**22
+from skdict._utils.rows import check_rows_finite, raise_not_finite, row_blocks
 
 
 def find_active(codes, threshold: float) -> sparse.csr_array:
@@ -73,7 +69,7 @@ def _find_active_csr(codes, threshold):
 
 def _find_active_dense(codes, threshold):
     columns, per_row = [], []
-    for rows in gen_row_batches(codes):
+    for rows in row_blocks(codes):
         active = _exceeds(codes[rows], threshold)
         columns.append(np.nonzero(active)[1])
         per_row.append(active.sum(axis=1))
@@ -114,28 +110,3 @@ def _exceeds(values, threshold):
     # float64 scalar makes numpy compare in float64 whatever the dtype of the codes.
     threshold = np.float64(threshold)
     return (values > threshold) | (values < -threshold)
-
-
-def gen_row_batches(X):
-    """Yield slices of rows that hold a bounded number of values each."""
-    n_samples, n_features = X.shape
-    return gen_batches(n_samples, max(1, _BLOCK_VALUES // n_features))
-
-
-def check_rows_finite(X, name: str) -> None:
-    """Raise a ValueError that counts the rows of `X` with NaN or infinity."""
-    bad_rows = np.concatenate(
-        [
-            rows.start + np.flatnonzero(~np.isfinite(X[rows]).all(axis=1))
-            for rows in gen_row_batches(X)
-        ]
-    )
-    if bad_rows.size:
-        raise_not_finite(name, bad_rows, X.shape[0])
-
-
-def raise_not_finite(name: str, bad_rows: np.ndarray, n_samples: int) -> None:
-    raise ValueError(
-        f"{name} holds NaN or infinity in {len(bad_rows)} of {n_samples} rows, "
-        f"the first of them row {bad_rows[0]}."
-    )

@@ -5,10 +5,11 @@ from numbers import Integral
 import numpy as np
 
 from skdict._utils.constraints import Interval
+from skdict._utils.rows import scale_down
 from skdict._utils.sklearn_private import StrOptions, validate_params
+from skdict._utils.table import as_table
 
-from ._grid import check_heatmaps, scale_down
-from ._table import as_table
+from .grid import check_heatmaps
 
 POOL_CONSTRAINT = [StrOptions({"mean", "max"})]
 N_CONSTRAINT = [Interval(Integral, 1, None, closed="left")]
@@ -63,7 +64,7 @@ def rank_images(heatmaps, *, n_images=8, pool="mean"):
     Examples
     --------
     >>> import numpy as np
-    >>> from skdict.metrics import rank_images
+    >>> from skdict.images import rank_images
     >>> heatmaps = np.array([0.1, 0.9, -0.3]).reshape(3, 1, 1)
     >>> ranking = rank_images(heatmaps, n_images=1)
     >>> ranking["side"].tolist(), ranking["image"].tolist()
@@ -143,7 +144,7 @@ def strongest_patches(
 
     Examples
     --------
-    >>> from skdict.metrics import strongest_patches
+    >>> from skdict.images import strongest_patches
     >>> heatmap = [[0.9, 0.8, 0.0], [0.1, 0.2, 0.7]]
     >>> patches = strongest_patches(heatmap, n_patches=2, min_distance=2)
     >>> patches["row"].tolist(), patches["column"].tolist()

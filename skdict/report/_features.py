@@ -6,8 +6,7 @@ import numpy as np
 
 from skdict._utils.labels import encode
 from skdict.metrics import auroc_scores
-
-from ._exchange import Tests
+from skdict.stats import Tests
 
 # A card names at most so many labels.
 MAX_LABELS = 10

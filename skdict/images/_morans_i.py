@@ -6,10 +6,11 @@ import numpy as np
 from sklearn.utils import Bunch, check_random_state, gen_batches
 
 from skdict._utils.constraints import Interval
+from skdict._utils.rows import scale_down
 from skdict._utils.sklearn_private import StrOptions, validate_params
+from skdict.stats import ROUNDING, permutation_p_value
 
-from ._grid import check_heatmaps, scale_down
-from ._p_values import ROUNDING, permutation_p_value
+from .grid import check_heatmaps
 
 # Steps to half of the neighbours of a token; the other half is met from there.
 _STEPS = {
@@ -96,7 +97,7 @@ def morans_i(heatmaps, *, neighbours="queen", n_permutations=999, random_state=N
     Examples
     --------
     >>> import numpy as np
-    >>> from skdict.metrics import morans_i
+    >>> from skdict.images import morans_i
     >>> heatmap = np.add.outer(np.arange(8.0), np.arange(8.0))
     >>> result = morans_i(heatmap, neighbours="rook", random_state=0)
     >>> round(result.statistic, 3), round(result.expected, 3), result.p_value

@@ -5,9 +5,8 @@ import io
 import numpy as np
 
 from skdict._utils.sklearn_private import check_matplotlib_support
-from skdict.metrics._grid import check_image
-
-from .._images import Renderer
+from skdict.images.grid import check_image
+from skdict.images.rendering import Renderer
 
 # Longest side in pixels and quality of the JPEG, from the best to the smallest.
 _SETTINGS = [

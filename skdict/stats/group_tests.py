@@ -13,12 +13,13 @@ import numpy as np
 from scipy.special import gammaln
 from sklearn.utils import gen_batches
 
-from skdict.metrics._activity import count_active, indicator
-from skdict.metrics._exchange import Exchange, is_of_images, number_images, of_units
-from skdict.metrics._labels import can_permute, cross
-from skdict.metrics._selectivity import null_statistics, score_counts
-from skdict.metrics._selectivity_tests import adjust, count_and_test
-from skdict.metrics._shift_tests import pearson_tail
+from .activity import count_active, indicator
+from .exact_tests import count_and_test
+from .exchange import Exchange, is_of_images, number_images, of_units
+from .labels import can_permute, cross
+from .p_values import adjust
+from .scores import null_statistics, score_counts
+from .shift_tests import pearson_tail
 
 # Cells of a dense block of (groups, features).
 _BLOCK_CELLS = 2**22

@@ -14,15 +14,17 @@ from skdict._utils.labels import (
     is_missing,
     labels_or_missing,
 )
+from skdict._utils.rows import check_rows_finite, row_blocks, unit_rows
 from skdict._utils.sklearn_private import num_samples, safe_indexing
 from skdict._utils.steps import encode as codes_of
-from skdict.metrics._activity import check_rows_finite, gen_row_batches
-from skdict.metrics._grid import check_grid_shape
-from skdict.metrics._labels import named_columns
-from skdict.metrics._reconstruction import unit_rows
+from skdict.inspection.estimators import (
+    coder_of,
+    fitted_attribute,
+    last_step,
+    rows_before,
+)
 from skdict.rows import as_numpy
-
-from .._estimators import coder_of, fitted_attribute, last_step, rows_before
+from skdict.stats import check_grid_shape, named_columns
 
 # A column with more values than this is none of batches.
 _MAX_LEVELS = 256
@@ -93,7 +95,7 @@ def _unit_length(rows):
     """Rows of unit length in their own precision, zero rows left."""
     dtype = rows.dtype if rows.dtype == np.float64 else np.float32
     out = np.empty(rows.shape, dtype)
-    for some in gen_row_batches(rows):
+    for some in row_blocks(rows):
         out[some] = unit_rows(rows[some])[0]
     return out
 

@@ -7,8 +7,7 @@ from scipy import fft
 
 from skdict._utils.warn import warn
 
-from ._grid import check_grid_shape
-from ._labels import exchanged_classes
+from .labels import exchanged_classes
 
 # Neighbours are alike where Moran's I exceeds this, and chance by as many deviations.
 _MIN_MORAN = 0.1
@@ -113,6 +112,23 @@ def plan_exchange(
             "exchanges the labels of whole images.",
         )
     return Exchange(image_ids, None, grid_shape)
+
+
+def check_grid_shape(grid_shape):
+    """Height and width of the grid, as ints."""
+    try:
+        height, width = map(int, grid_shape)
+        given = tuple(grid_shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"grid_shape must be (height, width), got {grid_shape!r}."
+        ) from error
+    is_boolean = any(isinstance(side, bool | np.bool_) for side in given)
+    if is_boolean or (height, width) != given or min(height, width) < 1:
+        raise ValueError(
+            f"grid_shape must hold two positive whole numbers, got {given}."
+        )
+    return height, width
 
 
 def number_images(n_samples, grid_shape, before="There are "):

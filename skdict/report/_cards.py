@@ -5,7 +5,7 @@ import base64
 import numpy as np
 from sklearn.utils import gen_batches
 
-from skdict.metrics._grid import block_means
+from skdict.images.grid import block_means
 
 from ._features import card_labels
 

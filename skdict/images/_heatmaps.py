@@ -9,100 +9,29 @@ from sklearn.utils import check_random_state
 from skdict._utils.checks import check_numbers, on_host
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels, equals, join
+from skdict._utils.rows import check_rows_finite, scale_down
 from skdict._utils.sklearn_private import StrOptions, validate_params
-
-from ._activity import check_rows_finite, gen_row_batches
-from ._exchange import correlate_all_shifts
-from ._grid import (
-    block_means,
+from skdict._utils.table import as_table
+from skdict.stats import (
+    at_least,
     check_grid_shape,
+    correlate_all_shifts,
+    permutation_p_value,
+)
+
+from .grid import (
+    block_means,
     check_heatmaps,
     check_images,
     check_masks,
     majority_labels,
-    scale_down,
 )
-from ._p_values import at_least, permutation_p_value
-from ._reconstruction import unit_rows
-from ._table import as_table
 
 # Relative to the largest value: differences of this size are rounding.
 _ROUNDING = 1e-12
 
 # Sums by Fourier transforms that are equal differ by less.
 _FFT_ROUNDING = 1e-9
-
-
-@validate_params(
-    {"X": ["array-like"], "direction": ["array-like"]},
-    prefer_skip_nested_validation=True,
-)
-def direction_cosines(X, direction):
-    r"""Cosine of every row with one or several directions.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_samples, n_features)
-        Rows, as the dictionary receives them: centred or whitened and normalised,
-        where that came before it.
-
-    direction : array-like of shape (n_features,) or (n_directions, n_features)
-        Directions, for example rows of `components_`. Their length does not count.
-
-    Returns
-    -------
-    cosines : ndarray of shape (n_samples,) or (n_samples, n_directions)
-        Cosines in [-1, 1], float64. 0 where the row or the direction is zero.
-
-    Raises
-    ------
-    ValueError
-        If the numbers of features differ, or if either input is empty or holds NaN
-        or infinity.
-
-    See Also
-    --------
-    token_heatmaps : The cosines of an image's tokens, laid out on their grid.
-
-    Notes
-    -----
-    A cosine sees every row, also those in whose sparse code the direction does not
-    occur. It depends on where the origin lies: on embeddings that are not centred
-    all cosines can be near to that of the mean [1]_.
-
-    References
-    ----------
-    .. [1] K. Donhauser et al. "Towards scientific discovery with dictionary
-       learning: extracting biological concepts from microscopy foundation models."
-       ICML 2025. arXiv:2412.16247.
-
-    Examples
-    --------
-    >>> from skdict.metrics import direction_cosines
-    >>> direction_cosines([[3.0, 0.0], [0.0, -2.0], [0.0, 0.0]], [0.0, 1.0])
-    array([ 0., -1.,  0.])
-    """
-    X = check_numbers(X, ensure_all_finite=False, input_name="X")
-    check_rows_finite(X, "X")
-    direction = on_host(direction)
-    is_one = np.ndim(direction) == 1
-    directions = check_numbers(
-        np.asarray(direction)[None] if is_one else direction,
-        ensure_all_finite=False,
-        input_name="direction",
-    )
-    check_rows_finite(directions, "direction")
-    if directions.shape[1] != X.shape[1]:
-        raise ValueError(
-            f"X has {X.shape[1]} features, but the direction has "
-            f"{directions.shape[1]} entries."
-        )
-    unit_directions = unit_rows(directions)[0].T
-    cosines = np.empty((len(X), len(directions)))
-    for rows in gen_row_batches(X):
-        cosines[rows] = unit_rows(X[rows])[0] @ unit_directions
-    np.clip(cosines, -1.0, 1.0, out=cosines)
-    return cosines[:, 0] if is_one else cosines
 
 
 @validate_params(
@@ -140,7 +69,7 @@ def token_heatmaps(values, grid_shape):
 
     Examples
     --------
-    >>> from skdict.metrics import token_heatmaps
+    >>> from skdict.images import token_heatmaps
     >>> token_heatmaps([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], (1, 3))
     array([[[1., 2., 3.]],
     <BLANKLINE>
@@ -245,7 +174,7 @@ def heatmap_channel_correlations(heatmaps, images, *, channel_names=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from skdict.metrics import heatmap_channel_correlations
+    >>> from skdict.images import heatmap_channel_correlations
     >>> rng = np.random.default_rng(0)
     >>> image = rng.random((32, 32, 2))
     >>> heatmap = -image[..., 1].reshape(8, 4, 8, 4).mean(axis=(1, 3))
@@ -414,7 +343,7 @@ def heatmap_by_region(
     Examples
     --------
     >>> import numpy as np
-    >>> from skdict.metrics import heatmap_by_region
+    >>> from skdict.images import heatmap_by_region
     >>> mask = np.full((64, 64), "background", dtype=object)
     >>> mask[8:32, 16:40] = "cell"
     >>> heatmap = np.random.default_rng(0).normal(size=(16, 16))

@@ -5,8 +5,8 @@ from scipy import fft
 from scipy.stats import pearson3
 from sklearn.utils import gen_batches
 
-from ._activity import count_active
-from ._exchange import number_images
+from .activity import count_active
+from .exchange import number_images
 
 # Cells of maps that are correlated at a time.
 _BLOCK_CELLS = 2**22

@@ -1,4 +1,4 @@
-"""The report of a dictionary's features as one HTML page."""
+"""All features of a dictionary as one HTML page."""
 
 from ._feature_report import FeatureReport
 

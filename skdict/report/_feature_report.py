@@ -15,15 +15,12 @@ from skdict._utils.files import check_destination
 from skdict._utils.labels import is_missing
 from skdict._utils.sklearn_private import num_samples, validate_parameter_constraints
 from skdict._utils.steps import steps_of, unfrozen
+from skdict._utils.table import as_table
 from skdict._utils.warn import warn
-from skdict.metrics._activity import find_active
-from skdict.metrics._exchange import are_neighbours_alike
-from skdict.metrics._labels import can_permute
-from skdict.metrics._table import as_table
+from skdict.inspection.estimators import fitted_attribute, name_of
+from skdict.stats import LabelTester, are_neighbours_alike, can_permute, find_active
 
-from .._estimators import fitted_attribute, name_of
 from ._cards import gen_cards
-from ._exchange import LabelTester
 from ._features import check_names, describe, to_columns
 from ._inputs import (
     encode_rows,
@@ -160,7 +157,7 @@ class FeatureReport:
     >>> import tempfile, os
     >>> from sklearn.datasets import load_digits
     >>> from skdict import ICFL
-    >>> from skdict.inspection import FeatureReport
+    >>> from skdict.report import FeatureReport
     >>> X, y = load_digits(return_X_y=True)
     >>> dictionary = ICFL(32, 4, max_iter=2, random_state=0).fit(X)
     >>> report = FeatureReport(dictionary, X, y, verbose=False)

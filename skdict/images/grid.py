@@ -33,33 +33,6 @@ def check_heatmaps(heatmaps):
     return heatmaps
 
 
-def scale_down(values):
-    """Values over a power of two, below 1/2, and its exponent.
-
-    Sums, differences and squares of any finite values are then finite, and nothing is
-    rounded, unless it is 1e-308 of the largest value.
-    """
-    exponent = int(np.frexp(np.abs(values).max())[1]) + 1
-    return np.ldexp(values, -exponent), exponent
-
-
-def check_grid_shape(grid_shape):
-    """Height and width of the grid, as ints."""
-    try:
-        height, width = map(int, grid_shape)
-        given = tuple(grid_shape)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"grid_shape must be (height, width), got {grid_shape!r}."
-        ) from error
-    is_boolean = any(isinstance(side, bool | np.bool_) for side in given)
-    if is_boolean or (height, width) != given or min(height, width) < 1:
-        raise ValueError(
-            f"grid_shape must hold two positive whole numbers, got {given}."
-        )
-    return height, width
-
-
 def check_images(images, n_images, grid_shape):
     """A list of images of shape (height, width, n_channels), one for each heatmap.
 

@@ -1,0 +1,76 @@
+"""Mid-ranks of sparse codes."""
+
+from itertools import pairwise
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import gen_batches
+
+# Stored entries that are sorted at a time.
+_BLOCK_ENTRIES = 2**22
+
+
+def centred_ranks(codes):
+    """Yield the mid-ranks of blocks of features, less the rank of a zero code.
+
+    Parameters
+    ----------
+    codes : {ndarray, csr_array} of shape (n_samples, n_components)
+        From `check_codes`.
+
+    Yields
+    ------
+    some : slice
+        The features of the block.
+    ranks : csc_array of shape (n_samples, n_features_of_the_block)
+        Ranks from 1 to `n_samples` inside each column, less `rank_of_zero`: zero
+        where the code is.
+    rank_of_zero : ndarray of shape (n_features_of_the_block,)
+        The mid-rank of the zeros.
+    """
+    if sparse.issparse(codes):
+        # scipy has no float16.
+        codes = codes.astype(np.promote_types(codes.dtype, np.float32)).tocsc()
+        n_entries = codes.nnz
+    else:
+        n_entries = codes.size
+    n_components = codes.shape[1]
+    width = max(1, _BLOCK_ENTRIES * n_components // max(n_entries, 1))
+    for some in gen_batches(n_components, width):
+        block = codes[:, some]
+        if not sparse.issparse(block):
+            block = block.astype(np.promote_types(block.dtype, np.float32))
+        block = sparse.csc_array(block)
+        block.eliminate_zeros()
+        yield some, *_centred_ranks_of(block)
+
+
+def _centred_ranks_of(codes):
+    n_samples, n_components = codes.shape
+    per_column = np.diff(codes.indptr)
+    columns = np.repeat(np.arange(n_components), per_column)
+    # Column by column, which is several times faster than np.lexsort.
+    order = np.concatenate(
+        [
+            start + np.argsort(codes.data[start:stop], kind="stable")
+            for start, stop in pairwise(codes.indptr.tolist())
+        ]
+    )
+    values = codes.data[order]
+    # Runs of equal values in a column share the middle of their ranks. `order` moves
+    # entries inside columns only, so `columns` is in order already.
+    starts = np.ones(len(values), dtype=bool)
+    starts[1:] = (values[1:] != values[:-1]) | (columns[1:] != columns[:-1])
+    starts = np.flatnonzero(starts)
+    lengths = np.diff(np.append(starts, len(values)))
+    middle = starts + (lengths + 1) / 2 - codes.indptr[columns[starts]]
+
+    n_zeros = n_samples - per_column
+    n_negative = np.bincount(columns[codes.data < 0], minlength=n_components)
+    rank_of_zero = n_negative + (n_zeros + 1) / 2
+    sorted_ranks = np.repeat(middle, lengths)
+    sorted_ranks += np.where(values > 0, n_zeros[columns], 0) - rank_of_zero[columns]
+    ranks = np.empty(len(values))
+    ranks[order] = sorted_ranks
+    centred = sparse.csc_array((ranks, codes.indices, codes.indptr), shape=codes.shape)
+    return centred, rank_of_zero
