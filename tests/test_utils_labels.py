@@ -198,6 +198,18 @@ REFUSED = {
     "two columns": (pd.DataFrame({"a": WORDS, "b": WORDS}), "2 columns"),
     "matrix": (np.zeros((N, 2)), r"1d array of labels, .* \(36, 2\)"),
     "length": (WORDS[:-1], "36 rows"),
+    "lazy": (pl.LazyFrame({"label": WORDS}), "LazyFrame"),
+    "expression": (pl.col("label"), "got Expr"),
+    "structured": (np.zeros(N, [("label", int)]), r"of type \[\('label', '<i8'\)\]"),
+    "lists of polars": (pl.Series([[x] for x in WORDS]), r"of type List\(String\)"),
+    "lists in a frame": (
+        pl.DataFrame({"label": [[x] for x in WORDS]}),
+        r"of type List\(String\)",
+    ),
+    "arrays of polars": (
+        pl.Series([[x] for x in WORDS], dtype=pl.Array(pl.String, 1)),
+        r"of type Array\(String",
+    ),
     "text": ("abc" * 12, "got str"),
 }
 
@@ -712,6 +724,9 @@ def test_labels_in_any_container(name):
     assert_takes_labels(LABELS[name], KINDS.get(name, AWKWARD))
 
 
+NO_COLUMNS = ("lazy", "structured", "lists of polars")
+
+
 @pytest.mark.parametrize("name", LABELS)
 def test_labels_that_are_refused(name):
     parameter = name.partition("(")[2].rstrip(")")
@@ -720,7 +735,7 @@ def test_labels_that_are_refused(name):
     for case in ("NaN in a list", "number and text", "NA", "masked", "polars", "Arrow"):
         values, message = REFUSED[case]
         refused_by(LABELS[name], values, parameter, message)
-    for case in ("intervals", "tuples", "two columns", "fractions"):
+    for case in ("intervals", "tuples", "two columns", "fractions", *NO_COLUMNS):
         if parameter == "place" and case == "fractions":
             continue  # in metadata they are captions
         values, message = REFUSED[case]
@@ -749,6 +764,7 @@ def test_masks_in_any_container(name):
         ([True, "True"] * (N // 2), "'True' at row 1"),
         (pd.array([True, None] * (N // 2), dtype="boolean"), "missing at row 1"),
         (np.ones(3), "has (length )?3"),
+        *(REFUSED[case] for case in NO_COLUMNS),
     ):
         with pytest.raises(ValueError, match=f"control.*{shown}"):
             call(values)

@@ -178,6 +178,8 @@ def _comparable(kind):
 def _column(values, name, n_samples):
     """The entries as an array of a dtype of NumPy or of objects; which are missing."""
     array = _to_numpy(values, name)
+    if array.dtype.names is not None:  # several columns in one
+        raise _wrong_type(name, str(array.dtype))
     if array.ndim == 2 and array.shape[1] == 1:
         array = array.ravel()
     if array.ndim != 1:
@@ -204,14 +206,15 @@ def _to_numpy(values, name):
             return values.numpy()
         except TypeError:  # bfloat16
             return _objects(values.tolist())
-    if hasattr(values, "columns") and hasattr(values, "shape"):
+    # In this order: a lazy frame of polars has no shape, and warns of its columns.
+    if hasattr(values, "shape") and hasattr(values, "columns"):
         values = _only_column(values, name)
     if isinstance(values, np.ndarray):  # with its mask, if it has one
         return values
     if hasattr(values, "to_pylist"):  # Arrow
         return _objects(values.to_pylist())
-    if hasattr(values, "null_count"):  # polars
-        return _of_polars(values)
+    if hasattr(values, "null_count") and hasattr(values, "dtype"):  # polars
+        return _of_polars(values, name)
     dtype = getattr(values, "dtype", None)
     if isinstance(dtype, np.dtype):
         return np.asarray(values)
@@ -240,7 +243,9 @@ def _only_column(table, name):
     return table[columns[0]]
 
 
-def _of_polars(series):
+def _of_polars(series, name):
+    if series.dtype.is_nested():
+        raise _wrong_type(name, str(series.dtype))
     # As Python's, dates in nanoseconds would be cut off.
     if series.dtype.is_temporal():
         return series.to_numpy()
