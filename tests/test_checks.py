@@ -32,6 +32,7 @@ from skdict._utils.checks import (
     on_host,
     readable,
 )
+from skdict.metrics import reconstruction_cosine, selectivity_scores
 
 
 def mixed(X):
@@ -229,6 +230,28 @@ def test_sparse_codes():
 def test_what_is_no_finite_number_is_refused(X, message):
     with pytest.raises(ValueError, match=message):
         ICFL(4, 2).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (ICFL(4, 2).fit, "X"),
+        (
+            ICFL(4, 2, max_iter=1)
+            .fit(pd.DataFrame(np.eye(4), columns=list("0123")))
+            .transform,
+            "X",
+        ),
+        (lambda frame: reconstruction_cosine(frame, np.eye(4)), "X"),
+        (lambda frame: selectivity_scores(frame, [0, 1, 0, 1]), "codes"),
+    ],
+    ids=["fit", "transform", "rows of a metric", "codes of a metric"],
+)
+def test_frames_of_sparse_columns_with_other_fill_values(call, name):
+    columns = {str(i): pd.arrays.SparseArray(row) for i, row in enumerate(np.eye(4))}
+    frame = pd.DataFrame(columns).astype(pd.SparseDtype(float, np.nan))
+    with pytest.raises(ValueError, match=rf"^{name} is a frame of .*to_dense\(\)"):
+        call(frame)
 
 
 def test_what_is_right_is_not_copied():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,6 +21,7 @@ __all__ = [
     "check_numbers",
     "on_host",
     "readable",
+    "refuse_sparse_frames",
 ]
 
 
@@ -81,10 +83,28 @@ def as_floats(X):
         return X.astype(dtype) if sp.issparse(X) else xp.astype(X, dtype)
 
 
+@contextmanager
+def refuse_sparse_frames(name):
+    """Name the parameter where scikit-learn cannot read a frame of sparse columns.
+
+    The message of pandas is about a conversion that the user did not ask for.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "fill value must be 0" not in str(error):
+            raise
+        raise ValueError(
+            f"{name} is a frame of sparse columns whose fill value is not 0: pass "
+            "frame.sparse.to_dense() instead."
+        ) from error
+
+
 def check_array(X, *, input_name="", **kwargs):
     """scikit-learn's check, whose every message names the parameter."""
     try:
-        return _check_array(X, input_name=input_name, **kwargs)
+        with refuse_sparse_frames(input_name):
+            return _check_array(X, input_name=input_name, **kwargs)
     except (TypeError, ValueError) as error:
         if re.search(rf"\b{re.escape(input_name)}\b", str(error)):
             raise

@@ -9,7 +9,7 @@ import torch
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from skdict._utils.checks import as_floats, on_host, readable
+from skdict._utils.checks import as_floats, on_host, readable, refuse_sparse_frames
 from skdict._utils.sklearn_private import (
     get_namespace,
     get_namespace_and_device,
@@ -26,13 +26,14 @@ def validate_rows(estimator, X, *, reset: bool):
         With the number of rows that hold NaN or infinity and the first of them,
         or what :func:`sklearn.utils.validation.validate_data` finds wrong.
     """
-    X = validate_data(
-        estimator,
-        readable(X),
-        dtype="numeric",  # see check_floats
-        ensure_all_finite=False,
-        reset=reset,
-    )
+    with refuse_sparse_frames("X"):
+        X = validate_data(
+            estimator,
+            readable(X),
+            dtype="numeric",  # see check_floats
+            ensure_all_finite=False,
+            reset=reset,
+        )
     X = as_floats(X)
     check_finite(X, "Input X contains NaN or infinity")
     return X
