@@ -20,7 +20,12 @@ from matplotlib.text import Text
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
+from sklearn.model_selection import (
+    GroupKFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    cross_val_score,
+)
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
@@ -776,15 +781,24 @@ def test_folds_of_a_probe_are_drawn_once():
     assert display.mean[0] == pytest.approx(display.references["probe on x"])
 
 
-def test_folds_of_a_probe_keep_groups_together():
-    groups = np.arange(120) % 6
+@pytest.mark.parametrize(
+    ("cv", "splitter"),
+    [
+        (GroupKFold(3), GroupKFold(3)),
+        (3, StratifiedGroupKFold(3)),
+        (None, StratifiedGroupKFold(5)),
+    ],
+    ids=["splitter", "number", "default"],
+)
+def test_folds_of_a_probe_keep_groups_together(cv, splitter):
+    groups = np.arange(120) % 7
     display = SparsityCurveDisplay.from_estimator(
         PIPELINE,
         X,
         Y,
         k=[3],
         measure="probe_codes",
-        cv=GroupKFold(3),
+        cv=cv,
         groups=groups,
         probe=PROBE,
     )
@@ -797,7 +811,7 @@ def test_folds_of_a_probe_keep_groups_together():
             PROBE,
             features,
             Y,
-            cv=GroupKFold(3).split(rows, Y, groups),
+            cv=splitter.split(rows, Y, groups),
             scoring="balanced_accuracy",
         )
         assert found == pytest.approx(scores.mean())

@@ -1,10 +1,11 @@
 """What a number of active features buys."""
 
 from itertools import cycle
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import is_classifier
-from sklearn.model_selection import check_cv, cross_val_score
+from sklearn.model_selection import StratifiedGroupKFold, check_cv, cross_val_score
 
 from skdict._utils.constraints import check_name
 from skdict._utils.labels import as_labels
@@ -219,8 +220,15 @@ class SparsityCurveDisplay:
             As in :func:`~skdict.evaluation.compare_dictionaries`. The probe is fitted
             and scored by cross-validation on the codes of `X`, with bands of one
             standard deviation over the folds.
-        cv, groups
-            Folds of the probe, as in :func:`~sklearn.model_selection.cross_val_score`.
+        cv : int, splitter or iterable, default=None
+            Folds of the probe. A number means
+            :class:`~sklearn.model_selection.StratifiedKFold`, or
+            :class:`~sklearn.model_selection.StratifiedGroupKFold` where `groups` is
+            given; None means five folds.
+        groups : array-like of shape (n_samples,), default=None
+            What belongs together, for instance the image of each row: never split
+            between the rows that the probe is fitted on and those that it is scored
+            on.
         probe : classifier, default=None
             None means :func:`~skdict.metrics.make_linear_probe`.
         references : dict of str to float, default=None
@@ -374,6 +382,8 @@ compare_dictionaries` for each `k`, with `k` added.
 def _make_probe_score(probe, rows, y, cv, groups):
     """Balanced accuracies of a probe on other features of the same rows."""
     probe = make_linear_probe() if probe is None else probe
+    if groups is not None and (cv is None or isinstance(cv, Integral)):
+        cv = StratifiedGroupKFold(5 if cv is None else cv)
     # The folds themselves: a splitter that shuffles would draw others every time.
     cv = check_cv(cv, y, classifier=is_classifier(probe))
     folds = list(cv.split(rows, y, groups))
