@@ -26,10 +26,8 @@ def _trusted_types():
     return sorted(
         _type_name(item)
         for package in (decomposition, feature_extraction, preprocessing)
-        for name, item in vars(package).items()
-        if not name.startswith("_")
-        and isinstance(item, type)
-        and issubclass(item, BaseEstimator)
+        for item in (getattr(package, name) for name in package.__all__)
+        if isinstance(item, type) and issubclass(item, BaseEstimator)
     )
 
 

@@ -173,7 +173,8 @@ def violations(source: str, module: str, is_package: bool = False) -> list[str]:
 
 def _modules() -> list[tuple[Path, str, bool]]:
     modules = []
-    for path in sorted(PACKAGE.rglob("*.py")):
+    # The public names of lazy packages stand in stubs.
+    for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]):
         parts = path.relative_to(ROOT).with_suffix("").parts
         is_package = parts[-1] == "__init__"
         modules.append(

@@ -3,6 +3,8 @@
 import ast
 import importlib
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -15,6 +17,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONSTRAINTS = dict(
     re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M)
 )
+
+STUBS = sorted((ROOT / "skdict").rglob("__init__.pyi"))
 
 
 def normalised(name: str) -> str:
@@ -76,6 +80,35 @@ def test_commands_named_in_the_documents_exist():
         named = set(re.findall(r"(?:`|^    |^)make ([a-z-]+)", text, re.M))
         assert named, document
         assert named <= targets, document
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=lambda path: path.parent.name)
+def test_stubs_list_what_they_import(stub):
+    """mypy and editors read the list of the stub, Python makes its own from it."""
+    tree = ast.parse(stub.read_text())
+    imported = [a.name for n in tree.body if hasattr(n, "names") for a in n.names]
+    (listed,) = (n.value for n in tree.body if isinstance(n, ast.Assign))
+    package = importlib.import_module(".".join(stub.relative_to(ROOT).parts[:-1]))
+    assert sorted(ast.literal_eval(listed)) == sorted(imported)
+    assert sorted(package.__all__) == sorted(imported)
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import skdict", {"torch", "sklearn", "numpy", "scipy", "pandas"}),
+        ("import skdict.metrics", {"torch", "skorch"}),
+        ("from skdict.metrics import *", {"torch", "skorch"}),
+    ],
+)
+def test_light_imports(statement, absent):
+    """Names are imported when they are used; and metrics never need torch."""
+    script = f"{statement}\nimport sys\nprint(*sys.modules)"
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in run.stdout.split()}
+    assert "skdict" in loaded
+    assert not loaded & absent
 
 
 def test_public_names_are_listed_and_exist():

@@ -4,6 +4,7 @@ import copy
 import pickle
 import threading
 from contextlib import contextmanager
+from inspect import ismodule
 
 import matplotlib
 
@@ -320,7 +321,8 @@ WITHOUT_ESTIMATORS = {
 
 def test_every_public_name_is_in_the_table():
     assert not CASES.keys() & WITHOUT_ESTIMATORS
-    assert CASES.keys() | WITHOUT_ESTIMATORS == set(skdict.__all__)
+    public = {n for n in skdict.__all__ if not ismodule(getattr(skdict, n))}
+    assert CASES.keys() | WITHOUT_ESTIMATORS == public
 
 
 _EXPECTED = {}

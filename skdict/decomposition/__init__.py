@@ -1,8 +1,5 @@
 """Dictionaries: rows to sparse codes and back."""
 
-from ._icfl import ICFL
-from ._reconstructor import Reconstructor
-from ._topk_sae import TopKSAE
-from ._truncator import Truncator
+import lazy_loader as lazy
 
-__all__ = ["ICFL", "TopKSAE", "Reconstructor", "Truncator"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,16 +1,5 @@
 """Dictionaries side by side: comparisons, baselines, ablations, layer sweeps."""
 
-from ._ablations import pursuit_ablations, vary
-from ._baselines import baseline_dictionaries
-from ._comparison import compare_dictionaries
-from ._layers import sweep_layers
-from ._summary import summary_table
+import lazy_loader as lazy
 
-__all__ = [
-    "compare_dictionaries",
-    "summary_table",
-    "baseline_dictionaries",
-    "vary",
-    "pursuit_ablations",
-    "sweep_layers",
-]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,5 +1,5 @@
 """Embeddings from the layers of foundation models."""
 
-from skdict.feature_extraction._tokens import TokenExtractor
+import lazy_loader as lazy
 
-__all__ = ["TokenExtractor"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

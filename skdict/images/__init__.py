@@ -1,18 +1,5 @@
 """Tokens on images: heatmaps over their grid, regions, patches."""
 
-from ._heatmaps import (
-    heatmap_by_region,
-    heatmap_channel_correlations,
-    token_heatmaps,
-)
-from ._morans_i import morans_i
-from ._strongest import rank_images, strongest_patches
+import lazy_loader as lazy
 
-__all__ = [
-    "heatmap_by_region",
-    "heatmap_channel_correlations",
-    "morans_i",
-    "rank_images",
-    "strongest_patches",
-    "token_heatmaps",
-]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,23 +1,5 @@
 """Figures in scikit-learn's style; matplotlib is imported when one is drawn."""
 
-from ._atom_similarity import AtomSimilarityDisplay
-from ._density import DensityDisplay
-from ._direction_histogram import DirectionHistogramDisplay
-from ._gallery import GalleryDisplay
-from ._heatmap import HeatmapDisplay
-from ._selectivity_cdf import SelectivityCDFDisplay
-from ._selectivity_curve import SelectivityCurveDisplay
-from ._sparsity_curve import SparsityCurveDisplay
-from ._training_history import TrainingHistoryDisplay
+import lazy_loader as lazy
 
-__all__ = [
-    "SelectivityCurveDisplay",
-    "SelectivityCDFDisplay",
-    "DirectionHistogramDisplay",
-    "SparsityCurveDisplay",
-    "DensityDisplay",
-    "AtomSimilarityDisplay",
-    "TrainingHistoryDisplay",
-    "HeatmapDisplay",
-    "GalleryDisplay",
-]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,6 +1,5 @@
 """Transformers that prepare embeddings for dictionary learning."""
 
-from skdict.preprocessing._centring import ControlCenterScaler
-from skdict.preprocessing._whitening import ControlPCAWhitener
+import lazy_loader as lazy
 
-__all__ = ["ControlCenterScaler", "ControlPCAWhitener"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

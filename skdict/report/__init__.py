@@ -1,5 +1,5 @@
 """All features of a dictionary as one HTML page."""
 
-from ._feature_report import FeatureReport
+import lazy_loader as lazy
 
-__all__ = ["FeatureReport"]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,3 @@
+from ._tokens import TokenExtractor
+
+__all__ = ["TokenExtractor"]

@@ -1,0 +1,21 @@
+from ._atom_similarity import AtomSimilarityDisplay
+from ._density import DensityDisplay
+from ._direction_histogram import DirectionHistogramDisplay
+from ._gallery import GalleryDisplay
+from ._heatmap import HeatmapDisplay
+from ._selectivity_cdf import SelectivityCDFDisplay
+from ._selectivity_curve import SelectivityCurveDisplay
+from ._sparsity_curve import SparsityCurveDisplay
+from ._training_history import TrainingHistoryDisplay
+
+__all__ = [
+    "AtomSimilarityDisplay",
+    "DensityDisplay",
+    "DirectionHistogramDisplay",
+    "GalleryDisplay",
+    "HeatmapDisplay",
+    "SelectivityCDFDisplay",
+    "SelectivityCurveDisplay",
+    "SparsityCurveDisplay",
+    "TrainingHistoryDisplay",
+]

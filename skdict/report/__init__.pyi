@@ -1,0 +1,3 @@
+from ._feature_report import FeatureReport
+
+__all__ = ["FeatureReport"]
