@@ -29,8 +29,9 @@ from sklearn import decomposition
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
 
-from skdict import ICFL, TopKSAE, explained_variance
+from skdict import ICFL, TopKSAE
 from skdict.datasets import load_tissue_tokens
+from skdict.metrics import explained_variance
 
 K = 8
 OUR_PASSES = [1, 2, 3, 5, 10, 20, 30]

@@ -13,8 +13,9 @@ import time
 import numpy as np
 from sklearn.decomposition import MiniBatchDictionaryLearning
 
-from skdict import ICFL, TopKSAE, explained_variance
+from skdict import ICFL, TopKSAE
 from skdict.datasets import make_planted_dictionary
+from skdict.metrics import explained_variance
 
 METHODS = {
     "ICFL": lambda seed: ICFL(128, 5, random_state=seed),

@@ -28,8 +28,9 @@ from _timing import Report, arguments
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
-from skdict import ICFL, ControlPCAWhitener, FeatureReport
+from skdict import ICFL, ControlPCAWhitener
 from skdict.datasets import load_elpv_tokens, load_tissue_tokens
+from skdict.report import FeatureReport
 
 _SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 _CARDS = 5  # opened in each window

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from _timing import Report, arguments, by_turns, ratio, seconds_of
 
-from skdict import (
+from skdict.metrics import (
     auroc_scores,
     selectivity_report,
     selectivity_scores,

@@ -17,7 +17,8 @@ import warnings
 import numpy as np
 from sklearn.preprocessing import normalize
 
-from skdict import ICFL, ControlPCAWhitener, TopKSAE, selectivity_report
+from skdict import ICFL, ControlPCAWhitener, TopKSAE
+from skdict.metrics import selectivity_report
 
 N_SAMPLES, N_FEATURES, N_COMPONENTS, N_CLASSES = 600, 48, 96, 4
 WAYS = {

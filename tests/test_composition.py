@@ -31,17 +31,14 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
 import skdict
-from skdict import (
-    ICFL,
-    ControlPCAWhitener,
-    Reconstructor,
-    TopKSAE,
+from skdict import ICFL, ControlPCAWhitener, Reconstructor, TopKSAE
+from skdict.datasets import make_planted_dictionary
+from skdict.metrics import (
     explained_variance,
     make_linear_probe,
     make_selectivity_scorer,
     selectivity_scores,
 )
-from skdict.datasets import make_planted_dictionary
 
 # Digits: the zeros are the controls, and four "experiments" hold all classes.
 DIGITS, DIGIT = (array[:480] for array in load_digits(return_X_y=True))

@@ -8,10 +8,11 @@ import pytest
 from sklearn.base import BaseEstimator
 
 import skdict
-from skdict import ICFL, FeatureReport, TopKSAE, Truncator
+from skdict import ICFL, TopKSAE, Truncator
 from skdict._utils.constraints import check_name, check_names, is_integer
 from skdict._utils.sklearn_private import Interval as AnyInterval
 from skdict._utils.sklearn_private import make_constraint
+from skdict.report import FeatureReport
 
 X = np.random.default_rng(0).normal(size=(30, 6))
 MODULES = [
@@ -23,8 +24,9 @@ MODULES = [
 def _constraints():
     """(name, parameter, constraints) of all public estimators and functions."""
     for module in MODULES:
-        for name in importlib.import_module(module).__all__:
-            member = getattr(skdict, name)
+        public = importlib.import_module(module)
+        for name in public.__all__:
+            member = getattr(public, name)
             attribute = "_parameter_constraints"
             if not inspect.isclass(member):
                 attribute = f"_skl{attribute}"

@@ -26,18 +26,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from skdict import (
-    ICFL,
-    ControlPCAWhitener,
-    TopKSAE,
-    Truncator,
-    dead_feature_fraction,
-    explained_variance,
-    make_linear_probe,
-    mutual_coherence,
-    reconstruction_cosine,
-    selectivity_scores,
-)
+from skdict import ICFL, ControlPCAWhitener, TopKSAE, Truncator
 from skdict.datasets import make_planted_dictionary
 from skdict.evaluation import (
     baseline_dictionaries,
@@ -52,6 +41,14 @@ from skdict.evaluation._measures import (
     decoded_atoms,
     measure_probe,
     permuted_labels,
+)
+from skdict.metrics import (
+    dead_feature_fraction,
+    explained_variance,
+    make_linear_probe,
+    mutual_coherence,
+    reconstruction_cosine,
+    selectivity_scores,
 )
 from skdict.stats.exchange import shifts
 

@@ -26,8 +26,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-import skdict
-from skdict import ICFL, FeatureReport, TopKSAE, Truncator
+from skdict import ICFL, TopKSAE, Truncator
 from skdict.images import rank_images
 from skdict.images.grid import block_means
 from skdict.metrics import (
@@ -36,7 +35,7 @@ from skdict.metrics import (
     selectivity_report,
     selectivity_tests,
 )
-from skdict.report import _cards, _inputs, _pictures, _thumbnails
+from skdict.report import FeatureReport, _cards, _inputs, _pictures, _thumbnails
 from skdict.stats.group_tests import LabelTester, _test_units
 
 GRID = (4, 6)
@@ -779,9 +778,6 @@ class TestEstimators:
             pipe.fit(X), X, pd.Series(labels, index=X.index + 7), n_permutations=0
         )
         assert page.features["feature"] == ["pca0", "pca1", "pca2"]
-
-    def test_public_names(self):
-        assert skdict.FeatureReport is skdict.report.FeatureReport
 
     def test_repr(self, pipe, tokens, images):
         report = FeatureReport(pipe, tokens, images=images)

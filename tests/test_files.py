@@ -13,9 +13,10 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from skdict import FeatureReport, load, save
+from skdict import load, save
 from skdict._utils import files
 from skdict._utils.files import check_destination, write_file
+from skdict.report import FeatureReport
 
 
 def mode_of(path):

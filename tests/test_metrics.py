@@ -17,8 +17,6 @@ from sklearn.metrics import r2_score
 from sklearn.metrics.pairwise import paired_cosine_distances
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-import skdict
-from skdict import metrics
 from skdict.metrics import (
     dead_feature_fraction,
     explained_variance,
@@ -53,12 +51,6 @@ def rng():
 def tiny_blocks(monkeypatch):
     monkeypatch.setattr("skdict._utils.rows._BLOCK_VALUES", 30)
     monkeypatch.setattr("skdict.metrics._dictionary._BLOCK_ATOMS", 4)
-
-
-def test_public_names():
-    for name in metrics.__all__:
-        assert getattr(skdict, name) is getattr(metrics, name)
-        assert name in skdict.__all__
 
 
 class TestUsage:

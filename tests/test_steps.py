@@ -4,7 +4,6 @@ import copy
 import pickle
 import threading
 from contextlib import contextmanager
-from inspect import ismodule
 
 import matplotlib
 
@@ -28,15 +27,24 @@ from skdict import (
     ICFL,
     ControlCenterScaler,
     ControlPCAWhitener,
-    FeatureReport,
     Reconstructor,
     TopKSAE,
     Truncator,
+    datasets,
+    decomposition,
+    evaluation,
+    feature_extraction,
+    images,
     inspection,
-    make_selectivity_scorer,
+    metrics,
+    persistence,
+    preprocessing,
+    report,
 )
 from skdict._utils.steps import encode, plain, steps_of, unfrozen
 from skdict.inspection.estimators import fitted_steps, rows_before
+from skdict.metrics import make_selectivity_scorer
+from skdict.report import FeatureReport
 
 rng = np.random.default_rng(0)
 Y = np.repeat(["a", "b"], 32)
@@ -180,7 +188,7 @@ def _figures(table):
 
 
 def _compare(of):
-    baselines = skdict.baseline_dictionaries(8, 2, preprocessing=StandardScaler())
+    baselines = evaluation.baseline_dictionaries(8, 2, preprocessing=StandardScaler())
     quick = {"truncator__estimator__fastica__tol": 1.0}
     dictionaries = {
         "ICFL": of(pipe()),
@@ -189,29 +197,31 @@ def _compare(of):
         "ICA": of(baselines["ICA"].set_params(**quick)),
     }
     return _figures(
-        skdict.compare_dictionaries(dictionaries, X, Y, cv=2, seeds=1, n_permutations=3)
+        evaluation.compare_dictionaries(
+            dictionaries, X, Y, cv=2, seeds=1, n_permutations=3
+        )
     )
 
 
 def _sweep(of):
     return _figures(
-        skdict.sweep_layers(
+        evaluation.sweep_layers(
             {"one": X, "two": -X}, of(pipe()), Y, cv=2, seeds=1, n_permutations=0
         )
     )
 
 
 def _vary(of):
-    variants = skdict.vary(of(pipe()), {"icfl__k": [1, 2]})
+    variants = evaluation.vary(of(pipe()), {"icfl__k": [1, 2]})
     return _figures(
-        skdict.compare_dictionaries(variants, X, cv=2, seeds=1, n_permutations=0)
+        evaluation.compare_dictionaries(variants, X, cv=2, seeds=1, n_permutations=0)
     )
 
 
 def _ablations(of):
-    variants = skdict.pursuit_ablations(of(pipe()))["steps"]
+    variants = evaluation.pursuit_ablations(of(pipe()))["steps"]
     return _figures(
-        skdict.compare_dictionaries(variants, X, cv=2, seeds=1, n_permutations=0)
+        evaluation.compare_dictionaries(variants, X, cv=2, seeds=1, n_permutations=0)
     )
 
 
@@ -246,18 +256,20 @@ def _preprocessing(estimator, X):
 def _probe(of):
     # The probe of codes in the user's own pipeline, where the codes are dense.
     dense = ICFL(10, 3, max_iter=1, random_state=0, sparse_output=False)
-    probe = skdict.make_linear_probe()
+    probe = metrics.make_linear_probe()
     codes = encode(of(pipe(dense)).fit(X), X)
     sparse = sp.csr_array(codes)
     return [probe.fit(some, Y).score(some, Y) for some in (codes, sparse)]
 
 
 def _planted(of):
-    return as_dense(skdict.make_planted_dictionary(9, 4, random_state=0).codes).ravel()
+    return as_dense(
+        datasets.make_planted_dictionary(9, 4, random_state=0).codes
+    ).ravel()
 
 
 def _binarize(of):
-    return as_dense(skdict.binarize_at_quantiles(X, 2)[0]).ravel()
+    return as_dense(metrics.binarize_at_quantiles(X, 2)[0]).ravel()
 
 
 def _saved(of, tmp_path):
@@ -319,9 +331,13 @@ WITHOUT_ESTIMATORS = {
 }
 
 
+MODULES = (datasets, decomposition, evaluation, feature_extraction, images, inspection)
+MODULES += (metrics, persistence, preprocessing, report)
+
+
 def test_every_public_name_is_in_the_table():
     assert not CASES.keys() & WITHOUT_ESTIMATORS
-    public = {n for n in skdict.__all__ if not ismodule(getattr(skdict, n))}
+    public = {name for module in MODULES for name in module.__all__}
     assert CASES.keys() | WITHOUT_ESTIMATORS == public
 
 
@@ -352,8 +368,8 @@ GIVE_CSR = {
     "Truncator of a matrix": lambda: Truncator(
         FunctionTransformer(), None
     ).fit_transform(sp.csr_matrix(X)),
-    "binarize_at_quantiles": lambda: skdict.binarize_at_quantiles(X, 2)[0],
-    "make_planted_dictionary": lambda: skdict.make_planted_dictionary(9, 4).codes,
+    "binarize_at_quantiles": lambda: metrics.binarize_at_quantiles(X, 2)[0],
+    "make_planted_dictionary": lambda: datasets.make_planted_dictionary(9, 4).codes,
 }
 
 

@@ -14,16 +14,9 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from skdict import (
-    ICFL,
-    ControlPCAWhitener,
-    TopKSAE,
-    Truncator,
-    explained_variance,
-    load,
-    save,
-)
+from skdict import ICFL, ControlPCAWhitener, TopKSAE, Truncator, load, save
 from skdict.decomposition._truncator import _keep_largest
+from skdict.metrics import explained_variance
 
 X = np.random.default_rng(0).normal(size=(300, 12)).astype(np.float32)
 DICTIONARIES = {

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.pipeline import make_pipeline
 
-from skdict import ICFL, ControlCenterScaler, ControlPCAWhitener, selectivity_report
+from skdict import ICFL, ControlCenterScaler, ControlPCAWhitener
+from skdict.metrics import selectivity_report
 
 X = np.random.default_rng(0).normal(size=(30, 4))
 CALLS = {

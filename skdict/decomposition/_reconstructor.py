@@ -48,7 +48,8 @@ class Reconstructor(OneToOneFeatureMixin, _MetaTransformer):
     --------
     >>> from sklearn.datasets import load_digits
     >>> from sklearn.pipeline import make_pipeline
-    >>> from skdict import ICFL, Reconstructor, make_linear_probe
+    >>> from skdict import ICFL, Reconstructor
+    >>> from skdict.metrics import make_linear_probe
     >>> X, y = load_digits(return_X_y=True)
     >>> probe = make_pipeline(
     ...     Reconstructor(ICFL(128, 8, random_state=0)), make_linear_probe()
