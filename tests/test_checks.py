@@ -23,7 +23,7 @@ from skdict import (
     metrics,
 )
 from skdict._utils import checks
-from skdict._utils.arrays import gen_row_blocks
+from skdict._utils.arrays import row_blocks
 from skdict._utils.checks import (
     as_floats,
     check_finite,
@@ -269,13 +269,13 @@ def test_what_is_right_is_not_copied():
     ids=["numpy", "CSR", "CSC", "torch", "strict"],
 )
 def test_rows_that_are_not_finite_are_counted(make, monkeypatch):
-    monkeypatch.setattr(checks, "gen_row_blocks", lambda X: gen_row_blocks(X, 6))
+    monkeypatch.setattr(checks, "row_blocks", lambda X: row_blocks(X, 6))
     X = np.zeros((7, 3))
     X[1, 2] = X[0, 0] = 1.7e308  # their sum overflows
     X[2, 0] = 1.7e308
     with config_context(array_api_dispatch=True):
-        check_finite(make(X), "X is bad")
+        check_finite(make(X), "X")
         X[3, 1], X[3, 2], X[6, 0] = np.nan, -np.inf, np.inf
-        message = "^X is bad in 2 of 7 rows, the first of them row 3.$"
+        message = "^X holds NaN or infinity in 2 of 7 rows, the first of them row 3.$"
         with pytest.raises(ValueError, match=message):
-            check_finite(make(X), "X is bad")
+            check_finite(make(X), "X")

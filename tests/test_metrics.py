@@ -49,7 +49,7 @@ def rng():
 
 @pytest.fixture
 def tiny_blocks(monkeypatch):
-    monkeypatch.setattr("skdict._utils.rows._BLOCK_VALUES", 30)
+    monkeypatch.setattr("skdict._utils.arrays._BLOCK_ENTRIES", 30)
     monkeypatch.setattr("skdict.metrics._dictionary._BLOCK_ATOMS", 4)
 
 

@@ -217,7 +217,7 @@ class TestScores:
         codes = rng.normal(size=(50, 7)) * (rng.random((50, 7)) < 0.5)
         y = rng.integers(0, 4, 50)
         expected = selectivity_scores(codes, y)
-        monkeypatch.setattr("skdict._utils.rows._BLOCK_VALUES", 21)
+        monkeypatch.setattr("skdict._utils.arrays._BLOCK_ENTRIES", 21)
         assert_array_equal(selectivity_scores(codes, y), expected)
 
     def test_rows_and_features_without_activity(self):
@@ -239,7 +239,7 @@ class TestErrors:
             selectivity_scores(form(codes), [0, 0, 0, 1, 1, 1])
 
     def test_nan_in_a_later_block(self, monkeypatch):
-        monkeypatch.setattr("skdict._utils.rows._BLOCK_VALUES", 8)
+        monkeypatch.setattr("skdict._utils.arrays._BLOCK_ENTRIES", 8)
         codes = np.eye(6)
         codes[4, 0] = np.nan
         with pytest.raises(ValueError, match="1 of 6 rows, the first of them row 4"):

@@ -6,24 +6,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skdict._utils.arrays import gen_blocks, gen_row_blocks, scale_down, unit_rows
+from skdict._utils.arrays import blocks, row_blocks, scale_down, unit_rows
 
 sizes = st.integers(0, 50)
 
 
 @given(sizes, sizes, sizes)
 def test_blocks_cover_everything_once_and_are_as_large_as_allowed(n, each, at_most):
-    blocks = [np.arange(n)[block] for block in gen_blocks(n, each, at_most)]
-    np.testing.assert_array_equal(np.concatenate([[], *blocks]), np.arange(n))
-    for i, block in enumerate(blocks):
+    found = [np.arange(n)[block] for block in blocks(n, each, at_most)]
+    np.testing.assert_array_equal(np.concatenate([[], *found]), np.arange(n))
+    for i, block in enumerate(found):
         assert len(block) == 1 or len(block) * each <= at_most
-        if i < len(blocks) - 1:
+        if i < len(found) - 1:
             assert (len(block) + 1) * max(each, 1) > at_most
 
 
 def test_blocks_of_rows():
-    blocks = list(gen_row_blocks(np.zeros((5, 3)), 6))
-    assert blocks == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    found = list(row_blocks(np.zeros((5, 3)), 6))
+    assert found == [slice(0, 2), slice(2, 4), slice(4, 5)]
 
 
 @given(

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["gen_blocks", "gen_row_blocks", "scale_down", "unit_rows"]
+__all__ = ["blocks", "row_blocks", "scale_down", "unit_rows"]
 
 # Entries of a block of rows where nothing else is known: 32 MB in float64.
 _BLOCK_ENTRIES = 2**22
 
 
-def gen_blocks(n: int, n_entries_each: int, max_entries: int) -> Iterator[slice]:
+def blocks(n: int, n_entries_each: int, max_entries: int) -> Iterator[slice]:
     """Yield slices of rows, columns or draws that are worked on at a time.
 
     Parameters
@@ -34,10 +34,10 @@ def gen_blocks(n: int, n_entries_each: int, max_entries: int) -> Iterator[slice]
         yield slice(start, min(start + size, n))
 
 
-def gen_row_blocks(X: Any, max_entries: int = _BLOCK_ENTRIES) -> Iterator[slice]:
+def row_blocks(X: Any, max_entries: int | None = None) -> Iterator[slice]:
     """Yield slices of the rows of a table, each with at most `max_entries` entries."""
     n_rows, n_columns = X.shape
-    yield from gen_blocks(n_rows, n_columns, max_entries)
+    yield from blocks(n_rows, n_columns, max_entries or _BLOCK_ENTRIES)
 
 
 def unit_rows(A: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_array as _check_array
 
-from skdict._utils.arrays import gen_row_blocks
+from skdict._utils.arrays import row_blocks
 from skdict._utils.sklearn_private import get_namespace, move_to
 
 __all__ = [
@@ -131,15 +131,17 @@ def check_numbers(X, *, dtype="numeric", **kwargs):
     return X if X.dtype.kind in "biu" else as_floats(X)
 
 
-def check_finite(X, problem: str) -> None:
+def check_finite(X, name: str, problem: str = "holds NaN or infinity") -> None:
     """Raise a ValueError that counts the rows with NaN or infinity.
 
     Parameters
     ----------
     X : array or sparse matrix of shape (n_rows, n_columns)
         Numbers, in any namespace and on any device.
-    problem : str
-        What the message says before the count, such as "X holds NaN or infinity".
+    name : str
+        Name of the table, with which the message begins.
+    problem : str, default="holds NaN or infinity"
+        What the message says of the table before it counts the rows.
 
     Raises
     ------
@@ -156,8 +158,8 @@ def check_finite(X, problem: str) -> None:
     bad = _rows_not_finite(X, xp)
     if len(bad):
         raise ValueError(
-            f"{problem} in {len(bad)} of {X.shape[0]} rows, the first of them row "
-            f"{bad[0]}."
+            f"{name} {problem} in {len(bad)} of {X.shape[0]} rows, the first of them "
+            f"row {bad[0]}."
         )
 
 
@@ -166,5 +168,5 @@ def _rows_not_finite(X, xp) -> np.ndarray:
         entries = X.tocoo()
         return np.unique(entries.coords[0][~np.isfinite(entries.data)])
     # In blocks, so that no boolean array as large as X stands beside it.
-    bad = [~as_numpy(xp.all(xp.isfinite(X[b, :]), axis=1)) for b in gen_row_blocks(X)]
+    bad = [~as_numpy(xp.all(xp.isfinite(X[b, :]), axis=1)) for b in row_blocks(X)]
     return np.flatnonzero(np.concatenate(bad))

@@ -6,10 +6,10 @@ import numpy as np
 from scipy import sparse, stats
 from sklearn.utils import check_random_state
 
-from skdict._utils.checks import check_numbers, on_host
+from skdict._utils.arrays import scale_down
+from skdict._utils.checks import check_finite, check_numbers, on_host
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels, equals, join
-from skdict._utils.rows import check_rows_finite, scale_down
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.table import as_table
 from skdict.stats import (
@@ -89,7 +89,7 @@ def token_heatmaps(values, grid_shape):
             "values must hold one value per token, for example one column of the "
             f"codes, but its shape is {values.shape}."
         )
-    check_rows_finite(values, "values")
+    check_finite(values, "values")
     if len(values) % (height * width):
         raise ValueError(
             f"{len(values)} tokens do not fill whole grids of {height} x {width} = "

@@ -3,10 +3,10 @@
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils import Bunch, check_random_state, gen_batches
+from sklearn.utils import Bunch, check_random_state
 
+from skdict._utils.arrays import blocks, scale_down
 from skdict._utils.constraints import Interval
-from skdict._utils.rows import scale_down
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict.stats import ROUNDING, permutation_p_value
 
@@ -130,7 +130,7 @@ def _shuffled(z, neighbours, n_permutations, rng):
     rng = np.random.default_rng(rng.randint(2**31 - 1, size=4))
     tokens = z.reshape(len(z), -1)
     null = np.empty(n_permutations)
-    for some in gen_batches(n_permutations, max(1, _BLOCK_VALUES // z.size)):
+    for some in blocks(n_permutations, z.size, _BLOCK_VALUES):
         copies = np.broadcast_to(tokens, (some.stop - some.start, *tokens.shape))
         shuffled = rng.permuted(copies, axis=2).reshape(-1, *z.shape)
         null[some] = _statistic(shuffled, neighbours)

@@ -4,8 +4,8 @@ from numbers import Integral
 
 import numpy as np
 
+from skdict._utils.arrays import scale_down
 from skdict._utils.constraints import Interval
-from skdict._utils.rows import scale_down
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.table import as_table
 

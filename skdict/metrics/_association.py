@@ -5,13 +5,13 @@ from numbers import Integral
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
 from sklearn.utils.sparsefuncs import min_max_axis
 
-from skdict._utils.checks import check_numbers
+from skdict._utils.arrays import blocks
+from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import encode
-from skdict._utils.rows import check_rows_finite
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.table import as_table
 from skdict.stats import (
@@ -216,7 +216,7 @@ def association_report(
         permuted = _permuted_targets(
             targets, T, method, exchange, n_permutations, random_state
         )
-        for some in gen_batches(n_permutations, max(1, _BLOCK_TARGETS // T.shape[1])):
+        for some in blocks(n_permutations, T.shape[1], _BLOCK_TARGETS):
             block = np.hstack([*islice(permuted, _length(some))])
             largest = np.abs(_correlate(Z, block)).max(axis=0)
             null[some] = largest.reshape(-1, T.shape[1])
@@ -546,7 +546,7 @@ def _check_targets(targets):
             ) from error
         raise
     T = T.reshape(-1, 1) if T.ndim == 1 else T
-    check_rows_finite(T, "targets")
+    check_finite(T, "targets")
     return T
 
 
@@ -715,7 +715,7 @@ def _between(Z, ids, means):
     n_components = Z.shape[1]
     sizes = np.bincount(ids)
     between = np.zeros(n_components)
-    for some in gen_batches(len(sizes), max(1, _BLOCK_CELLS // n_components)):
+    for some in blocks(len(sizes), n_components, _BLOCK_CELLS):
         rows, levels = Z, ids
         if _length(some) < len(sizes):
             inside = (ids >= some.start) & (ids < some.stop)

@@ -5,9 +5,8 @@ from numbers import Real
 import numpy as np
 from scipy import sparse
 
-from skdict._utils.checks import check_numbers
+from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.constraints import Interval
-from skdict._utils.rows import check_rows_finite
 from skdict._utils.sklearn_private import align_api_if_sparse, validate_params
 
 # The share at the quantile is found to one part in 2**40.
@@ -95,7 +94,7 @@ def binarize_at_quantiles(X, n_active, *, feature_names=None):
         ensure_all_finite=False,
         input_name="X",
     )
-    check_rows_finite(X, "X")
+    check_finite(X, "X")
     n_features = X.shape[1]
     if names is None:
         names = [f"x{j}" for j in range(n_features)]

@@ -4,8 +4,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils import gen_batches
 
-from skdict._utils.checks import check_numbers
-from skdict._utils.rows import check_rows_finite, unit_rows
+from skdict._utils.arrays import unit_rows
+from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.sklearn_private import validate_params
 
 _BLOCK_ATOMS = 1024
@@ -124,5 +124,5 @@ def match_dictionaries(A, B):
 
 def _check_atoms(components, name):
     components = check_numbers(components, ensure_all_finite=False, input_name=name)
-    check_rows_finite(components, name)
+    check_finite(components, name)
     return unit_rows(components)[0]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from skdict._utils.checks import check_numbers, on_host
-from skdict._utils.rows import check_rows_finite, row_blocks, unit_rows
+from skdict._utils.arrays import row_blocks, unit_rows
+from skdict._utils.checks import check_finite, check_numbers, on_host
 from skdict._utils.sklearn_private import validate_params
 
 
@@ -57,7 +57,7 @@ def direction_cosines(X, direction):
     array([ 0., -1.,  0.])
     """
     X = check_numbers(X, ensure_all_finite=False, input_name="X")
-    check_rows_finite(X, "X")
+    check_finite(X, "X")
     direction = on_host(direction)
     is_one = np.ndim(direction) == 1
     directions = check_numbers(
@@ -65,7 +65,7 @@ def direction_cosines(X, direction):
         ensure_all_finite=False,
         input_name="direction",
     )
-    check_rows_finite(directions, "direction")
+    check_finite(directions, "direction")
     if directions.shape[1] != X.shape[1]:
         raise ValueError(
             f"X has {X.shape[1]} features, but the direction has "

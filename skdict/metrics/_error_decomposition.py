@@ -10,9 +10,9 @@ from sklearn.model_selection import GroupKFold, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdict._utils.checks import check_numbers
+from skdict._utils.arrays import row_blocks
+from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.labels import as_labels
-from skdict._utils.rows import check_rows_finite, row_blocks
 from skdict._utils.sklearn_private import HasMethods, validate_params
 from skdict._utils.table import as_table
 
@@ -238,7 +238,7 @@ def _power_of_two(arrays):
 
 def _check_rows(X, name):
     X = check_numbers(X, ensure_all_finite=False, input_name=name)
-    check_rows_finite(X, name)
+    check_finite(X, name)
     return X
 
 

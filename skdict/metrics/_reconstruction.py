@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from skdict._utils.checks import check_numbers
-from skdict._utils.rows import check_rows_finite, row_blocks, unit_rows
+from skdict._utils.arrays import row_blocks, unit_rows
+from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.sklearn_private import validate_params
 
 
@@ -131,8 +131,8 @@ def _check_pair(X, X_hat):
         raise ValueError(
             f"X and X_hat must have the same shape, got {X.shape} and {X_hat.shape}."
         )
-    check_rows_finite(X, "X")
-    check_rows_finite(X_hat, "X_hat")
+    check_finite(X, "X")
+    check_finite(X_hat, "X_hat")
     return X, X_hat
 
 

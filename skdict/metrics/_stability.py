@@ -10,11 +10,11 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.extmath import safe_sparse_dot
 
-from skdict._utils.checks import check_numbers
+from skdict._utils.arrays import unit_rows
 from skdict._utils.constraints import Interval
-from skdict._utils.rows import check_rows_finite, raise_not_finite, unit_rows
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.table import as_table
+from skdict.stats import check_codes
 
 from ._dictionary import _check_atoms
 
@@ -104,8 +104,8 @@ def match_codes(codes_a, codes_b):
     >>> correlations.round(6)
     array([1., 1.])
     """
-    codes_a = _check_codes(codes_a, "codes_a")
-    codes_b = _check_codes(codes_b, "codes_b")
+    codes_a = check_codes(codes_a, min_samples=2, name="codes_a")
+    codes_b = check_codes(codes_b, min_samples=2, name="codes_b")
     if codes_a.shape[0] != codes_b.shape[0]:
         raise ValueError(
             "codes_a and codes_b must hold the same samples, got "
@@ -239,28 +239,6 @@ def stability_report(dictionaries, *, threshold=0.7, n_random=3, random_state=No
     columns = {key: _column([row[key] for row in rows]) for key in rows[0]}
     attrs = {"threshold": float(threshold), "n_random": int(n_random)}
     return as_table(columns, attrs)
-
-
-def _check_codes(codes, name):
-    """Check codes; a sparse input comes back as CSR without duplicate entries."""
-    codes = check_numbers(
-        codes,
-        accept_sparse="csr",
-        ensure_all_finite=False,
-        ensure_min_samples=2,
-        input_name=name,
-    )
-    if not sparse.issparse(codes):
-        check_rows_finite(codes, name)
-        return codes
-    if not codes.has_canonical_format:
-        codes = codes.copy()
-        codes.sum_duplicates()
-    bad = np.flatnonzero(~np.isfinite(codes.data))
-    if bad.size:
-        rows = np.searchsorted(codes.indptr, bad, side="right") - 1
-        raise_not_finite(name, np.unique(rows), codes.shape[0])
-    return codes
 
 
 def _correlations(codes_a, codes_b):

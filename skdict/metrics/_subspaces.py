@@ -14,10 +14,10 @@ from sklearn.utils import (
     check_random_state,
 )
 
-from skdict._utils.checks import check_numbers
+from skdict._utils.arrays import scale_down
+from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels
-from skdict._utils.rows import check_rows_finite, scale_down
 from skdict._utils.sklearn_private import HasMethods, validate_params
 from skdict._utils.table import as_table
 
@@ -90,7 +90,7 @@ def split_by_projection(X, projection):
     X = check_numbers(
         X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="X"
     )
-    check_rows_finite(X, "X")
+    check_finite(X, "X")
     projection = _check_projection(projection, X.shape[1])
     return _split(X, *_row_and_null_basis(projection))
 
@@ -218,7 +218,7 @@ def subspace_probes(
     X = check_numbers(
         X, dtype=[np.float64, np.float32], ensure_all_finite=False, input_name="X"
     )
-    check_rows_finite(X, "X")
+    check_finite(X, "X")
     y = _check_labels(X, y)
     projection = _check_projection(projection, X.shape[1])
     row_basis, null_basis = _row_and_null_basis(projection)
@@ -309,7 +309,7 @@ def _check_projection(projection, n_features):
         ensure_all_finite=False,
         input_name="projection",
     )
-    check_rows_finite(projection, "projection")
+    check_finite(projection, "projection")
     if projection.shape[1] != n_features:
         hint = ""
         if projection.shape[0] == n_features:

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
 from skdict._guards import learns, own_precision
-from skdict._utils.arrays import gen_blocks
+from skdict._utils.arrays import blocks
 from skdict._utils.constraints import Interval
 from skdict._utils.fitted import (
     Array,
@@ -699,7 +699,7 @@ def _moments_of(X, rows: np.ndarray | None, codes, *, n_batches: int) -> GroupMo
     groups = torch.from_numpy(codes)
     total = group_moments(as_tensor(X[:0]), groups[:0], n_batches)
     with np.errstate(over="ignore", invalid="ignore"):  # see _check_overflow
-        for part in gen_blocks(n_rows, X.shape[1], _READ_ENTRIES):
+        for part in blocks(n_rows, X.shape[1], _READ_ENTRIES):
             block = X[part] if rows is None else X[rows[part]]
             moments = group_moments(as_tensor(block), groups[part], n_batches)
             total = merge_group_moments(total, moments)

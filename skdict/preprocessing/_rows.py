@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skdict._utils.arrays import gen_blocks
+from skdict._utils.arrays import blocks
 from skdict._utils.checks import check_finite, check_floats
 from skdict._utils.sklearn_private import (
     check_same_namespace,
@@ -61,7 +61,7 @@ def check_transformed(estimator, X, *, attribute: str, n_columns: int):
     """
     check_same_namespace(X, estimator, attribute=attribute, method="inverse_transform")
     X = check_floats(X, ensure_all_finite=False, input_name="X", estimator=estimator)
-    check_finite(X, "X contains NaN or infinity")
+    check_finite(X, "X")
     if X.shape[1] != n_columns:
         raise ValueError(
             f"X has {X.shape[1]} columns, but inverse_transform expects the "
@@ -80,9 +80,9 @@ def map_blocks(function, X, *along, n_out: int, dtype, what: str):
     kwargs = {} if device is None else {"device": device}
     out = xp.empty((n_rows, n_out), dtype=X.dtype, **kwargs)
     with np.errstate(over="ignore", invalid="ignore"):
-        for block in gen_blocks(n_rows, max(X.shape[1], n_out), _BLOCK_ENTRIES):
+        for block in blocks(n_rows, max(X.shape[1], n_out), _BLOCK_ENTRIES):
             rows = xp.astype(X[block, :], dtype, copy=False)
             result = function(rows, *(array[block] for array in along))
             out[block, :] = xp.astype(result, X.dtype, copy=False)
-    check_finite(out, f"{what} overflows {X.dtype}")
+    check_finite(out, what, f"overflows {X.dtype}")
     return out

@@ -13,7 +13,7 @@ from sklearn.base import (
 from sklearn.exceptions import NotFittedError
 
 from skdict._guards import learns, own_precision
-from skdict._utils.arrays import gen_blocks
+from skdict._utils.arrays import blocks
 from skdict._utils.constraints import Interval
 from skdict._utils.fitted import (
     Array,
@@ -768,7 +768,7 @@ def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments | 
             return FewRows(kept.to(torch.float64, copy=True))
         parts = (
             batch_moments(read(part), fourth_order=fourth_order)
-            for part in gen_blocks(n_rows, X.shape[1], _READ_ENTRIES)
+            for part in blocks(n_rows, X.shape[1], _READ_ENTRIES)
         )
         return reduce(merge_moments, parts).cpu()  # where the state lives
 

@@ -6,7 +6,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import gen_batches
 
-from skdict._utils.checks import as_floats
+from skdict._utils.arrays import row_blocks, unit_rows
+from skdict._utils.checks import as_floats, check_finite
 from skdict._utils.labels import (
     as_labels,
     as_mask,
@@ -14,7 +15,6 @@ from skdict._utils.labels import (
     is_missing,
     labels_or_missing,
 )
-from skdict._utils.rows import check_rows_finite, row_blocks, unit_rows
 from skdict._utils.sklearn_private import num_samples, safe_indexing
 from skdict._utils.steps import encode as codes_of
 from skdict.inspection.estimators import (
@@ -46,7 +46,7 @@ class Encoded:
 def encode_rows(estimator, X, progress):
     """Atoms, rows and codes of a fitted dictionary or a Pipeline that ends in one."""
     atoms = as_numpy(fitted_attribute(estimator, "components_"))
-    check_rows_finite(atoms, "components_")
+    check_finite(atoms, "components_")
     given = rows_before(estimator, X)
     if sparse.issparse(given):
         raise ValueError("X must be dense where it reaches the dictionary.")
@@ -70,7 +70,7 @@ def encode_rows(estimator, X, progress):
         )
         progress(len(blocks[-1].indptr) - 1)
     codes = sparse.vstack(blocks, format="csr") if len(blocks) > 1 else blocks[0]
-    check_rows_finite(rows, "X as it reaches the dictionary")
+    check_finite(rows, "X as it reaches the dictionary")
     if codes.shape[1] != len(atoms):
         raise ValueError(
             f"The dictionary has {len(atoms)} atoms, but its codes have "

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import sparse
 
-from skdict._utils.checks import check_numbers
-from skdict._utils.rows import check_rows_finite, raise_not_finite, row_blocks
+from skdict._utils.arrays import row_blocks
+from skdict._utils.checks import check_finite, check_numbers
 
 
 def find_active(codes, threshold: float) -> sparse.csr_array:
@@ -35,25 +35,19 @@ def find_active(codes, threshold: float) -> sparse.csr_array:
     return _find_active_dense(codes, threshold)
 
 
-def check_codes(codes):
+def check_codes(codes, name: str = "codes", min_samples: int = 1):
     """Check that codes are a finite table; a sparse one becomes canonical CSR."""
     codes = check_numbers(
-        codes, accept_sparse="csr", ensure_all_finite=False, input_name="codes"
+        codes,
+        accept_sparse="csr",
+        ensure_all_finite=False,
+        ensure_min_samples=min_samples,
+        input_name=name,
     )
-    if not sparse.issparse(codes):
-        check_rows_finite(codes, "codes")
-        return codes
-    if not codes.has_canonical_format:
+    if sparse.issparse(codes) and not codes.has_canonical_format:
         codes = codes.copy()
         codes.sum_duplicates()
-    # A finite sum has finite terms, and is a tenth of the work of looking at each.
-    with np.errstate(over="ignore", invalid="ignore"):
-        all_finite = np.isfinite(codes.data.sum())
-    if not all_finite:
-        bad = np.flatnonzero(~np.isfinite(codes.data))
-        if bad.size:
-            rows = np.searchsorted(codes.indptr, bad, side="right") - 1
-            raise_not_finite("codes", np.unique(rows), codes.shape[0])
+    check_finite(codes, name)
     return codes
 
 

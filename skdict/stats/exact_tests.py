@@ -2,7 +2,8 @@
 
 import numpy as np
 from scipy.special import gammaincc, gammaln
-from sklearn.utils import gen_batches
+
+from skdict._utils.arrays import blocks
 
 from .activity import count_active, indicator
 from .shift_tests import count_and_test_shifts
@@ -65,9 +66,7 @@ def count_and_test(activity, labels, class_sizes, exchange):
         own = slice(members.indptr[c], members.indptr[c + 1])
         groups = members.indices[own]
         active_here = active[groups].toarray()[:, features]
-        for some in gen_batches(
-            len(features), max(1, _BLOCK_CELLS // (class_sizes[c] + 1))
-        ):
+        for some in blocks(len(features), class_sizes[c] + 1, _BLOCK_CELLS):
             p_values[c, features[some]] = convolved_tail(
                 counts[c, features[some]],
                 sizes[groups],
@@ -85,7 +84,7 @@ def _cumulants(members, active, sizes):
     n_groups, n_components = active.shape
     # The three of a hypergeometric number are products of a term in the class and a
     # term in the feature, so that a sum over groups is a product of matrices.
-    for some in gen_batches(n_groups, max(1, _BLOCK_CELLS // n_components)):
+    for some in blocks(n_groups, n_components, _BLOCK_CELLS):
         n = members[:, some].tocoo()
         N = sizes[some].astype(np.float64)
         K = active[some].toarray().astype(np.float64)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaln
-from sklearn.utils import gen_batches
+
+from skdict._utils.arrays import blocks
 
 from .activity import count_active, indicator
 from .exact_tests import count_and_test
@@ -167,7 +168,7 @@ def _test_units(counts, sizes, labels, strata, n_levels):
     p_values = np.empty((n_levels, counts.shape[1]))
     rates = counts.sum(axis=0) / sizes.sum()
     counts = counts.tocsc()
-    for some in gen_batches(counts.shape[1], max(1, _BLOCK_CELLS // len(labels))):
+    for some in blocks(counts.shape[1], len(labels), _BLOCK_CELLS):
         active = counts[:, some].toarray()
         excess = active - sizes[:, None] * rates[some]
         observed = of_levels @ excess

@@ -2,7 +2,9 @@
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
+
+from skdict._utils.arrays import blocks
 
 from .activity import count_active, indicator
 from .exchange import Exchange, of_units
@@ -145,4 +147,4 @@ def _class_blocks(counts):
 
     Those of the whole table would take longer than the counting.
     """
-    return gen_batches(len(counts), max(1, _BLOCK_CELLS // counts.shape[1]))
+    return blocks(len(counts), counts.shape[1], _BLOCK_CELLS)

@@ -3,7 +3,8 @@
 import numpy as np
 from scipy import fft
 from scipy.stats import pearson3
-from sklearn.utils import gen_batches
+
+from skdict._utils.arrays import blocks
 
 from .activity import count_active
 from .exchange import number_images
@@ -52,9 +53,7 @@ def count_and_test_shifts(activity, labels, n_classes, grid_shape):
             continue  # no shift changes anything
         maps = (ids == np.arange(len(classes))[:, None]).astype(np.float64)
         of_classes = fft.rfft2(maps.reshape(-1, 1, *grid_shape))
-        for some in gen_batches(
-            len(features), max(1, _BLOCK_CELLS // (n_tokens * len(classes)))
-        ):
+        for some in blocks(len(features), n_tokens * len(classes), _BLOCK_CELLS):
             chosen = features[some]
             firing = active[:, chosen].toarray().T.reshape(-1, *grid_shape)
             of_features = np.conj(fft.rfft2(firing.astype(np.float64)))
