@@ -2,11 +2,12 @@
 
 Run by test_fitted.py in a process of its own, so that an abort is seen:
 
-    python tests/fuzzed_files.py ESTIMATOR [EVERY [ATTRIBUTE]]
+    python tests/fuzzed_files.py ESTIMATOR,ESTIMATOR,... [EVERY [ATTRIBUTE]]
 
 With EVERY = 10 every tenth change is tried, in turn for each attribute.
 Each line of the output is a change that was made, written before it is tried. Lines
-that start with "BAD" say what ended in something else than a result or a ValueError.
+that start with "BAD" say what ended in something else than a result or a ValueError;
+lines that start with "DONE" say for one estimator how many changes were tried.
 """
 
 import copy
@@ -77,6 +78,9 @@ ESTIMATORS = {
 }
 # Where the attributes that are changed lie in the estimator.
 INSIDE = {"pipeline": lambda e: e[-1], "truncator": lambda e: e.estimator_}
+
+# One change of this many is tried; few fit an estimator that holds little but another.
+EVERY = {"reconstructor": 7, "truncator-pca": 7}
 
 DELETED = object()
 
@@ -183,8 +187,15 @@ def try_file(path, place, codes):
     return None
 
 
-def main(name, every=1, only=None):
+def main(names, every=None, only=None):
     warnings.simplefilter("ignore")
+    for name in names.split(","):
+        n_tried = try_estimator(name, int(every or EVERY.get(name, 61)), only)
+        print(f"DONE {name} {n_tried}", flush=True)
+
+
+def try_estimator(name, every, only):
+    """Number of the changes that were tried."""
     whole = ESTIMATORS[name]()
     inside = INSIDE.get(name, lambda e: e)
     codes = whole.transform(X) if "early" not in name else X
@@ -196,7 +207,7 @@ def main(name, every=1, only=None):
                 if only is not None and only != f"{place}{key}":
                     continue
                 for how, new in changed(value, entries):
-                    if next(counter) % int(every):
+                    if next(counter) % every:
                         continue
                     other = copy.deepcopy(whole)
                     target = dicts_of(inside(other))[place]
@@ -205,12 +216,15 @@ def main(name, every=1, only=None):
                     else:
                         target[key] = new
                     path.write_bytes(skops.io.dumps(other))
-                    print(f"{place}{key}: {how}", flush=True)
+                    print(f"{name} {place}{key}: {how}", flush=True)
                     problem = try_file(path, key, codes)
                     n_tried += 1
                     if problem is not None:
-                        print(f"BAD {place}{key}: {how}: {problem}"[:300], flush=True)
-    print(f"DONE {n_tried}")
+                        print(
+                            f"BAD {name} {place}{key}: {how}: {problem}"[:300],
+                            flush=True,
+                        )
+    return n_tried
 
 
 if __name__ == "__main__":
