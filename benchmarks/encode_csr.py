@@ -1,6 +1,6 @@
 """From indices and values to CSR: its share of the time, and the peak of memory.
 
-The time of `SparseCode.to_csr` on the codes of every batch, and of joining them, is
+The time of `SlotCode.to_csr` on the codes of every batch, and of joining them, is
 held against that of the whole `ICFL.transform`. For the peak, a process of its own
 encodes 100,000 rows; counted is what its resident memory reaches above what it holds
 just before, with the rows and the atoms loaded. A dense array of the codes would take

@@ -17,7 +17,7 @@ from _cases import lone_product, lone_product_in_place, planted
 from _timing import Report, arguments, ratio, seconds_of, steps_by_turns
 
 from skdict import ICFL
-from skdict.ops.usage import redundant_atoms
+from skdict.ops.atoms import redundant_atoms
 
 
 def main() -> None:

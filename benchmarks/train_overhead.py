@@ -9,7 +9,6 @@ taken from a pass of many tiny steps, and held against the step at that size.
 from __future__ import annotations
 
 import copy
-import math
 import statistics
 from collections.abc import Callable
 
@@ -18,10 +17,9 @@ from _cases import planted
 from _timing import Report, arguments, by_turns, ratio
 from torch import Tensor
 
-from skdict.modules import TopKAutoencoder
-from skdict.ops.usage import fire_counts
+from skdict.models import TopKAutoencoder
 from skdict.rows import RowBatches
-from skdict.training import TopKNet
+from skdict.training import DictionaryNet
 
 _LEARNING_RATE = 1e-4
 _TINY_STEPS = 200
@@ -65,17 +63,15 @@ def loops(
 ) -> dict[str, Callable[[], object]]:
     """A pass of ``n_steps`` with the net, and with a bare loop."""
     X, atoms = planted(batch_size * n_steps, d, m, k)
-    module = TopKAutoencoder(torch.from_numpy(atoms), torch.zeros(d), k)
-    net = TopKNet(
+    module = TopKAutoencoder(torch.from_numpy(atoms), k)
+    net = DictionaryNet(
         copy.deepcopy(module),
-        auxiliary_weight=0,
-        dead_after=math.inf,
         lr=_LEARNING_RATE,
         batch_size=batch_size,
         generator=torch.Generator().manual_seed(0),
     ).start()
     return {
-        "net": lambda: net.fit_loop(X, epochs=1),
+        "net": lambda: net.train(X, 1),
         "bare loop": bare_loop(module, X, batch_size),
     }
 
@@ -98,12 +94,12 @@ def bare_loop(module: TopKAutoencoder, X, batch_size: int) -> Callable[[], objec
         for batch in batches:
             optimizer.zero_grad()
             x_hat, code = module(batch)
-            fired = fire_counts(code, n_components)
+            fired = code.fire_counts(n_components)
             since_fired += len(batch)
             since_fired.masked_fill_(fired > 0, 0)
             ((x_hat - batch).square().sum(1).mean() / 2).backward()
             with torch.no_grad():
-                module.project_gradient_()
+                module.precondition_(None)
                 optimizer.step()
                 module.project_()
                 total_error += (x_hat - batch).square().sum()

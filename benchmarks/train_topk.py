@@ -56,7 +56,7 @@ def main() -> None:
     away[: m // 10] = -X.mean(axis=0)
     dead = TopKSAE(m, k, init=away, dead_after=0.5, random_state=0)
     with_dead = steps_by_turns(dead, X, {}, args.repeats)["step"]
-    share = dead.history_[-1]["dead_share"]
+    share = dead.history_[-1]["dead_fraction"]
     report.seconds({f"step with {share:.0%} dead, auxiliary loss": with_dead})
 
     report.target(

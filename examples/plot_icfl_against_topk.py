@@ -75,7 +75,7 @@ for name, dictionary in dictionaries.items():
         }
         if times == 1:
             display = TrainingHistoryDisplay.from_estimator(
-                longer, measures=["explained_variance", "dead_share"], ax=axes
+                longer, measures=["explained_variance", "dead_fraction"], ax=axes
             )
             axes = display.ax_
 plt.show()
@@ -120,7 +120,7 @@ MEASURES = {
     "average_selectivity_null": "selectivity, chance",
     "probe_codes": "probe on codes",
     "probe_x": "probe on x",
-    "dead_share": "dead share",
+    "dead_fraction": "dead fraction",
     "fit_seconds": "seconds to fit",
     "encode_seconds": "seconds to encode",
 }

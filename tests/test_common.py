@@ -87,6 +87,7 @@ def public_estimators() -> set[type]:
         for name, member in inspect.getmembers(module, inspect.isclass)
         if issubclass(member, BaseEstimator)
         and not issubclass(member, NeuralNet)
+        and not inspect.isabstract(member)
         and member.__module__.startswith("skdict.")
         and not name.startswith("_")
     }

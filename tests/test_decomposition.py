@@ -1,5 +1,6 @@
 """Tests of the dictionary estimators ICFL and TopKSAE."""
 
+import contextlib
 import itertools
 import pickle
 import warnings
@@ -26,8 +27,8 @@ from skdict.metrics import (
     match_dictionaries,
     mutual_coherence,
 )
-from skdict.modules import DictionaryModule, TopKAutoencoder
-from skdict.training import TopKNet
+from skdict.models import Dictionary, TopKAutoencoder, topk
+from skdict.training import DictionaryNet
 
 PLANTED = make_planted_dictionary(1500, 16, n_components=24, n_active=2, random_state=0)
 X = PLANTED.data
@@ -225,8 +226,8 @@ def test_csr_codes_are_canonical(variant, k):
 def test_dtypes(variant, given, kept):
     rows = (10 * X[:100]).astype(given)
     model = make(variant, max_iter=2, k=2).fit(rows)
-    for name in model._attributes(model._fitted_module()):
-        assert getattr(model, name).dtype == kept
+    for parameter in model._model.fitted.values():
+        assert getattr(model, parameter.attribute).dtype == kept
     codes = model.transform(rows)
     assert codes.dtype == kept
     assert model.inverse_transform(codes).dtype == kept
@@ -388,7 +389,7 @@ def test_density_counts_the_last_pass(cls):
         model.feature_density_, feature_density(model.transform(X64)), strict=True
     )
     assert_array_equal(model.dead_features_, model.feature_density_ == 0, strict=True)
-    assert model.history_[0]["dead_share"] == model.dead_features_.mean()
+    assert model.history_[0]["dead_fraction"] == model.dead_features_.mean()
     moved = planted(cls, max_iter=3).fit(X64)
     assert 0 < moved.feature_density_.sum() <= 2.001
 
@@ -420,7 +421,7 @@ RECORD = {
     "epoch",
     "loss",
     "explained_variance",
-    "dead_share",
+    "dead_fraction",
     "resets",
     "learning_rate",
     "seconds",
@@ -592,8 +593,20 @@ def test_stream_remembers_how_often_atoms_fired_since_the_reset():
     model, fired = planted(ICFL), np.zeros(24)
     for batch in np.array_split(X, 6):
         fired += model.partial_fit(batch).feature_density_ * len(batch)
-    counts = model._training_state["net.fired_since_reset"]
+    counts = model._training_state["model"]["fired_since_reset"]
     assert_allclose(counts, fired, rtol=1e-5)
+
+
+@both
+@pytest.mark.parametrize("factor", [1e4, 1e-4])
+def test_a_stream_in_other_units_is_told(cls, factor):
+    model = planted(cls).partial_fit(X)
+    model.partial_fit(10 * X)
+    with (
+        pytest.warns(UserWarning, match=r"lie 1e[+-]0[34] times as far from pre_bias_"),
+        contextlib.suppress(ValueError),
+    ):  # some diverge
+        model.partial_fit(factor * X)
 
 
 @both
@@ -1113,7 +1126,7 @@ def test_the_row_that_overflowed_is_counted_over_all_batches(cls, monkeypatch):
 @both
 def test_a_reconstruction_that_overflows_is_told(cls, monkeypatch):
     monkeypatch.setattr(_base, "_INFERENCE_ROWS", 100)
-    decode, batches = DictionaryModule.decode, itertools.count()
+    decode, batches = Dictionary.decode, itertools.count()
 
     def overflow(self, code):
         x_hat = decode(self, code)
@@ -1122,7 +1135,7 @@ def test_a_reconstruction_that_overflows_is_told(cls, monkeypatch):
         return x_hat
 
     model = planted(cls, max_iter=1).fit(X)
-    monkeypatch.setattr(DictionaryModule, "decode", overflow)
+    monkeypatch.setattr(Dictionary, "decode", overflow)
     with pytest.raises(ValueError, match=r"reconstruction overflows .*is row 1234\)"):
         model.score(X)
 
@@ -1265,7 +1278,8 @@ def test_fitted_attributes_are_small_numpy_arrays(variant):
         if isinstance(value, np.ndarray):
             assert value.base is None or value.base.nbytes == value.nbytes, name
     parameters = sum(
-        getattr(model, n).nbytes for n in model._attributes(model._fitted_module())
+        getattr(model, parameter.attribute).nbytes
+        for parameter in model._model.fitted.values()
     )
     assert len(pickle.dumps(model)) < parameters + 10_000
 
@@ -1364,31 +1378,27 @@ def test_icfl_against_plain_loops(
     assert model.score(rows) == pytest.approx(explained_variance(rows, X_hat))
 
 
-def test_an_accelerator_is_asked_for_dead_latents_every_few_steps_only():
-    looked = []
+def test_an_accelerator_is_asked_for_dead_latents_every_few_steps_only(monkeypatch):
+    monkeypatch.setattr(TopKAutoencoder, "_is_on_cpu", False)
+    monkeypatch.setattr(topk, "_LOOK_FOR_DEAD_EVERY", 3)
+    model = TopKAutoencoder(torch.eye(8), 2, auxiliary_weight=1.0, dead_after=1)
+    looked, dead = [], []
+    maintain_ = model.maintain_
 
-    class Watched(TopKNet):
-        def get_loss(self, *args, **kwargs):
-            before = self.dead
-            loss = super().get_loss(*args, **kwargs)
-            if self.dead is not before:
-                looked.append(self.n_steps)
-            return loss
+    def watch(objective, clock):
+        before = model.dead
+        result = maintain_(objective, clock)
+        if model.dead is not before:
+            looked.append(clock.n_steps)
+            dead.append(len(model.dead))
+        return result
 
-    module = TopKAutoencoder(torch.eye(8), torch.zeros(8), 2)
-    net = Watched(
-        module,
-        auxiliary_weight=1.0,
-        dead_after=1,
-        lr=1e-3,
-        batch_size=4,
-        generator=torch.Generator().manual_seed(0),
-    )
-    assert net.look_for_dead_every == 1  # on the CPU there is nothing to wait for
-    net.look_for_dead_every = 3
-    net.start().fit_loop(torch.rand(32, 8), epochs=1)
-    assert looked == [0, 3, 6]
-    assert len(net.dead) > 0
+    model.maintain_ = watch
+    generator = torch.Generator().manual_seed(0)
+    net = DictionaryNet(model, lr=1e-3, batch_size=4, generator=generator)
+    net.start().train(torch.rand(32, 8), 1)
+    assert looked == [3, 6]
+    assert min(dead) > 0
 
 
 # What must not depend on the length of training, on the caller or on a failed fit

@@ -43,7 +43,7 @@ from skdict._utils.fitted import (
     Transformer,
     check_fitted,
 )
-from skdict.ops import SparseCode
+from skdict.ops import SlotCode
 
 PUBLIC = [
     getattr(skdict, name)
@@ -288,10 +288,10 @@ def test_codes_beyond_the_components_do_not_become_csr():
     values = torch.ones(2, 2)
     for atoms in ([[0, 8], [1, 2]], [[0, -1], [1, 2]], [[0, 2**32], [1, 2]]):
         with pytest.raises(ValueError, match="8 components"):
-            SparseCode(torch.tensor(atoms), values).to_csr(8)
-    empty_slot = SparseCode(torch.tensor([[7, 99]]), torch.tensor([[1.0, 0.0]]))
+            SlotCode(torch.tensor(atoms), values).to_csr(8)
+    empty_slot = SlotCode(torch.tensor([[7, 99]]), torch.tensor([[1.0, 0.0]]))
     assert empty_slot.to_csr(8).indices.tolist() == [7]
-    assert SparseCode(torch.zeros(3, 2).long(), torch.zeros(3, 2)).to_csr(1).nnz == 0
+    assert SlotCode(torch.zeros(3, 2).long(), torch.zeros(3, 2)).to_csr(1).nnz == 0
 
 
 @pytest.mark.parametrize(

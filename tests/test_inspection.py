@@ -1001,7 +1001,7 @@ def test_history_is_drawn():
     default = TrainingHistoryDisplay.from_estimator(PIPELINE, name="mine")
     for line, measure in zip(
         default.lines_,
-        ("explained_variance", "dead_share", "learning_rate"),
+        ("explained_variance", "dead_fraction", "learning_rate"),
         strict=True,
     ):
         np.testing.assert_array_equal(line.get_ydata(), [r[measure] for r in records])
@@ -1027,7 +1027,12 @@ def test_history_on_axes_of_the_caller():
 
 def test_history_keeps_extremes_from_flattening_the_rest():
     history = [
-        {"epoch": i, "explained_variance": e, "dead_share": 0.0, "learning_rate": rate}
+        {
+            "epoch": i,
+            "explained_variance": e,
+            "dead_fraction": 0.0,
+            "learning_rate": rate,
+        }
         for i, e, rate in [(1, -7.0, 1.0), (2, 0.5, 0.6), (3, 0.8, 0.0)]
     ]
     display = TrainingHistoryDisplay(history=history).plot()

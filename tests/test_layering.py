@@ -24,7 +24,7 @@ FLOORS = {
     "skdict._utils": 0,
     "skdict.ops": 0,
     "skdict._guards": 0,
-    "skdict.modules": 1,
+    "skdict.models": 1,
     "skdict.rows": 1,
     "skdict.stats": 2,
     "skdict.training": 2,
@@ -201,13 +201,13 @@ def test_modules_are_found():
         ("skdict.ops.topk", "import sklearn", "without sklearn"),
         ("skdict.ops.topk", "def f():\n    import skorch", "only skdict.training"),
         ("skdict.ops.topk", "from sklearn.utils import check_array", "without"),
-        ("skdict.ops.topk", "from skdict.training import loop", "to floor 2"),
-        ("skdict.ops.topk", "from ..modules import Dictionary", "to floor 1"),
-        ("skdict.ops.topk", "from .. import modules", "to floor 1"),
-        ("skdict.modules", "from skdict import rows", "to floor 1"),
-        ("skdict.modules", "from skdict import TopKSAE", "to floor 6"),
-        ("skdict.modules", "import skdict", "to floor 6"),
-        ("skdict.training.loop", "import skdict.decomposition._icfl", "to floor 3"),
+        ("skdict.ops.topk", "from skdict.training import net", "to floor 2"),
+        ("skdict.ops.topk", "from ..models import Dictionary", "to floor 1"),
+        ("skdict.ops.topk", "from .. import models", "to floor 1"),
+        ("skdict.models", "from skdict import rows", "to floor 1"),
+        ("skdict.models", "from skdict import TopKSAE", "to floor 6"),
+        ("skdict.models", "import skdict", "to floor 6"),
+        ("skdict.training.net", "import skdict.decomposition._icfl", "to floor 3"),
         ("skdict.decomposition._icfl", "import skorch", "only skdict.training"),
         ("skdict.decomposition._icfl", "from skorch import NeuralNet", "only"),
         ("skdict.decomposition._icfl", "from skdict.metrics import x", "to floor 3"),
@@ -246,15 +246,15 @@ def test_violations_are_seen(module, source, complaint):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("skdict.ops.topk", "import torch\nfrom .sparse_code import SparseCode"),
+        ("skdict.ops.topk", "import torch\nfrom .slots import SlotCode"),
         ("skdict._utils.checks", "from sklearn.utils import check_array"),
         ("skdict._utils.sklearn_private", "from sklearn.base import _fit_context"),
         ("skdict.persistence", "from sklearn import __version__"),
         ("skdict.persistence", "from os import _exit"),
-        ("skdict.modules", "from skdict import ops\nfrom skdict.ops import topk"),
-        ("skdict.training.loop", "import skorch\nfrom ..modules import Dictionary"),
+        ("skdict.models", "from skdict import ops\nfrom skdict.ops import topk"),
+        ("skdict.training.net", "import skorch\nfrom ..models import Dictionary"),
         ("skdict.decomposition._icfl", "from ._base import Base\nimport torch"),
-        ("skdict.decomposition._icfl", "from skdict.training import loop"),
+        ("skdict.decomposition._icfl", "from skdict.training import net"),
         ("skdict.metrics._selectivity", "def f():\n    import pandas"),
         ("skdict.inspection._plot", "def f():\n    import matplotlib.pyplot"),
         (
@@ -273,7 +273,7 @@ def test_lawful_imports_pass(module, source):
 
 
 def test_relative_imports_in_a_package_are_resolved():
-    assert violations("from .loop import fit", "skdict.training", True) == []
+    assert violations("from .net import fit", "skdict.training", True) == []
     (found,) = violations("from ..metrics import x", "skdict.training", True)
     assert "skdict.metrics.x" in found
 

@@ -1,14 +1,17 @@
-"""What a step does to the parameters, and what a pass reports."""
+"""What a step does to the parameters, and what an epoch reports."""
 
+import joblib
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import r2_score
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, GradientNormClipping
 
-from skdict.modules import PursuitDictionary, TopKAutoencoder
-from skdict.ops import SparseCode
-from skdict.training import PursuitNet, TopKNet, train
-from skdict.training.net import half_squared_error
+from skdict.models import Clock, PursuitDictionary, TopKAutoencoder
+from skdict.models.dictionary import half_squared_error
+from skdict.ops import SlotCode
+from skdict.training import DictionaryNet, restore, state_of
 
 N, D, M, K = 40, 6, 15, 2
 
@@ -21,30 +24,36 @@ def draw(*shape, seed=0, dtype=torch.float64):
 X = draw(N, D, seed=4)
 
 
-def pursuit(**params):
+def make_net(model, **params):
     params = {
         "generator": torch.Generator().manual_seed(0),
         "batch_size": 10,
-        "steps_left": 100,
-        "lr": 0.5,
-        "reset_similarity": 0.9,
-        "reset_every": 1000,
+        "n_steps": 100,
     } | params
-    module = PursuitDictionary(F.normalize(draw(M, D)), draw(D, seed=1) / 10, K)
-    return PursuitNet(module, **params).start()
+    net = DictionaryNet(model, **params).start()
+    with torch.no_grad():
+        net.module_.pre_bias.copy_(draw(D, seed=1) / 10)
+    return net
 
 
-def topk(**params):
-    params = {
-        "generator": torch.Generator().manual_seed(0),
-        "batch_size": 10,
-        "steps_left": 100,
-        "lr": 0.01,
-        "auxiliary_weight": 1 / 32,
-        "dead_after": 20,
-    } | params
-    module = TopKAutoencoder(F.normalize(draw(M, D)), draw(D, seed=1) / 10, K)
-    return TopKNet(module, **params).start()
+def pursuit(*, reset_similarity=0.9, reset_every=1000, **params):
+    model = PursuitDictionary(
+        F.normalize(draw(M, D)),
+        K,
+        reset_similarity=reset_similarity,
+        reset_every=reset_every,
+    )
+    return make_net(model, **({"lr": 0.5} | params))
+
+
+def topk(*, auxiliary_weight=1 / 32, dead_after=20, **params):
+    model = TopKAutoencoder(
+        F.normalize(draw(M, D)),
+        K,
+        auxiliary_weight=auxiliary_weight,
+        dead_after=dead_after,
+    )
+    return make_net(model, **({"lr": 0.01} | params))
 
 
 both = pytest.mark.parametrize("make", [pursuit, topk])
@@ -61,16 +70,13 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def fit(net, X=X, **params):
-    params = {
-        "max_iter": 3,
-        "variance": 1.0,
-        "tol": None,
-        "n_iter_no_change": 2,
-        "verbose": 0,
-        "callbacks": None,
-    } | params
-    return train(net, X, **params)
+def fit(net, X=X, *, max_iter=3):
+    return net.train(X, max_iter)
+
+
+def make_epoch(net, X):
+    """One epoch over the rows, after those before it."""
+    net.train(X, 1)
 
 
 def record_rates(net):
@@ -87,20 +93,35 @@ def record_rates(net):
     return rates
 
 
+class Watch(Callback):
+    """Calls a function with the net behind each epoch or step."""
+
+    def __init__(self, function, method="on_batch_end"):
+        self.function = function
+        self.method = method
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        if training and self.method == "on_batch_end":
+            self.function(net)
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.method == "on_epoch_end":
+            self.function(net)
+
+
 # Every net
 
 
 def test_loss_is_half_the_squared_error_of_a_row():
     x_hat, x = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.zeros(2, 2)
-    assert half_squared_error((x_hat, None), x) == 1.25
+    assert half_squared_error(x_hat, x) == 1.25
 
 
 @both
 def test_atoms_stay_on_the_unit_sphere(make):
-    net = make()
     norms = []
-    net.after_step = lambda fired: norms.append(net.module_.atoms.norm(dim=1).clone())
-    fit(net)
+    watch = Watch(lambda net: norms.append(net.module_.atoms.detach().norm(dim=1)))
+    fit(make(callbacks=[watch]))
     assert len(norms) == 12
     for norm in norms:
         torch.testing.assert_close(norm, torch.ones(M, dtype=torch.float64))
@@ -156,13 +177,13 @@ def test_rows_may_be_read_only_and_stay_as_they_are(make):
 
 
 @both
-def test_a_pass_counts_its_own_rows_only(make):
-    net = make(lr=0.0)
+def test_an_epoch_counts_its_own_rows_only(make):
     seen = []
-    infer = net.infer
-    net.infer = lambda batch: seen.append(infer(batch)) or seen[-1]
+    net = make(lr=0.0)
+    encode = net.module_.encode
+    net.module_.encode = lambda x: seen.append(encode(x)) or seen[-1]
     fit(net)
-    last = [code for _, code in seen[8:]]
+    last = seen[8:12]
     fired = sum((code.to_dense(M) != 0).sum(0) for code in last)
     assert torch.equal(net.fired, fired)
     assert net.rows_seen == N
@@ -174,69 +195,98 @@ def test_a_pass_counts_its_own_rows_only(make):
 
 @both
 def test_rate_falls_linearly_to_zero(make):
-    net = make(steps_left=12, lr=0.6)
+    net = make(n_steps=12, lr=0.6)
     rates = record_rates(net)
     fit(net)
     np.testing.assert_allclose(rates, 0.6 * np.arange(12, 0, -1) / 12, rtol=1e-12)
-    assert net.learning_rate == pytest.approx(0, abs=1e-12)
-    assert net.steps_left == 0
+    assert net.learning_rate.rate(12) == 0
+    assert net.clock.steps_left == 0
 
 
 @both
 def test_rate_of_a_stream_falls_with_the_root_of_the_steps(make):
-    net = make(steps_left=None)
-    net.n_steps = 1500
-    slow = net._stream_steps
+    net = make(n_steps=None)
+    net.clock.n_steps = 1500
+    slow = net.module_.stream_steps
     rates = record_rates(net)
     (record,) = fit(net, max_iter=1)
-    assert rates == pytest.approx(
-        [net.lr / (1 + s / slow) ** 0.5 for s in range(1500, 1504)]
+    expected = [net.lr / (1 + s / slow) ** 0.5 for s in range(1500, 1505)]
+    assert rates == pytest.approx(expected[:4])
+    assert record["learning_rate"] == pytest.approx(expected[4])
+    assert net.clock.n_steps == 1504
+
+
+def test_rate_does_not_depend_on_how_often_it_is_asked_for():
+    net = topk(n_steps=12)
+    fit(net, max_iter=1)
+    assert net.learning_rate.rate(5) == net.learning_rate.rate(5) == 0.01 * 7 / 12
+
+
+@both
+def test_all_groups_of_parameters_have_the_rate_of_the_step(make):
+    net = make(n_steps=12, lr=0.6)
+    (group,) = net.optimizer_.param_groups
+    parameters = group["params"]
+    group["params"] = parameters[:1]
+    net.optimizer_.add_param_group({"params": parameters[1:]})
+    seen = []
+    watch = Watch(
+        lambda net: seen.append({g["lr"] for g in net.optimizer_.param_groups})
     )
-    assert record["learning_rate"] == rates[-1]
-    assert net.n_steps == 1504
+    net.callbacks_.append(("watch", watch))
+    fit(net)
+    assert seen == [{0.6 * (left / 12)} for left in range(12, 0, -1)]
 
 
 @both
 def test_a_stream_goes_on_in_other_nets_as_if_in_one(make):
-    params = {"steps_left": None, "batch_size": 5}
+    params = {"n_steps": None, "batch_size": 5}
     if make is pursuit:
         params |= {"reset_every": 7, "reset_similarity": 0.3}
     batches = X.split(10)
     one = make(**params)
     for batch in batches:
-        one.fit_loop(batch, epochs=1)
+        make_epoch(one, batch)
     state, learned = None, {}
     for batch in batches:
         net = make(**params | {"generator": torch.Generator().manual_seed(99)})
         if state is None:
             net.generator.manual_seed(0)
         else:
-            net.module_.load_state_dict(learned)
-            net.restore(state)
-        net.fit_loop(batch, epochs=1)
-        state, learned = net.state(), parameters(net)
-        assert all(isinstance(value, np.ndarray) for value in state.values())
+            net.module_.load_state_dict(learned, strict=False)
+            restore(net, state)
+        make_epoch(net, batch)
+        state, learned = state_of(net), parameters(net)
     assert same(parameters(net), parameters(one))
-    assert net.n_steps == one.n_steps == 8
-    assert state.keys() == one.state().keys()
-    for name, value in one.state().items():
-        np.testing.assert_array_equal(state[name], value, strict=True)
+    assert net.clock.n_steps == one.clock.n_steps == 8
+    assert joblib.hash(state) == joblib.hash(state_of(one))
 
 
 @both
 def test_state_does_not_change_with_the_net(make):
-    net = make(steps_left=None)
+    net = make(n_steps=None)
     fit(net)
-    state = net.state()
-    copies = {name: value.copy() for name, value in state.items()}
-    other = make(steps_left=None).restore(state)
+    state = state_of(net)
+    before = joblib.hash(state)
+    other = make(n_steps=None)
+    restore(other, state)
     fit(net)
     fit(other)
-    for name, value in copies.items():
-        np.testing.assert_array_equal(state[name], value)
+    assert joblib.hash(state) == before
 
 
-# PursuitNet
+@both
+def test_evaluation_mode_wherever_nothing_is_learned(make):
+    net = make(held_out=torch.arange(5))
+    modes = []
+    encode = net.module_.encode
+    net.module_.encode = lambda x: modes.append(net.module_.training) or encode(x)
+    fit(net, max_iter=1)
+    # Four steps, one batch held out, and four batches that are looked at in the end.
+    assert modes == [True] * 4 + [False] * 5
+
+
+# PursuitDictionary
 
 
 def expected_step(module, batch, curvature, rate):
@@ -253,17 +303,17 @@ def expected_step(module, batch, curvature, rate):
 
 
 def test_pursuit_step_is_gradient_descent_over_the_curvature():
-    net = pursuit(batch_size=N, steps_left=None, lr=0.5)
-    module = net.module_
+    net = pursuit(batch_size=N, n_steps=None, lr=0.5)
+    model = net.module_
     curvature = torch.zeros(M, dtype=torch.float64)
-    pre_bias = module.pre_bias.clone()
+    pre_bias = model.pre_bias.clone()
     for batch in (X, X[:5], 0 * X):
-        rate = 0.5 / (1 + net.n_steps / net._stream_steps) ** 0.5
-        atoms, curvature = expected_step(module, batch, curvature, rate)
-        net.fit_loop(batch, epochs=1)
-        torch.testing.assert_close(module.atoms.detach(), atoms)
-        assert torch.equal(module.pre_bias, pre_bias)
-        torch.testing.assert_close(net.curvature, curvature)
+        rate = 0.5 / (1 + net.clock.n_steps / model.stream_steps) ** 0.5
+        atoms, curvature = expected_step(model, batch, curvature, rate)
+        make_epoch(net, batch)
+        torch.testing.assert_close(model.atoms.detach(), atoms)
+        assert torch.equal(model.pre_bias, pre_bias)
+        torch.testing.assert_close(model.curvature, curvature)
 
 
 def test_a_rate_of_one_finds_the_atom_of_rows_that_share_it():
@@ -276,7 +326,7 @@ def test_a_rate_of_one_finds_the_atom_of_rows_that_share_it():
         net.module_.atoms[1:] *= -1
         net.module_.atoms[0] = F.normalize(atom + 0.3 * net.module_.atoms[:1])
     net.module_.k = 1
-    net.fit_loop(rows, epochs=1)
+    make_epoch(net, rows)
     torch.testing.assert_close(net.module_.atoms[:1].detach(), atom)
 
 
@@ -294,22 +344,19 @@ def crowded(**params):
 @pytest.mark.parametrize(("fired", "lost"), [((3, 5), 12), ((5, 3), 14), ((4, 4), 14)])
 def test_of_a_redundant_pair_the_less_used_atom_is_redrawn(fired, lost):
     net = crowded()
-    before = net.module_.atoms.detach().clone()
-    net.fired_since_reset[[12, 14]] = torch.tensor(fired)
-    net.curvature += 2
-    with torch.no_grad():
-        net.redraw_redundant()
-    after = net.module_.atoms.detach()
+    model = net.module_
+    before = model.atoms.detach().clone()
+    model.fired_since_reset[[12, 14]] = torch.tensor(fired)
+    model.curvature += 2
+    assert model.redraw_redundant_(net.generator) == 1
+    after = model.atoms.detach()
     others = torch.arange(M) != lost
     assert torch.equal(after[others], before[others])
     assert after[lost] @ before[lost] < 0.9
     torch.testing.assert_close(after[lost].norm(), after.new_ones(()))
-    assert net.n_resets == 1
-    assert (net.fired_since_reset == 0).all()
-    assert net.curvature.tolist() == [0.0 if m == lost else 2.0 for m in range(M)]
-    with torch.no_grad():
-        net.redraw_redundant()
-    assert net.n_resets == 1
+    assert (model.fired_since_reset == 0).all()
+    assert model.curvature.tolist() == [0.0 if m == lost else 2.0 for m in range(M)]
+    assert model.redraw_redundant_(net.generator) == 0
 
 
 @pytest.mark.parametrize(("reset_similarity", "n_resets"), [(0.94, 1), (0.96, 0)])
@@ -318,54 +365,61 @@ def test_atoms_are_redundant_above_the_similarity(reset_similarity, n_resets):
     with torch.no_grad():
         net.module_.atoms[14] *= 0.95
         net.module_.atoms[14] += (1 - 0.95**2) ** 0.5 * net.module_.atoms[13]
-        net.redraw_redundant()
-    assert net.n_resets == n_resets
+    assert net.module_.redraw_redundant_(net.generator) == n_resets
 
 
 def test_new_atoms_differ_from_each_other():
     net = crowded()
     with torch.no_grad():
         net.module_.atoms[:] = net.module_.atoms[0].clone()
-        net.redraw_redundant()
-    assert net.n_resets == M - 1
+    assert net.module_.redraw_redundant_(net.generator) == M - 1
     cosines = net.module_.atoms.detach() @ net.module_.atoms.detach().T
     assert (cosines.fill_diagonal_(0) < 1 - 1e-6).all()
 
 
+def record_resets(net):
+    """Steps after which atoms are looked over, and how often they have fired then."""
+    resets = []
+    redraw = net.module_.redraw_redundant_
+
+    def spy(generator):
+        fired = net.module_.fired_since_reset.clone()
+        resets.append((net.clock.n_steps, fired))
+        return redraw(generator)
+
+    net.module_.redraw_redundant_ = spy
+    return resets
+
+
 def test_usage_is_counted_between_resets():
-    net = pursuit(reset_every=4, steps_left=12)
-    at_resets = []
-    redraw = net.redraw_redundant
-    net.redraw_redundant = lambda: (
-        at_resets.append((net.n_steps, net.fired_since_reset.clone())),
-        redraw(),
-    )
-    passes = []
-    fit(net, callbacks=[lambda record: passes.append(net.fired.clone())])
+    epochs = []
+    watch = Watch(lambda net: epochs.append(net.fired.clone()), "on_epoch_end")
+    net = pursuit(reset_every=4, n_steps=12, callbacks=[watch])
+    resets = record_resets(net)
+    fit(net)
     # None at step 12: fewer than `reset_every` steps are left.
-    assert [step for step, _ in at_resets] == [4, 8]
-    for (_, fired), of_pass in zip(at_resets, passes, strict=False):
-        assert torch.equal(fired, of_pass)
+    assert [step for step, _ in resets] == [4, 8]
+    for (_, fired), of_epoch in zip(resets, epochs, strict=False):
+        assert torch.equal(fired, of_epoch)
 
 
 @pytest.mark.parametrize(
-    ("steps_left", "expected"),
+    ("n_steps", "expected"),
     [(12, [3, 6, 9]), (13, [3, 6, 9]), (None, [3, 6, 9, 12])],
 )
-def test_no_reset_leaves_a_new_atom_without_time_to_learn(steps_left, expected):
-    net = pursuit(reset_every=3, steps_left=steps_left)
-    steps = []
-    net.redraw_redundant = lambda: steps.append(net.n_steps)
+def test_no_reset_leaves_a_new_atom_without_time_to_learn(n_steps, expected):
+    net = pursuit(reset_every=3, n_steps=n_steps)
+    resets = record_resets(net)
     fit(net)
-    assert steps == expected
+    assert [step for step, _ in resets] == expected
 
 
-def test_resets_are_reported_per_pass():
-    net = crowded(reset_every=4, steps_left=None, lr=1e-6)
+def test_resets_are_reported_per_epoch():
+    net = crowded(reset_every=4, n_steps=None, lr=1e-6)
     assert [record["resets"] for record in fit(net)] == [1, 0, 0]
 
 
-# TopKNet
+# TopKAutoencoder
 
 
 def test_gradient_of_the_decoder_is_tangent_to_the_sphere():
@@ -387,62 +441,63 @@ def test_gradient_of_the_decoder_is_tangent_to_the_sphere():
 
 def test_topk_step_is_a_step_of_adam():
     net = topk(batch_size=N, auxiliary_weight=0.0)
-    module = topk().module_
-    adam = torch.optim.Adam(module.parameters())
+    model = topk().module_
+    adam = torch.optim.Adam(model.parameters())
     for rate in (0.01, 0.01 * 99 / 100):
-        x_hat, _ = module(X)
         adam.zero_grad()
-        ((x_hat - X).square().sum(1).mean() / 2).backward()
-        module.project_gradient_()
+        objective = model.objective(X, X)
+        half_squared_error(objective.reconstruction, X).backward()
+        model.precondition_(objective)
         adam.param_groups[0]["lr"] = rate
         adam.step()
-        module.project_()
-        net.fit_loop(X, epochs=1)
-    for name, parameter in module.named_parameters():
+        model.project_()
+    net.train(X, 2)
+    for name, parameter in model.named_parameters():
         torch.testing.assert_close(net.module_.get_parameter(name), parameter)
 
 
-def test_a_latent_is_dead_after_so_many_rows_without_firing():
-    net = topk(dead_after=20, auxiliary_weight=1.0)
-    asked = []
-    net._auxiliary_loss = lambda x, x_hat: (
-        asked.append(net.dead.tolist()) or x_hat.sum() * 0
-    )
-    x = torch.zeros(10, D, dtype=torch.float64)
+def objective_of(model, x, silent):
+    """The objective of a batch on which all latents but the silent ones fired."""
     fired = torch.ones(M, dtype=torch.int64)
+    fired[silent] = 0
+    return model.objective(x, x)._replace(fired=fired)
+
+
+def test_a_latent_is_dead_after_so_many_rows_without_firing():
+    model = topk(dead_after=20, auxiliary_weight=1.0).module_
+    clock = Clock(1, None, torch.Generator())
+    dead = []
     for silent in ([], [1, 2], [1, 2], [1], [1], []):
-        fired[:] = 1
-        fired[silent] = 0
-        net.get_loss((x, None), x, fired=fired)
-    assert asked == [[1, 2], [1], [1]]
-    assert net.rows_since_fired.tolist() == [0] * M
+        objective = objective_of(model, X[:10], silent)
+        dead.append(model._dead_latents(objective).tolist())
+        model.maintain_(objective, clock)
+    assert dead == [[], [], [1, 2], [1], [1], []]
+    assert model.rows_since_fired.tolist() == [0] * M
 
 
 @pytest.mark.parametrize("dead", [[2], [0, 3, 5], [1, 4, 6, 9, 11]])
-def test_auxiliary_loss_is_half_the_share_of_the_residual_dead_latents_miss(dead):
-    net = topk(auxiliary_weight=0.25)
-    module = net.module_
+def test_auxiliary_loss_is_half_the_share_of_the_residual_dead_latents_miss(
+    monkeypatch, dead
+):
+    model = topk(auxiliary_weight=0.25).module_
     with torch.no_grad():
-        module.encoder += draw(M, D, seed=5)
-        module.encoder_bias += draw(M, seed=6)
-    fired = torch.ones(M, dtype=torch.int64)
-    fired[dead] = 0
-    net.rows_since_fired[dead] = 1000
-    y_pred = module(X)
-    auxiliary = (
-        net.get_loss(y_pred, X, fired=fired) - half_squared_error(y_pred, X)
-    ) / 0.25
+        model.encoder += draw(M, D, seed=5)
+        model.encoder_bias += draw(M, seed=6)
+    monkeypatch.setattr(model, "_dead_latents", lambda objective: torch.tensor(dead))
+    objective = model.objective(X, X)
+    plain = half_squared_error(objective.reconstruction, X)
+    auxiliary = (objective.loss - plain) / 0.25
 
-    residual = (X - y_pred[0]).detach()
-    z = (X - module.pre_bias) @ module.encoder[dead].T + module.encoder_bias[dead]
-    strongest = z.topk(min(len(dead), module.k), dim=1)
-    z = SparseCode(strongest.indices, strongest.values).to_dense(len(dead))
-    expected = (residual - z @ module.atoms[dead]).square().sum()
+    residual = (X - objective.reconstruction).detach()
+    z = (X - model.pre_bias) @ model.encoder[dead].T + model.encoder_bias[dead]
+    strongest = z.topk(min(len(dead), model.k), dim=1)
+    z = SlotCode(strongest.indices, strongest.values).to_dense(len(dead))
+    expected = (residual - z @ model.atoms[dead]).square().sum()
     expected = expected / residual.square().sum() / 2
     torch.testing.assert_close(auxiliary, expected)
 
     names = ["encoder", "encoder_bias", "atoms"]
-    learned = [module.get_parameter(name) for name in names]
+    learned = [model.get_parameter(name) for name in names]
     gradients = torch.autograd.grad(auxiliary, learned, retain_graph=True)
     expected_gradients = torch.autograd.grad(expected, learned)
     live = torch.ones(M, dtype=torch.bool)
@@ -451,42 +506,49 @@ def test_auxiliary_loss_is_half_the_share_of_the_residual_dead_latents_miss(dead
         assert gradient[live].abs().max() < 1e-12
         assert (gradient[dead] != 0).any()
         torch.testing.assert_close(gradient, expected_gradient)
-    (gradient,) = torch.autograd.grad(auxiliary, module.pre_bias, allow_unused=True)
+    (gradient,) = torch.autograd.grad(auxiliary, model.pre_bias, allow_unused=True)
     assert gradient is None or gradient.abs().max() < 1e-12
 
 
 def test_auxiliary_loss_of_a_perfect_reconstruction_is_finite():
-    net = topk(auxiliary_weight=1.0)
-    net.rows_since_fired[:] = 1000
-    fired = torch.zeros(M, dtype=torch.int64)
-    assert net.get_loss((X, None), X, fired=fired).isfinite()
+    model = topk(auxiliary_weight=1.0).module_
+    residual = torch.zeros_like(X)
+    assert model._auxiliary_loss(X, residual, torch.arange(M)).isfinite()
 
 
-def test_no_auxiliary_loss_where_its_weight_is_zero():
+def test_no_auxiliary_loss_where_its_weight_is_zero(monkeypatch):
     net = topk(auxiliary_weight=0.0, dead_after=10)
-    net._auxiliary_loss = None
+    monkeypatch.setattr(net.module_, "_auxiliary_loss", None)
     fit(net)
-    assert net.rows_since_fired.max() > 0
+    assert net.module_.rows_since_fired.max() > 0
+
+
+def test_objective_has_no_side_effects():
+    model = topk(auxiliary_weight=1.0, dead_after=1).module_
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    losses = [model.objective(X, X).loss for _ in range(2)]
+    assert torch.equal(*losses)
+    assert same(dict(model.state_dict()), before)
 
 
 def test_dead_latents_come_back():
-    def dead_share(weight):
-        net = topk(auxiliary_weight=weight, steps_left=None, lr=0.05)
+    def dead_fraction(weight):
+        net = topk(auxiliary_weight=weight, n_steps=None, lr=0.05)
         with torch.no_grad():
             net.module_.encoder_bias[5:] = -10.0
-        return fit(net, max_iter=100)[-1]["dead_share"]
+        return fit(net, max_iter=100)[-1]["dead_fraction"]
 
-    assert dead_share(0.0) == 10 / 15
-    assert dead_share(1.0) < 5 / 15
+    assert dead_fraction(0.0) == 10 / 15
+    assert dead_fraction(1.0) < 5 / 15
 
 
 # The loop
 
 
 @both
-def test_record_of_a_pass(make):
-    net = make(scale=2.0, lr=0.0)
-    history = fit(net, 2 * X, variance=3.0)
+def test_record_of_an_epoch(make):
+    net = make(scale=2.0, lr=0.0, variance=3.0)
+    history = fit(net, 2 * X)
     x_hat, code = net.module_(X)
     error = float((x_hat - X).detach().square().sum(1).mean())
     dead = float(((code.to_dense(M) != 0).sum(0) == 0).double().mean())
@@ -494,7 +556,7 @@ def test_record_of_a_pass(make):
     for record in history:
         assert record["loss"] == pytest.approx(4 * error)
         assert record["explained_variance"] == pytest.approx(1 - error / 3)
-        assert record["dead_share"] == pytest.approx(dead)
+        assert record["dead_fraction"] == pytest.approx(dead)
         assert record["resets"] == 0
         assert record["learning_rate"] == 0
         assert record["seconds"] > 0
@@ -503,39 +565,45 @@ def test_record_of_a_pass(make):
 
 @both
 def test_rows_without_spread_are_explained_if_rebuilt_exactly(make):
-    net = make(lr=0.0)
-    with torch.no_grad():
-        net.module_.pre_bias.fill_(0.5)
+    def explained(rows):
+        net = make(lr=0.0, variance=0.0)
+        with torch.no_grad():
+            net.module_.pre_bias.fill_(0.5)
+        return fit(net, rows)[0]["explained_variance"]
+
     exact = torch.full((N, D), 0.5, dtype=torch.float64)
-    assert fit(net, exact, variance=0.0)[0]["explained_variance"] == 1.0
-    assert fit(net, exact + X, variance=0.0)[0]["explained_variance"] == 0.0
+    assert explained(exact) == 1.0
+    assert explained(exact + X) == 0.0
 
 
 @both
 @pytest.mark.parametrize("max_iter", [1, 7])
 def test_ends_after_max_iter(make, max_iter):
-    net = make(steps_left=4 * max_iter)
+    net = make(n_steps=4 * max_iter)
     assert len(fit(net, max_iter=max_iter)) == max_iter
 
 
 def scripted(monkeypatch, net, explained):
-    """Let the passes of the net explain so much of the variance."""
+    """Let the epochs of the net explain this fraction of the variance, one by one."""
     values = iter(explained)
 
-    def fit_loop(X, epochs):
+    def run_single_epoch(iterator, training, **kwargs):
+        if not training:
+            return
         net.squared_error = torch.tensor(1 - next(values))
         net.first_error = net.last_error = net.squared_error
         net.rows_seen = 1
-        for _ in range(-(-len(X) // net.batch_size)):
-            rates.append(net._next_learning_rate())
+        for _ in range(len(iterator)):
+            rates.append(net.learning_rate.rate(net.clock.n_steps))
+            net.clock.n_steps += 1
 
     rates = []
-    monkeypatch.setattr(net, "fit_loop", fit_loop)
+    monkeypatch.setattr(net, "run_single_epoch", run_single_epoch)
     return rates
 
 
 @pytest.mark.parametrize(
-    ("explained", "n_passes"),
+    ("explained", "n_epochs"),
     [
         ([0.1] * 20, 1 + 3 + 3),
         ([0.1, 0.2, 0.3, 0.4, 0.5] + [0.5] * 15, 5 + 3 + 3),
@@ -549,16 +617,16 @@ def scripted(monkeypatch, net, explained):
         (list(np.arange(20) / 20), 20),
     ],
 )
-def test_winds_down_once_flat(monkeypatch, explained, n_passes):
-    net = topk(steps_left=20 * 4, lr=1.0)
+def test_winds_down_once_flat(monkeypatch, explained, n_epochs):
+    net = topk(n_steps=20 * 4, lr=1.0, tol=0.01, n_iter_no_change=3)
     rates = scripted(monkeypatch, net, explained)
-    history = fit(net, max_iter=20, tol=0.01, n_iter_no_change=3)
-    assert len(history) == n_passes
-    before = 4 * min(n_passes - 3, 17)
+    history = fit(net, max_iter=20)
+    assert len(history) == n_epochs
+    before = 4 * min(n_epochs - 3, 17)
     falling = 1 - np.arange(before) / 80
     winding_down = (1 - before / 80) * np.arange(12, 0, -1) / 12
     np.testing.assert_allclose(rates, np.concatenate([falling, winding_down]))
-    assert net.steps_left == 0
+    assert net.clock.steps_left == 0
 
 
 @both
@@ -569,8 +637,9 @@ def test_held_out_rows_are_validated_on_and_never_learned_from(make):
     rows[held_out] += 100.0
     others = torch.ones(N, dtype=torch.bool)
     others[held_out] = False
-    net, alone = make(held_out=held_out, batch_size=37), make(batch_size=37)
-    history = fit(net, rows, max_iter=1, variance=2.0)
+    net = make(held_out=held_out, batch_size=37, variance=2.0)
+    alone = make(batch_size=37)
+    history = fit(net, rows, max_iter=1)
     fit(alone, rows[others], max_iter=1)
     assert same(parameters(net), parameters(alone))
     error = (net.module_(rows[held_out])[0] - rows[held_out]).square().sum(1).mean()
@@ -579,18 +648,26 @@ def test_held_out_rows_are_validated_on_and_never_learned_from(make):
     )
 
 
+def script_validation(monkeypatch, net, errors, after=lambda: None):
+    """Let the held-out rows have these errors, epoch by epoch."""
+    errors, run_single_epoch = iter(errors), net.run_single_epoch
+
+    def run(iterator, training, **kwargs):
+        run_single_epoch(iterator, training=training, **kwargs)
+        if training:
+            after()
+        else:
+            net.validation_error = torch.tensor(next(errors))
+
+    monkeypatch.setattr(net, "run_single_epoch", run)
+
+
 @both
-def test_the_pass_that_is_best_on_held_out_rows_is_kept(monkeypatch, make):
-    net = make(held_out=torch.arange(8))
-    errors, seen = iter([0.5, 0.1, 0.3, 0.2]), []
-    fit_loop = net.fit_loop
-
-    def scripted_loop(X, epochs):
-        fit_loop(X, epochs=epochs)
-        net.validation_error = torch.tensor(next(errors))
-        seen.append(parameters(net))
-
-    monkeypatch.setattr(net, "fit_loop", scripted_loop)
+def test_the_epoch_that_is_best_on_held_out_rows_is_kept(monkeypatch, make):
+    net, seen = make(held_out=torch.arange(8)), []
+    script_validation(
+        monkeypatch, net, [0.5, 0.1, 0.3, 0.2], lambda: seen.append(parameters(net))
+    )
     fit(net, max_iter=4)
     assert same(parameters(net), seen[1])
     assert not same(seen[1], seen[3])
@@ -600,35 +677,39 @@ def test_the_pass_that_is_best_on_held_out_rows_is_kept(monkeypatch, make):
     assert net.rows_seen == N - 8
 
 
-def test_winding_down_starts_from_the_best_pass(monkeypatch):
-    net = topk(held_out=torch.arange(8), batch_size=32, steps_left=20, lr=1e-9)
-    errors, seen = iter([0.9, 0.5, 0.6, 0.6] + [0.7] * 10), []
-    fit_loop = net.fit_loop
+def test_winding_down_starts_from_the_best_epoch(monkeypatch):
+    net = topk(
+        held_out=torch.arange(8),
+        batch_size=32,
+        n_steps=20,
+        lr=1e-9,
+        tol=0.01,
+        n_iter_no_change=2,
+    )
+    seen = []
 
-    def scripted_loop(X, epochs):
+    def move():
         seen.append(float(net.module_.encoder_bias.detach()[0]))
-        fit_loop(X, epochs=epochs)
         with torch.no_grad():
             net.module_.encoder_bias += 0.001
-        net.validation_error = torch.tensor(next(errors))
 
-    monkeypatch.setattr(net, "fit_loop", scripted_loop)
-    fit(net, max_iter=20, tol=0.01, n_iter_no_change=2)
-    # Flat after four passes, so the state behind the second comes back.
+    script_validation(monkeypatch, net, [0.9, 0.5, 0.6, 0.6] + [0.7] * 10, move)
+    fit(net, max_iter=20)
+    # Flat after four epochs, so the state behind the second comes back.
     np.testing.assert_allclose(seen, [0, 0.001, 0.002, 0.003, 0.002, 0.003], atol=1e-6)
 
 
 @pytest.mark.parametrize(("last", "diverged"), [(11.0, True), (9.0, False)])
 def test_an_error_that_has_grown_is_refused(monkeypatch, last, diverged):
-    net = topk()
+    net = topk(n_steps=12)
     scripted(monkeypatch, net, [-5.0] * 3)
-    fit_loop = net.fit_loop
+    run_single_epoch = net.run_single_epoch
 
-    def grow(X, epochs):
-        fit_loop(X, epochs)
+    def grow(iterator, **kwargs):
+        run_single_epoch(iterator, **kwargs)
         net.first_error, net.last_error = torch.tensor(1.0), torch.tensor(last)
 
-    monkeypatch.setattr(net, "fit_loop", grow)
+    monkeypatch.setattr(net, "run_single_epoch", grow)
     if diverged:
         with pytest.raises(
             ValueError, match=r"diverged: .* 6 times .* Lower learning_rate="
@@ -639,15 +720,15 @@ def test_an_error_that_has_grown_is_refused(monkeypatch, last, diverged):
 
 
 def test_without_tol_a_flat_loss_goes_on(monkeypatch):
-    net = topk(steps_left=20 * 4)
+    net = topk(n_steps=20 * 4, tol=None)
     scripted(monkeypatch, net, [0.1] * 20)
-    assert len(fit(net, max_iter=20, tol=None)) == 20
+    assert len(fit(net, max_iter=20)) == 20
 
 
 def test_a_stream_does_not_wind_down(monkeypatch):
-    net = topk(steps_left=None)
+    net = topk(n_steps=None, tol=0.01)
     scripted(monkeypatch, net, [0.1] * 20)
-    assert len(fit(net, max_iter=20, tol=0.01)) == 20
+    assert len(fit(net, max_iter=20)) == 20
 
 
 @pytest.mark.parametrize("answer", [True, np.True_])
@@ -657,32 +738,86 @@ def test_a_callback_that_returns_true_stops_after_all_were_called(answer):
         lambda record: first.append(record) or (answer if len(first) == 2 else False),
         second.append,
     ]
-    history = fit(topk(), callbacks=callbacks)
+    history = fit(topk(callbacks=callbacks))
     assert history == first == second
     assert len(history) == 2
 
 
 @pytest.mark.parametrize("answer", [None, False, 1, "yes"])
 def test_any_other_answer_goes_on(answer):
-    assert len(fit(topk(), callbacks=[lambda record: answer])) == 3
+    assert len(fit(topk(callbacks=[lambda record: answer]))) == 3
 
 
 @both
-@pytest.mark.parametrize("where", ["callback", "step"])
+@pytest.mark.parametrize("where", ["callable", "callback", "step"])
 def test_keyboard_interrupt_gets_through(make, where):
-    net = make()
-
     def interrupt(*args):
         raise KeyboardInterrupt
 
+    callbacks = {
+        "callable": [interrupt],
+        "callback": [Watch(interrupt, "on_epoch_end")],
+        "step": [],
+    }
+    net = make(callbacks=callbacks[where])
     if where == "step":
-        net.after_step = interrupt
+        net.module_.maintain_ = interrupt
     with pytest.raises(KeyboardInterrupt):
-        fit(net, callbacks=[interrupt] if where == "callback" else None)
+        fit(net)
+
+
+# Callbacks of skorch
+
+
+@both
+def test_epoch_scoring_sees_rows_and_reconstructions(make):
+    scores = [
+        EpochScoring("r2", name="train_r2", on_train=True),
+        EpochScoring("neg_mean_squared_error", name="valid_mse"),
+        EpochScoring(lambda net, X, y: float(len(y)), name="rows", use_caching=False),
+    ]
+    scores[2].scoring = lambda net, X, y: float(len(net.predict(X)))
+    net = make(held_out=torch.arange(6), lr=0.0, callbacks=scores)
+    history = fit(net, max_iter=2)
+    x_hat = net.module_(X)[0].detach()
+    mse = float((x_hat - X)[:6].square().mean())
+    for record in history:
+        assert record["train_r2"] == pytest.approx(
+            r2_score(X[6:], x_hat[6:], multioutput="uniform_average")
+        )
+        assert record["valid_mse"] == pytest.approx(-mse)
+        assert record["rows"] == 6
+
+
+def test_early_stopping_of_skorch_ends_the_training(capsys):
+    monitor = EarlyStopping("loss", patience=2)
+    assert len(fit(topk(lr=0.0, callbacks=[monitor]), max_iter=9)) == 3
+
+
+def test_gradients_are_seen_before_the_step():
+    clipped = topk(lr=0.01, callbacks=[GradientNormClipping(0.0)])
+    before = parameters(clipped)
+    fit(clipped)
+    for name, after in parameters(clipped).items():
+        torch.testing.assert_close(after, before[name])
+
+
+def test_a_class_of_callbacks_and_twice_the_same_are_taken():
+    net = topk(callbacks=[Watch(lambda net: None), Watch(lambda net: None), Callback])
+    assert len(fit(net)) == 3
+
+
+def test_the_net_keeps_no_record_of_the_batches_of_earlier_epochs():
+    net = topk()
+    fit(net)
+    assert [len(record["batches"]) for record in net.history] == [0, 0, 4]
+
+
+# The bar
 
 
 def test_progress_bar_counts_the_steps(capsys):
-    fit(topk(batch_size=15), verbose=1)
+    fit(topk(batch_size=15, verbose=1))
     shown = capsys.readouterr().err
     assert "9/9" in shown
     for name in ("loss=", "ev=", "dead="):
@@ -690,7 +825,7 @@ def test_progress_bar_counts_the_steps(capsys):
 
 
 def test_progress_bar_ends_with_an_early_end(capsys):
-    history = fit(topk(), max_iter=25, tol=10.0, n_iter_no_change=2, verbose=1)
+    history = fit(topk(tol=10.0, n_iter_no_change=2, verbose=1), max_iter=25)
     assert len(history) == 1 + 2 + 2
     assert "20/20" in capsys.readouterr().err
 

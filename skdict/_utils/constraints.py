@@ -21,16 +21,19 @@ class Interval(_Interval):
 
 
 class Callbacks(HasMethods):
-    """A list or tuple of callables."""
+    """A list or tuple of callables and skorch callbacks."""
 
     def __init__(self):
         super().__init__("__call__")
 
     def is_satisfied_by(self, val):
-        return isinstance(val, list | tuple) and all(map(callable, val))
+        # Not by its type: skorch brings torch along.
+        return isinstance(val, list | tuple) and all(
+            callable(callback) or hasattr(callback, "on_epoch_end") for callback in val
+        )
 
     def __str__(self):
-        return "a list or a tuple of callables"
+        return "a list or a tuple of callables and skorch callbacks"
 
 
 def is_integer(value: Any) -> bool:

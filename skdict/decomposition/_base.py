@@ -1,15 +1,15 @@
-"""What TopKSAE and ICFL share: all but the model and its optimiser."""
+"""What all dictionary estimators share: everything but the model."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from numbers import Integral, Real
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-import torch.nn.functional as F
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -30,8 +30,6 @@ from skdict._utils.fitted import (
     IfThere,
     Names,
     Number,
-    OrNone,
-    Record,
 )
 from skdict._utils.sklearn_private import (
     StrOptions,
@@ -41,9 +39,9 @@ from skdict._utils.sklearn_private import (
     get_namespace,
 )
 from skdict._utils.warn import warn
-from skdict.modules import DictionaryModule
-from skdict.ops import SparseCode
-from skdict.ops.usage import random_unit_rows
+from skdict.models import Dictionary
+from skdict.ops import Code
+from skdict.ops.atoms import random_unit_rows, unit_rows
 from skdict.rows import (
     RowBatches,
     as_numpy,
@@ -54,17 +52,18 @@ from skdict.rows import (
     resolve_device,
     to_device,
     validate_rows,
+    working_scale,
 )
-from skdict.training import DictionaryNet, train
+from skdict.training import DictionaryNet, restore, state_of, stream_rule
 
-# Share of samples below which a feature counts as dead (the papers' threshold).
+# Fraction of samples below which a feature counts as dead (the papers' threshold).
 _DEAD_DENSITY = 1e-5
 # What the records of a history have in common.
 _RECORD_KEYS = (
     "epoch",
     "loss",
     "explained_variance",
-    "dead_share",
+    "dead_fraction",
     "resets",
     "learning_rate",
     "seconds",
@@ -75,16 +74,23 @@ _LEAST_HELD_OUT = 5
 _INFERENCE_ROWS = 8192
 # Rows from which the initial atoms and the pre-bias are taken.
 _START_ROWS = 8192
+# A call of partial_fit whose rows are so many times farther or nearer is suspect.
+_OTHER_SCALE = 100
 
 
-class _SparseDictionary(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+class DictionaryEstimator(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC
 ):
-    """Base of the dictionary estimators."""
+    """Base of the dictionary estimators.
+
+    A subclass names its model in ``_model`` and builds it in ``_new_model``; what
+    the model keeps and counts becomes the table of fitted attributes.
+    """
+
+    _model: type[Dictionary]
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "k": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [
             Interval(Integral, 1, None, closed="left"),
@@ -103,39 +109,31 @@ class _SparseDictionary(
         "callbacks": [Callbacks(), None],
     }
 
-    _fitted: tuple[dict[str, Fitted], ...] = (
-        {
-            "n_features_in_": Count("n_features", low=1),
-            "feature_names_in_": IfThere(Names("n_features")),
-            "components_": Array(("n_components", "n_features")),
-            "pre_bias_": Array(("n_features",)),
-            "feature_density_": Array(("n_components",), low=0, high=1),
-            "dead_features_": Array(("n_components",), kind="b"),
-            "n_iter_": Count(),
-            "n_steps_": Count(),
-            "n_samples_seen_": Count(low=1),
-            "_scale": Number(low=0),
-            "history_": History(_RECORD_KEYS),
-        },
-    )
+    _fitted: tuple[dict[str, Fitted], ...] = ()
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "_model" in vars(cls):
+            parameters = cls._model.fitted.values()
+            cls._fitted = (
+                {
+                    "n_features_in_": Count("n_features", low=1),
+                    "feature_names_in_": IfThere(Names("n_features")),
+                    **{p.attribute: p.rule for p in parameters},
+                    "feature_density_": Array(("n_components",), low=0, high=1),
+                    "dead_features_": Array(("n_components",), kind="b"),
+                    "n_iter_": Count(),
+                    "n_steps_": Count(),
+                    "n_samples_seen_": Count(low=1),
+                    "_scale": Number(low=0),
+                    "history_": History(_RECORD_KEYS),
+                    "_training_state": stream_rule(cls._model),
+                },
+            )
 
     @abstractmethod
-    def _new_module(
-        self, atoms: Tensor, rows: Tensor, mean: Tensor
-    ) -> DictionaryModule:
-        """The model before its first step; ``rows`` is a sample of the data."""
-
-    @abstractmethod
-    def _fitted_module(self) -> DictionaryModule:
-        """The model with the fitted parameters."""
-
-    @abstractmethod
-    def _net(self, module: DictionaryModule, n_samples: int, **kwargs) -> DictionaryNet:
-        """The net that trains the model on passes over ``n_samples`` rows."""
-
-    @abstractmethod
-    def _attributes(self, module: DictionaryModule) -> dict[str, Tensor]:
-        """The parameters of the model by the names of the fitted attributes."""
+    def _new_model(self, atoms: Tensor, n_samples: int) -> Dictionary:
+        """The model with these atoms; an epoch of its training has ``n_samples``."""
 
     @fit_context(prefer_skip_nested_validation=True)
     @learns
@@ -162,43 +160,18 @@ class _SparseDictionary(
             training diverges.
         """
         go_on = self.warm_start and self.__sklearn_is_fitted__()
-        X = validate_rows(self, X, reset=not go_on)
-        rows = as_rows(X)
-        mean, spread = centre_and_spread(rows)
-        # Rows that do not vary say nothing of the scale.
-        scale = _working_scale(mean, spread) or (self._scale if go_on else 0.0)
-        generator = self._new_generator()
-        if go_on:
-            module = self._last_module()
-            module.centre_(mean)
-        else:
-            module = self._start(rows, mean, scale or 1.0, generator)
-        held_out = self._held_out(len(rows), generator)
-        net = self._start_net(
-            module,
-            rows,
-            generator,
-            scale=scale or 1.0,
-            max_iter=self.max_iter,
-            held_out=held_out,
-        )
-        history = self._train(net, rows, spread, max_iter=self.max_iter)
-        self._keep(net, X)
-        self.n_samples_seen_ = len(rows)
-        self._scale = scale
-        self.history_, self.n_iter_ = history, len(history)
-        self._training_state = None
+        self._learn(X, streaming=False, go_on=go_on)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
     @learns
     def partial_fit(self, X, y=None):
-        """Go on learning with one pass over ``X``.
+        """Go on learning with one epoch over ``X``.
 
         The first call fixes the scale of the data and the initial atoms, so it
         should be a fair sample. The state of the optimiser is kept between
-        calls; the learning rate falls slowly instead of ending at zero, after
-        :meth:`fit` from where so many steps would have brought it.
+        calls. The learning rate falls slowly instead of ending at zero; after
+        :meth:`fit` it goes on from the steps that were made there.
 
         Parameters
         ----------
@@ -217,41 +190,14 @@ class _SparseDictionary(
         ValueError
             If ``X`` is empty, holds NaN or infinity, is too large for its dtype or
             has another number of features than before, or if training diverges.
+
+        Warns
+        -----
+        UserWarning
+            If the rows lie a hundred times farther from the pre-bias than those of
+            the first call, or nearer: the scale of the first call is kept.
         """
-        first = not self.__sklearn_is_fitted__()
-        X = validate_rows(self, X, reset=first)
-        rows = as_rows(X)
-        mean, spread = centre_and_spread(rows)
-        generator = self._new_generator()
-        history = [] if first else self.history_
-        state = None if first else self._training_state
-        # Zero until rows have varied, in a call or from call to call.
-        scale = 0.0 if first else self._scale
-        if not (first or scale or spread):
-            pre_bias = torch.as_tensor(as_numpy(self.pre_bias_), device="cpu")
-            spread = float((mean.double() - pre_bias.double()).norm())
-        scale = scale or _working_scale(mean, spread)
-        if first:
-            module = self._start(rows, mean, scale or 1.0, generator)
-        else:
-            module = self._last_module()
-            seen = self.n_samples_seen_ + len(rows)
-            before = module.pre_bias.detach()
-            module.centre_(before + (mean - before) * (len(rows) / seen))
-        net = self._start_net(
-            module, rows, generator, scale=scale or 1.0, max_iter=None
-        )
-        if state is not None:
-            net.restore(state)
-        elif not first:
-            net.n_steps = self.n_steps_
-        (record,) = self._train(net, rows, spread, max_iter=1)
-        self._keep(net, X)
-        self.n_samples_seen_ = len(rows) + (0 if first else self.n_samples_seen_)
-        self.n_iter_ = len(history) + 1
-        self.history_ = [*history, {**record, "epoch": self.n_iter_}]
-        self._scale = scale
-        self._training_state = net.state()
+        self._learn(X, streaming=True, go_on=self.__sklearn_is_fitted__())
         return self
 
     @own_precision
@@ -266,10 +212,9 @@ class _SparseDictionary(
         Returns
         -------
         codes : CSR matrix or array of shape (n_samples, n_components)
-            At most ``k`` non-zeros a row; CSR with sorted indices and no explicit
-            zeros where ``sparse_output`` is True, a matrix or an array as
-            scikit-learn's ``sparse_interface`` has it. float32 or float64 as the
-            input.
+            CSR with sorted indices and no explicit zeros where ``sparse_output`` is
+            True, a matrix or an array as scikit-learn's ``sparse_interface`` has it;
+            otherwise a dense array. float32 or float64 as the input.
 
         Raises
         ------
@@ -346,10 +291,11 @@ class _SparseDictionary(
         X = self._validate_new(X)
         _, spread = centre_and_spread(as_rows(X))
         squares = 0.0
-        for i, (rows, code, module) in enumerate(self._encode(X)):
+        for i, (rows, code, model) in enumerate(self._encode(X)):
             with torch.no_grad():
-                error = rows - module.decode(code)
-            _check_batch(error, "The reconstruction", i, X.shape[0])
+                error = rows - model.decode(code)
+            finite = error.isfinite().all(1)
+            _check_batch(finite, error.dtype, "The reconstruction", i, X.shape[0])
             error = error.cpu().double() / (spread or 1.0)
             squares += float(error.square().sum())
         if spread == 0.0:
@@ -365,21 +311,113 @@ class _SparseDictionary(
         check_same_namespace(X, self, attribute="components_", method="transform")
         return X
 
-    def _encode(self, X) -> Iterator[tuple[Tensor, SparseCode, DictionaryModule]]:
+    def _encode(self, X) -> Iterator[tuple[Tensor, Code, Dictionary]]:
         """Rows and their code, one batch after the other, and what encoded them."""
         rows = as_rows(X)
-        device = resolve_device(self.device)
-        batches = RowBatches(rows, _INFERENCE_ROWS, device)
-        module = self._fitted_module()
+        batches = RowBatches(rows, _INFERENCE_ROWS, resolve_device(self.device))
+        model = self._fitted_model().eval()
         for i, batch in enumerate(batches):
             with torch.no_grad():
                 if i == 0:
-                    module.to(batch).prepare_(len(rows))
-                code = module.encode(batch)
-            _check_batch(code.values, "The encoding", i, len(rows))
-            yield batch, code, module
+                    model.to(batch).prepare_(len(rows))
+                code = model.encode(batch)
+            _check_batch(
+                code.finite_rows(), code.values.dtype, "The encoding", i, len(rows)
+            )
+            yield batch, code, model
+
+    def _fitted_model(self, n_samples: int = 1) -> Dictionary:
+        """The model with the fitted parameters."""
+        attributes = {
+            parameter.attribute: torch.tensor(
+                as_numpy(getattr(self, parameter.attribute)), device="cpu"
+            )
+            for parameter in self._model.fitted.values()
+        }
+        model = self._new_model(attributes["components_"], n_samples)
+        model.load_(attributes)
+        return model
 
     # Training
+
+    def _learn(self, X, *, streaming: bool, go_on: bool) -> None:
+        """Make the epochs of ``fit``, or the one of ``partial_fit``."""
+        X = validate_rows(self, X, reset=not go_on)
+        rows = as_rows(X)
+        mean, spread = centre_and_spread(rows)
+        generator = self._new_generator()
+        max_iter = 1 if streaming else self.max_iter
+        n_held_out = 0 if streaming else self._n_held_out(len(rows))
+        n_samples = len(rows) - n_held_out
+
+        if go_on:
+            model = self._fitted_model(n_samples)
+            self._check_shape(tuple(model.atoms.shape), "The dictionary to go on from")
+        if streaming and go_on:
+            pre_bias = model.pre_bias.detach()
+            scale = self._scale_of_stream(mean, spread, pre_bias)
+            n_samples_seen = self.n_samples_seen_ + len(rows)
+            model.follow_(pre_bias + (mean - pre_bias) * (len(rows) / n_samples_seen))
+        else:
+            # Rows that do not vary say nothing of the scale.
+            scale = working_scale(mean, spread) or (self._scale if go_on else 0.0)
+            n_samples_seen = len(rows)
+            if go_on:
+                model.follow_(mean)
+            else:
+                model = self._start(rows, mean, scale or 1.0, n_samples, generator)
+                model.rescale_(scale or 1.0)
+        model.rescale_(1 / (scale or 1.0))
+
+        held_out = None
+        if n_held_out:
+            order = torch.randperm(len(rows), generator=generator, device="cpu")
+            held_out = order[:n_held_out].sort().values
+        batch_size = min(self._batch_size(n_samples), n_samples)
+        n_steps = max_iter * -(-n_samples // batch_size)
+        net = DictionaryNet(
+            model.to(to_device(rows[:1], resolve_device(self.device))),
+            lr=self.learning_rate,
+            batch_size=batch_size,
+            generator=generator,
+            scale=scale or 1.0,
+            variance=(spread / (scale or 1.0)) ** 2,
+            n_steps=None if streaming else n_steps,
+            held_out=held_out,
+            tol=self.tol,
+            n_iter_no_change=self.n_iter_no_change,
+            verbose=self.verbose,
+            callbacks=self.callbacks,
+        ).start()
+        if streaming and go_on:
+            if self._training_state is None:
+                net.clock.n_steps = self.n_steps_
+            else:
+                restore(net, self._training_state)
+        history = net.train(rows, max_iter)
+        if streaming and go_on:
+            before = self.history_
+            history = [{**record, "epoch": len(before) + 1} for record in history]
+            history = [*before, *history]
+
+        self._keep(net, X)
+        self.n_samples_seen_ = n_samples_seen
+        self._scale = scale
+        self.history_, self.n_iter_ = history, len(history)
+        self._training_state = state_of(net) if streaming else None
+
+    def _scale_of_stream(self, mean: Tensor, spread: float, pre_bias: Tensor) -> float:
+        """The scale of the first call, or of the first rows that vary."""
+        offset = float((mean.double() - pre_bias.double()).norm())
+        if not self._scale:
+            return working_scale(mean, spread or offset)
+        ratio = math.hypot(spread, offset) / self._scale
+        if ratio > _OTHER_SCALE or 0 < ratio < 1 / _OTHER_SCALE:
+            warn(
+                f"The rows lie {ratio:.2g} times as far from pre_bias_ as those of the "
+                "first call, whose scale partial_fit keeps: with other units, fit anew."
+            )
+        return self._scale
 
     def _new_generator(self) -> torch.Generator:
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
@@ -390,37 +428,24 @@ class _SparseDictionary(
         rows: np.ndarray | Tensor,
         mean: Tensor,
         scale: float,
+        n_samples: int,
         generator: torch.Generator,
-    ) -> DictionaryModule:
-        """The model before its first step."""
-        n_samples = len(rows)
-        chosen = torch.randperm(n_samples, generator=generator, device="cpu")
-        chosen = chosen[:_START_ROWS]
+    ) -> Dictionary:
+        """The model before its first step, on rows divided by the scale."""
+        chosen = torch.randperm(len(rows), generator=generator, device="cpu")
+        cpu = torch.device("cpu")
         (sample,) = RowBatches(
-            rows[_index_for(rows, chosen)],
-            _START_ROWS,
-            torch.device("cpu"),
-            scale=scale,
+            rows, _START_ROWS, cpu, scale=scale, among=chosen[:_START_ROWS]
         )
         atoms = self._initial_atoms(sample - mean / scale, generator)
-        self._warn_of_dense_codes(len(atoms))
-        module = self._new_module(atoms, sample, mean / scale)
-        module.project_()
-        module.rescale_(scale)
-        return module
+        self._check_sparsity(len(atoms))
+        model = self._new_model(atoms, n_samples)
+        model.start_(sample, mean / scale)
+        model.project_()
+        return model
 
-    def _warn_of_dense_codes(self, n_components: int) -> None:
-        if self.k is not None and self.k > n_components:
-            warn(
-                f"k={self.k} is larger than the {n_components} components: all of them "
-                "may be active in a row, so the codes are not sparse."
-            )
-
-    def _last_module(self) -> DictionaryModule:
-        """The fitted model, to go on from."""
-        module = self._fitted_module()
-        self._check_shape(tuple(module.atoms.shape), "The dictionary to go on from")
-        return module
+    def _check_sparsity(self, n_components: int) -> None:
+        """Warn where the parameters make codes that are not sparse."""
 
     def _initial_atoms(self, centred: Tensor, generator: torch.Generator) -> Tensor:
         n_features = centred.shape[1]
@@ -435,13 +460,13 @@ class _SparseDictionary(
                     f"{zero.sum()} of the {len(atoms)} atoms of init are zero (the "
                     f"first is atom {zero.argmax()}): they have no direction."
                 )
-            return _unit_rows(torch.tensor(atoms, device="cpu")).to(centred.dtype)
+            return unit_rows(torch.tensor(atoms, device="cpu")).to(centred.dtype)
         n_components = self._n_components(n_features)
         atoms = random_unit_rows((n_components, n_features), generator, centred.dtype)
         if self.init == "samples":
             # Rows at the centre have no direction, and there may be too few rows.
             rows = centred[centred.any(1)][:n_components]
-            atoms[: len(rows)] = _unit_rows(rows)
+            atoms[: len(rows)] = unit_rows(rows)
         return atoms
 
     def _n_components(self, n_features: int) -> int:
@@ -451,9 +476,6 @@ class _SparseDictionary(
             return len(self.init)
         return 8 * n_features
 
-    def _n_active(self, n_components: int, n_features: int) -> int:
-        return min(self.k or default_k(n_features), n_components)
-
     def _check_shape(self, shape: tuple[int, ...], what: str) -> None:
         expected = (self._n_components(self.n_features_in_), self.n_features_in_)
         if shape != expected:
@@ -462,86 +484,40 @@ class _SparseDictionary(
                 f"{expected}."
             )
 
-    def _start_net(
-        self,
-        module: DictionaryModule,
-        rows: np.ndarray | Tensor,
-        generator: torch.Generator,
-        *,
-        scale: float,
-        max_iter: int | None,
-        held_out: Tensor | None = None,
-    ) -> DictionaryNet:
-        """The net of ``max_iter`` passes over the rows, or of an endless stream."""
-        n_samples = len(rows) if held_out is None else len(rows) - len(held_out)
-        batch_size = min(self._batch_size(n_samples), n_samples)
-        steps = -(-n_samples // batch_size)
-        device = resolve_device(self.device)
-        module.rescale_(1 / scale)
-        return self._net(
-            module.to(to_device(rows[:1], device)),
-            n_samples,
-            lr=self.learning_rate,
-            batch_size=batch_size,
-            generator=generator,
-            scale=scale,
-            steps_left=None if max_iter is None else max_iter * steps,
-            held_out=held_out,
-        ).start()
-
-    def _held_out(self, n_samples: int, generator: torch.Generator) -> Tensor | None:
-        """Rows for validation, in ascending order."""
+    def _n_held_out(self, n_samples: int) -> int:
+        """Number of rows for validation."""
         if self.validation_fraction is None or self.max_iter == 0:
-            return None
+            return 0
         n_held_out = int(self.validation_fraction * n_samples)
-        if n_held_out < _LEAST_HELD_OUT:
-            return None
-        order = torch.randperm(n_samples, generator=generator, device="cpu")
-        return order[:n_held_out].sort().values
+        return n_held_out if n_held_out >= _LEAST_HELD_OUT else 0
 
     def _batch_size(self, n_samples: int) -> int:
         if self.batch_size != "auto":
             return self.batch_size
         return min(max(n_samples // 16, 256), 4096)
 
-    def _train(
-        self,
-        net: DictionaryNet,
-        rows: np.ndarray | Tensor,
-        spread: float,
-        *,
-        max_iter: int,
-    ) -> list[dict]:
-        return train(
-            net,
-            rows,
-            max_iter=max_iter,
-            variance=(spread / net.scale) ** 2,
-            tol=self.tol,
-            n_iter_no_change=self.n_iter_no_change,
-            verbose=self.verbose,
-            callbacks=self.callbacks,
-        )
-
     def _keep(self, net: DictionaryNet, X) -> None:
         """Turn what the net has learned into fitted attributes, like ``X``."""
-        module = net.module_
-        module.rescale_(net.scale)
-        parameters = self._attributes(module)
-        sound = all(torch.isfinite(value).all() for value in parameters.values())
+        model = net.module_
+        model.rescale_(net.scale)
+        values = {
+            parameter.attribute: model.get_parameter(name)
+            for name, parameter in self._model.fitted.items()
+        }
+        sound = all(torch.isfinite(value).all() for value in values.values())
         # An atom whose norm overflows is scaled to zero.
-        if not (sound and module.atoms.any(1).all()):
+        if not (sound and model.atoms.any(1).all()):
             raise ValueError(
                 "Training diverged: the parameters are no longer finite. Lower "
                 f"learning_rate={self.learning_rate}; in partial_fit, pass rows on "
                 "the scale of the first ones."
             )
-        for name, parameter in parameters.items():
-            setattr(self, name, like(parameter, X))
+        for name, value in values.items():
+            setattr(self, name, like(value, X))
         density = net.fired.cpu().double() / net.rows_seen
         self.feature_density_ = like(density, X)
         self.dead_features_ = like(density < _DEAD_DENSITY, X)
-        self.n_steps_ = net.n_steps
+        self.n_steps_ = net.clock.n_steps
 
     def _inconsistency(self) -> str | None:
         """What is wrong with an estimator from a file that its table cannot say."""
@@ -564,51 +540,23 @@ class _SparseDictionary(
         return tags
 
 
-class _GeneratorState(Fitted):
-    """The state of a generator of torch."""
+class FixedSparsity(DictionaryEstimator):
+    """Base of the estimators whose codes have at most ``k`` non-zeros a row."""
 
-    def check(self, value, name, sizes):
-        Array(("n_bytes",), kind="u").check(value, name, {})
-        try:
-            torch.Generator("cpu").set_state(torch.tensor(value, device="cpu"))
-        except (RuntimeError, TypeError) as error:
-            raise ValueError(f"{name} is no state of a generator: {error}") from error
-
-
-def stream_state(**arrays: Array) -> dict[str, Fitted]:
-    """The table of what :meth:`partial_fit` keeps from call to call.
-
-    Parameters
-    ----------
-    **arrays : Array
-        What the net of the model adds; "__" stands for the dots of the names.
-    """
-    return {
-        "_training_state": OrNone(
-            Record(
-                {
-                    "generator": _GeneratorState(),
-                    "n_steps": Array((), kind="i", low=0),
-                    **{name.replace("__", "."): rule for name, rule in arrays.items()},
-                }
-            )
-        )
+    _parameter_constraints: dict = {
+        **DictionaryEstimator._parameter_constraints,
+        "k": [Interval(Integral, 1, None, closed="left"), None],
     }
 
+    def _n_active(self, n_components: int, n_features: int) -> int:
+        return min(self.k or default_k(n_features), n_components)
 
-def _check_batch(values: Tensor, what: str, i: int, n_rows: int) -> None:
-    """Raise a ValueError if a row of the ``i``-th batch at inference overflowed."""
-    bad = ~torch.isfinite(values).all(1)
-    if bad.any():
-        raise ValueError(
-            f"{what} overflows {_name(values.dtype)} in {bad.sum()} of {n_rows} rows "
-            f"(the first is row {i * _INFERENCE_ROWS + int(bad.int().argmax())})."
-        )
-
-
-def _index_for(rows: np.ndarray | Tensor, index: Tensor) -> np.ndarray | Tensor:
-    """The index of rows in the form that their array takes."""
-    return index.numpy() if isinstance(rows, np.ndarray) else index.to(rows.device)
+    def _check_sparsity(self, n_components):
+        if self.k is not None and self.k > n_components:
+            warn(
+                f"k={self.k} is larger than the {n_components} components: all of them "
+                "may be active in a row, so the codes are not sparse."
+            )
 
 
 def default_k(n_features: int) -> int:
@@ -616,27 +564,14 @@ def default_k(n_features: int) -> int:
     return max(1, n_features // 10)
 
 
-def _working_scale(mean: Tensor, spread: float) -> float:
-    """What rows are divided by for training; 0 where they do not vary.
-
-    Their spread, unless that would take them out of the range of their dtype:
-    because they vary by subnormal numbers, or by next to nothing beside the mean.
-    """
-    info = torch.finfo(mean.dtype)
-    if spread > info.max:
+def _check_batch(
+    finite: Tensor, dtype: torch.dtype, what: str, i: int, n_rows: int
+) -> None:
+    """Raise a ValueError if a row of the ``i``-th batch at inference overflowed."""
+    bad = ~finite
+    if bad.any():
         raise ValueError(
-            f"The rows are too large for {_name(mean.dtype)}: their spread of "
-            f"{spread:.3g} overflows it. Scale X down."
+            f"{what} overflows {str(dtype).removeprefix('torch.')} in {bad.sum()} of "
+            f"{n_rows} rows (the first is row "
+            f"{i * _INFERENCE_ROWS + int(bad.int().argmax())})."
         )
-    if spread == 0:
-        return 0.0
-    return max(spread, float(mean.abs().max()) * info.eps**2, info.tiny)
-
-
-def _unit_rows(rows: Tensor) -> Tensor:
-    """Rows, none of them zero, scaled to unit norm whatever their magnitude."""
-    return F.normalize(rows / rows.abs().amax(1, keepdim=True))
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

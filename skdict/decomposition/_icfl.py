@@ -5,20 +5,15 @@ from __future__ import annotations
 import copy
 from numbers import Integral, Real
 
-import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from skdict._utils.constraints import Interval
-from skdict._utils.fitted import Array
 from skdict._utils.sklearn_private import StrOptions
-from skdict.decomposition._base import _SparseDictionary, stream_state
-from skdict.modules import PursuitDictionary
-from skdict.rows import as_numpy
-from skdict.training import PursuitNet
+from skdict.decomposition._base import FixedSparsity
+from skdict.models import PursuitDictionary
 
 
-class ICFL(_SparseDictionary):
+class ICFL(FixedSparsity):
     """Iterative Codebook Feature Learning: a dictionary with a pursuit encoder.
 
     A row is approximated by a sparse sum of unit atoms, ``x ~ z W + b``, where
@@ -122,7 +117,7 @@ class ICFL(_SparseDictionary):
         calls of :meth:`partial_fit`.
     history_ : list of dict
         One per pass: ``epoch``, ``loss`` (mean squared error of a row),
-        ``explained_variance``, ``dead_share``, ``resets``, ``learning_rate`` and
+        ``explained_variance``, ``dead_fraction``, ``resets``, ``learning_rate`` and
         ``seconds``, all but the last as the rows went by; with
         ``validation_fraction`` also ``validation_explained_variance``, behind the
         pass.
@@ -179,7 +174,7 @@ class ICFL(_SparseDictionary):
     """
 
     _parameter_constraints: dict = {
-        **_SparseDictionary._parameter_constraints,
+        **FixedSparsity._parameter_constraints,
         "atoms_per_step": [Interval(Integral, 1, None, closed="left")],
         "selection": [StrOptions({"positive", "absolute"})],
         "refit": ["boolean", StrOptions({"every_step"})],
@@ -187,15 +182,7 @@ class ICFL(_SparseDictionary):
         "reset_every": [Interval(Integral, 1, None, closed="left")],
     }
 
-    _fitted = (
-        {
-            **_SparseDictionary._fitted[0],
-            **stream_state(
-                net__curvature=Array(("n_components",), low=0),
-                net__fired_since_reset=Array(("n_components",), kind="i", low=0),
-            ),
-        },
-    )
+    _model = PursuitDictionary
 
     def __init__(
         self,
@@ -299,35 +286,16 @@ class ICFL(_SparseDictionary):
             **{name: value for name, value in given.items() if value is not None}
         )
         other._validate_params()
-        other._warn_of_dense_codes(len(self.components_))
+        other._check_sparsity(len(self.components_))
         return other
 
-    def _module(self, atoms: Tensor, pre_bias: Tensor) -> PursuitDictionary:
+    def _new_model(self, atoms, n_samples):
         return PursuitDictionary(
             atoms,
-            pre_bias,
             self._n_active(*atoms.shape),
             atoms_per_step=self.atoms_per_step,
             selection=self.selection,
             refit=self.refit,
-        )
-
-    def _new_module(self, atoms, rows, mean):
-        return self._module(atoms, mean)
-
-    def _fitted_module(self):
-        return self._module(
-            torch.tensor(as_numpy(self.components_), device="cpu"),
-            torch.tensor(as_numpy(self.pre_bias_), device="cpu"),
-        )
-
-    def _net(self, module, n_samples, **kwargs):
-        return PursuitNet(
-            module,
             reset_similarity=self.reset_similarity,
             reset_every=self.reset_every,
-            **kwargs,
         )
-
-    def _attributes(self, module):
-        return {"components_": module.atoms, "pre_bias_": module.pre_bias}

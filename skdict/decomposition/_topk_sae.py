@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from numbers import Real
 
-import torch
-
 from skdict._utils.constraints import Interval
-from skdict._utils.fitted import Array
-from skdict.decomposition._base import _SparseDictionary, stream_state
-from skdict.modules import TopKAutoencoder
-from skdict.ops.centre import geometric_median
-from skdict.rows import as_numpy
-from skdict.training import TopKNet
+from skdict.decomposition._base import FixedSparsity
+from skdict.models import TopKAutoencoder
 
 
-class TopKSAE(_SparseDictionary):
+class TopKSAE(FixedSparsity):
     """TopK sparse autoencoder, with the auxiliary loss that revives dead latents.
 
     ``z = TopK(relu(W_enc (x - b_pre) + b_enc))`` and ``x_hat = z W_dec + b_pre``.
@@ -107,7 +101,7 @@ class TopKSAE(_SparseDictionary):
         Rows of :meth:`fit` and of later calls of :meth:`partial_fit`.
     history_ : list of dict
         One per pass: ``epoch``, ``loss`` (mean squared error of a row),
-        ``explained_variance``, ``dead_share``, ``resets``, ``learning_rate`` and
+        ``explained_variance``, ``dead_fraction``, ``resets``, ``learning_rate`` and
         ``seconds``, all but the last as the rows went by; with
         ``validation_fraction`` also ``validation_explained_variance``, behind the
         pass.
@@ -155,36 +149,12 @@ class TopKSAE(_SparseDictionary):
     """
 
     _parameter_constraints: dict = {
-        **_SparseDictionary._parameter_constraints,
+        **FixedSparsity._parameter_constraints,
         "auxiliary_weight": [Interval(Real, 0, None, closed="left")],
         "dead_after": [Interval(Real, 0, None, closed="neither")],
     }
 
-    # In the order in which the model registers them, which numbers Adam's slots.
-    _shapes = {
-        "components_": ("n_components", "n_features"),
-        "pre_bias_": ("n_features",),
-        "encoder_components_": ("n_components", "n_features"),
-        "encoder_bias_": ("n_components",),
-    }
-    _fitted = (
-        {
-            **_SparseDictionary._fitted[0],
-            **{name: Array(shape) for name, shape in _shapes.items()},
-            **stream_state(
-                **{
-                    f"optimizer__{i}__{slot}": rule
-                    for i, shape in enumerate(_shapes.values())
-                    for slot, rule in [
-                        ("step", Array((), low=0)),
-                        ("exp_avg", Array(shape)),
-                        ("exp_avg_sq", Array(shape, low=0)),
-                    ]
-                },
-                net__rows_since_fired=Array(("n_components",), kind="i", low=0),
-            ),
-        },
-    )
+    _model = TopKAutoencoder
 
     def __init__(
         self,
@@ -225,44 +195,11 @@ class TopKSAE(_SparseDictionary):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def _new_module(self, atoms, rows, mean):
-        module = TopKAutoencoder(
-            atoms, geometric_median(rows), self._n_active(*atoms.shape)
-        )
-        if isinstance(self.init, str):
-            module.fit_scale_(rows)
-        return module
-
-    def _fitted_module(self):
-        atoms, pre_bias, encoder, encoder_bias = (
-            torch.tensor(as_numpy(array), device="cpu")
-            for array in (
-                self.components_,
-                self.pre_bias_,
-                self.encoder_components_,
-                self.encoder_bias_,
-            )
-        )
+    def _new_model(self, atoms, n_samples):
         return TopKAutoencoder(
             atoms,
-            pre_bias,
             self._n_active(*atoms.shape),
-            encoder=encoder,
-            encoder_bias=encoder_bias,
-        )
-
-    def _net(self, module, n_samples, **kwargs):
-        return TopKNet(
-            module,
+            scale_encoder=isinstance(self.init, str),
             auxiliary_weight=self.auxiliary_weight,
             dead_after=self.dead_after * n_samples,
-            **kwargs,
         )
-
-    def _attributes(self, module):
-        return {
-            "components_": module.atoms,
-            "pre_bias_": module.pre_bias,
-            "encoder_components_": module.encoder,
-            "encoder_bias_": module.encoder_bias,
-        }

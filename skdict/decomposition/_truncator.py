@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import HasMethods, align_api_if_sparse, num_samples
 from skdict._utils.steps import encode, unfrozen
-from skdict.decomposition._base import _SparseDictionary, default_k
+from skdict.decomposition._base import FixedSparsity, default_k
 from skdict.decomposition._meta import _MetaTransformer
 
 __all__ = ["Truncator"]
@@ -176,7 +176,7 @@ class Truncator(_MetaTransformer):
         """
         check_is_fitted(self)
         dictionary = unfrozen(self.estimator_)
-        if isinstance(dictionary, _SparseDictionary):
+        if isinstance(dictionary, FixedSparsity):
             return _shorter(dictionary, self.k).score(X)
         if num_samples(X) < 2:
             raise ValueError(
@@ -216,7 +216,7 @@ def _shorter(estimator, k):
         estimator = copy.copy(estimator)
         estimator.steps = [*before, (name, last)]
         return estimator
-    if not isinstance(estimator, _SparseDictionary):
+    if not isinstance(estimator, FixedSparsity):
         return None
     if k is None:
         return estimator

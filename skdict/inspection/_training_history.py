@@ -13,7 +13,7 @@ from .estimators import fitted_attribute, name_of
 
 _LABELS = {
     "explained_variance": "explained\nvariance",
-    "dead_share": "dead share",
+    "dead_fraction": "dead fraction",
     "learning_rate": "learning\nrate",
     "loss": "loss",
     "resets": "resets",
@@ -75,7 +75,7 @@ class TrainingHistoryDisplay:
         ax=None,
         *,
         name=None,
-        measures=("explained_variance", "dead_share", "learning_rate"),
+        measures=("explained_variance", "dead_fraction", "learning_rate"),
         **kwargs,
     ):
         """Draw one panel for each measure.
@@ -88,7 +88,7 @@ class TrainingHistoryDisplay:
             wide as a column.
         name : str, default=None
             Name of the dictionary in the legend; None: that of the constructor.
-        measures : list of str, default=("explained_variance", "dead_share", \
+        measures : list of str, default=("explained_variance", "dead_fraction", \
                 "learning_rate")
             Keys of the records; also "loss", "resets" and "seconds".
         **kwargs : dict
@@ -154,7 +154,7 @@ class TrainingHistoryDisplay:
         cls,
         estimator,
         *,
-        measures=("explained_variance", "dead_share", "learning_rate"),
+        measures=("explained_variance", "dead_fraction", "learning_rate"),
         name=None,
         ax=None,
         **kwargs,
@@ -166,7 +166,7 @@ class TrainingHistoryDisplay:
         estimator : estimator instance
             Fitted dictionary with `history_`, or a fitted
             :class:`~sklearn.pipeline.Pipeline` whose last step is one.
-        measures : list of str, default=("explained_variance", "dead_share", \
+        measures : list of str, default=("explained_variance", "dead_fraction", \
                 "learning_rate")
             What to draw, as in :meth:`plot`.
         name : str, default=None
@@ -193,7 +193,7 @@ def _set_limits(panel, measure):
     values = np.concatenate(lines)
     if measure == "explained_variance" and values.min() < -0.1 < values.max():
         panel.set_ylim(bottom=-0.1)
-    if measure == "dead_share":
+    if measure == "dead_fraction":
         top = max(0.1, 1.05 * values.max())
         panel.set_ylim(-0.03 * top, top)
     if measure == "learning_rate":

@@ -1,6 +1,7 @@
 """Numerics on torch tensors: pure functions, no estimators."""
 
+from skdict.ops.code import Code, DenseCode, RaggedCode
 from skdict.ops.pursuit import batched_omp
-from skdict.ops.sparse_code import SparseCode
+from skdict.ops.slots import SlotCode
 
-__all__ = ["SparseCode", "batched_omp"]
+__all__ = ["Code", "DenseCode", "RaggedCode", "SlotCode", "batched_omp"]

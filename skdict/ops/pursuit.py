@@ -19,7 +19,7 @@ from torch import Tensor
 from skdict.ops.chunks import fits_in_memory, rows_per_chunk
 from skdict.ops.largest import largest
 from skdict.ops.least_squares import solve_normal_equations
-from skdict.ops.sparse_code import SparseCode, active_products
+from skdict.ops.slots import SlotCode, active_products
 
 Form = Literal["auto", "gram", "residual"]
 Selection = Literal["positive", "absolute"]
@@ -38,7 +38,7 @@ def batched_omp(
     tol: float | None = None,
     form: Form = "auto",
     gram: Tensor | None = None,
-) -> SparseCode:
+) -> SlotCode:
     """Encode rows by batched orthogonal matching pursuit.
 
     Each step picks the ``atoms_per_step`` atoms that correlate most with the
@@ -77,7 +77,7 @@ def batched_omp(
 
     Returns
     -------
-    SparseCode
+    SlotCode
         Of ``min(k, M)`` slots a row, sorted by atom, none repeated.
 
     Notes
@@ -131,7 +131,7 @@ def batched_omp(
         code = _pursue(residual, k, atoms_per_step, selection, refit, tol)
         indices.append(code.indices)
         values.append(code.values * scale)
-    return SparseCode(torch.cat(indices), torch.cat(values))
+    return SlotCode(torch.cat(indices), torch.cat(values))
 
 
 def _pursue(
@@ -141,12 +141,12 @@ def _pursue(
     selection: Selection,
     refit: Refit,
     tol: float | None,
-) -> SparseCode:
+) -> SlotCode:
     """Algorithm 1 on one chunk of rows."""
     x = residual.x
     energy = x.square().sum(1)  # ||r||^2
     enough = -math.inf if tol is None else tol**2 * energy
-    code = SparseCode(x.new_empty(len(x), 0, dtype=torch.int64), x.new_empty(len(x), 0))
+    code = SlotCode(x.new_empty(len(x), 0, dtype=torch.int64), x.new_empty(len(x), 0))
     for n_picked in step_sizes(k, atoms_per_step):
         unfinished = energy > enough
         # Asked only where it can be: on an accelerator the answer is waited for.
@@ -160,31 +160,31 @@ def _pursue(
         z = solve_normal_equations(residual.gram_of(support), c)
         z = z * unfinished[:, None]
         # z = z(1) + ... + z(t), and r(t+1) = r(t) - W z(t).
-        code = SparseCode(
+        code = SlotCode(
             torch.cat([code.indices, support], 1), torch.cat([code.values, z], 1)
         )
         is_last = code.indices.shape[1] == k
         if is_last and not refit:
             break  # no one asks for the residual any more
-        residual.subtract(SparseCode(support, z))
+        residual.subtract(SlotCode(support, z))
         energy = energy - (z * c).sum(1)
         if refit == "every_step":
             z, c = _refit(residual, code)
             z = z * unfinished[:, None]
-            code = SparseCode(code.indices, code.values + z)
-            residual.subtract(SparseCode(code.indices, z))
+            code = SlotCode(code.indices, code.values + z)
+            residual.subtract(SlotCode(code.indices, z))
             energy = energy - (z * c).sum(1)
     unused = k - code.indices.shape[1]  # slots, where all rows have stopped early
-    code = SparseCode(
+    code = SlotCode(
         F.pad(code.indices, (0, unused)), F.pad(code.values, (0, unused))
     ).coalesce()
     if refit is True:
-        code = SparseCode(code.indices, code.values + _refit(residual, code)[0])
+        code = SlotCode(code.indices, code.values + _refit(residual, code)[0])
     return code
 
 
 def _refit(
-    residual: _GramForm | _ResidualForm, code: SparseCode
+    residual: _GramForm | _ResidualForm, code: SlotCode
 ) -> tuple[Tensor, Tensor]:
     """Least squares of ``r`` on all the atoms of the code, and their correlations.
 
@@ -211,7 +211,7 @@ class _GramForm:
     def correlations_with(self, support: Tensor) -> Tensor:
         return self.c.gather(1, support)
 
-    def subtract(self, code: SparseCode) -> None:
+    def subtract(self, code: SlotCode) -> None:
         code.subtract_from_(self.c, self.gram)
 
     def gram_of(self, support: Tensor) -> Tensor:
@@ -233,7 +233,7 @@ class _ResidualForm:
     def correlations_with(self, support: Tensor) -> Tensor:
         return active_products(self.r, self.dictionary, support)
 
-    def subtract(self, code: SparseCode) -> None:
+    def subtract(self, code: SlotCode) -> None:
         self.r = self.r - code.decode(self.dictionary)
 
     def gram_of(self, support: Tensor) -> Tensor:

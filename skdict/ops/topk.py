@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from skdict.ops.chunks import rows_per_chunk
-from skdict.ops.sparse_code import SparseCode
+from skdict.ops.slots import SlotCode
 
 
-def topk_encode(x: Tensor, encoder: Tensor, bias: Tensor, k: int) -> SparseCode:
+def topk_encode(x: Tensor, encoder: Tensor, bias: Tensor, k: int) -> SlotCode:
     """Keep the ``k`` largest of ``relu(x @ encoder.T + bias)`` in each row.
 
     A latent that ReLU sets to zero leaves its slot empty: it did not fire, even
@@ -28,13 +28,13 @@ def topk_encode(x: Tensor, encoder: Tensor, bias: Tensor, k: int) -> SparseCode:
 
     Returns
     -------
-    SparseCode
+    SlotCode
         Differentiable in ``x``, ``encoder`` and ``bias``. The gradients are those
         of automatic differentiation, summed from the active latents only: the
         (n, M) activations are neither kept nor differentiated.
     """
     values, indices = _TopKEncode.apply(x, encoder, bias, k)
-    return SparseCode(indices, values)
+    return SlotCode(indices, values)
 
 
 class _TopKEncode(torch.autograd.Function):
@@ -53,7 +53,7 @@ class _TopKEncode(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, _):
         x, encoder, indices, values = ctx.saved_tensors
-        fired = SparseCode(indices, grad * (values > 0))
+        fired = SlotCode(indices, grad * (values > 0))
         grad_x = grad_encoder = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_x = fired.decode(encoder)
@@ -75,4 +75,4 @@ def decode_strongest(
     gradient behind ReLU.
     """
     strongest = torch.addmm(bias, x, encoder.T).topk(k, dim=1)
-    return SparseCode(strongest.indices, strongest.values).decode(decoder)
+    return SlotCode(strongest.indices, strongest.values).decode(decoder)

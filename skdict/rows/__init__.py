@@ -2,7 +2,7 @@
 
 from skdict.rows.batches import RowBatches
 from skdict.rows.devices import as_tensor, resolve_device, to_device
-from skdict.rows.moments import centre_and_spread
+from skdict.rows.moments import centre_and_spread, working_scale
 from skdict.rows.validation import as_numpy, as_rows, check_finite, like, validate_rows
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "resolve_device",
     "to_device",
     "validate_rows",
+    "working_scale",
 ]

@@ -30,3 +30,20 @@ def centre_and_spread(
     squares = sum(float((rows - mean).square().sum()) for rows in batches) / len(X)
     dtype = next(iter(batches)).dtype
     return (mean * scale).to(dtype), squares**0.5 * scale
+
+
+def working_scale(mean: Tensor, spread: float) -> float:
+    """What rows are divided by for training; 0 where they do not vary.
+
+    Their spread, unless that would take them out of the range of their dtype:
+    because they vary by subnormal numbers, or by next to nothing beside the mean.
+    """
+    info = torch.finfo(mean.dtype)
+    if spread > info.max:
+        raise ValueError(
+            f"The rows are too large for {str(mean.dtype).removeprefix('torch.')}: "
+            f"their spread of {spread:.3g} overflows it. Scale X down."
+        )
+    if spread == 0:
+        return 0.0
+    return max(spread, float(mean.abs().max()) * info.eps**2, info.tiny)

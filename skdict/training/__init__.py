@@ -1,8 +1,6 @@
 """Training on skorch; nothing outside this subpackage knows of it."""
 
-from .loop import train
-from .net import DictionaryNet
-from .pursuit_net import PursuitNet
-from .topk_net import TopKNet
+from skdict.training.net import DictionaryNet
+from skdict.training.state import restore, state_of, stream_rule
 
-__all__ = ["DictionaryNet", "PursuitNet", "TopKNet", "train"]
+__all__ = ["DictionaryNet", "restore", "state_of", "stream_rule"]

@@ -1,4 +1,4 @@
-"""skorch nets: what one optimisation step does.
+"""The skorch net that trains every model, and what it counts on the way.
 
 Rows arrive divided by one scale so that they spread about 1 around their centre:
 learning rates then mean the same for any data.
@@ -6,87 +6,208 @@ learning rates then mean the same for any data.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from typing import Any
+
 import numpy as np
 import torch
 from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from skdict.modules import DictionaryModule
-from skdict.ops.sparse_code import SparseCode
-from skdict.ops.usage import fire_counts
+from skdict.models import Clock, Dictionary, Objective
+from skdict.models.dictionary import half_squared_error
 from skdict.rows import RowBatches
+from skdict.training.callbacks import (
+    BestEpoch,
+    DivergenceCheck,
+    EarlyEnd,
+    EndOfTraining,
+    LearningRate,
+    ProgressBar,
+    as_callback,
+)
+
+Batch = tuple[Tensor, Tensor]
 
 
-def half_squared_error(y_pred: tuple[Tensor, SparseCode], x: Tensor) -> Tensor:
-    """Half the squared error of a row, mean over the batch."""
-    return (y_pred[0] - x).square().sum(1).mean() / 2
-
-
-class DictionaryNet(NeuralNet):
-    """A skorch net that trains a dictionary module on whole batches.
+class Rows(Dataset):
+    """The rows that the net is given, or those of them that have an index.
 
     Parameters
     ----------
-    module : DictionaryModule
-        From :mod:`skdict.modules`, on the device.
+    X : ndarray or Tensor of shape (n, d)
+        Rows as the user has them, not yet divided by the scale.
+    among : Tensor of int64, default=None
+        Indices of the rows that belong to it. None: all.
+    """
+
+    def __init__(self, X: np.ndarray | Tensor, among: Tensor | None = None):
+        self.X = X
+        self.among = among
+
+    def __len__(self) -> int:
+        return len(self.X if self.among is None else self.among)
+
+
+class Pairs:
+    """Batches of rows, each with what is to be rebuilt from it: the rows themselves."""
+
+    def __init__(self, batches: RowBatches):
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.batches:
+            yield batch, batch
+
+
+class DictionaryNet(NeuralNet):
+    """A skorch net that trains a model on whole batches.
+
+    Parameters
+    ----------
+    module : Dictionary
+        From :mod:`skdict.models`, on the device.
     generator : torch.Generator
         The only source of randomness.
     batch_size : int
         Rows per step.
     scale : float
         What the rows are divided by.
-    steps_left : int, default=None
+    variance : float
+        Mean squared distance of the rows from their mean, in the net's scale.
+    n_steps : int or None, default=None
         Steps until the learning rate is zero, falling linearly. None: a stream
         without end, whose rate falls with the square root of the steps.
     held_out : Tensor of int64, default=None
-        Rows on which each pass is validated, and from which nothing is learned.
+        Rows on which each epoch is validated, and from which nothing is learned.
+    tol : float or None, default=None
+        Rise of the explained variance that counts; None never ends early.
+    n_iter_no_change : int, default=5
+        Epochs without such a rise before training winds down.
+    verbose : int, default=0
+        A progress bar above zero.
+    callbacks : iterable of skorch callbacks and callables, or None
+        A callable gets the record of each epoch; training stops where one returns
+        True.
     """
 
     def __init__(
         self,
-        module: DictionaryModule,
+        module: Dictionary,
         *,
         generator: torch.Generator,
         scale: float = 1.0,
-        steps_left: int | None = None,
+        variance: float = 1.0,
+        n_steps: int | None = None,
         held_out: Tensor | None = None,
-        criterion=half_squared_error,
+        tol: float | None = None,
+        n_iter_no_change: int = 5,
+        verbose: int = 0,
+        callbacks: Iterable[Callback | Callable[[dict], Any]] | None = None,
         **kwargs,
     ):
         super().__init__(
             module,
-            criterion=criterion,
+            criterion=half_squared_error,
+            optimizer=module.optimizer,
             iterator_train=RowBatches,
             train_split=None,
-            callbacks="disable",
+            callbacks=[as_callback(callback) for callback in callbacks or ()],
             verbose=0,
             device=None,
+            **{f"optimizer__{k}": v for k, v in module.optimizer_options().items()},
             **kwargs,
         )
         self.generator = generator
         self.scale = scale
-        self.steps_left = steps_left
+        self.variance = variance
+        self.n_steps = n_steps
         self.held_out = held_out
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.show_progress = verbose > 0
 
-    def start(self) -> DictionaryNet:
+    @property
+    def _default_callbacks(self):
+        return [
+            ("learning_rate", LearningRate()),
+            ("divergence", DivergenceCheck()),
+            ("best_epoch", BestEpoch()),
+            ("progress", ProgressBar()),
+        ]
+
+    def start(self, n_steps_made: int = 0) -> DictionaryNet:
         """Initialise, and zero what is counted over the steps."""
         self.initialize()
+        # The users' callbacks see each epoch before the training can end with it.
+        self.callbacks_.append(("early_end", EarlyEnd()))
+        self.clock = Clock(n_steps_made, self.n_steps, self.generator)
         atoms = self.module_.atoms
-        self.learning_rate = self.lr
-        self.n_steps = 0
         self.fired = torch.zeros(len(atoms), dtype=torch.int64, device=atoms.device)
         self.squared_error = atoms.new_zeros(())
         self.rows_seen = 0
-        self.n_resets: int | Tensor = 0  # a tensor where reading it would wait
+        self.n_redrawn: int | Tensor = 0  # a tensor where reading it would wait
         # Mean squared errors of a row: first and last batch, held-out rows.
         self.first_error: Tensor | None = None
         self.last_error = atoms.new_zeros(())
         self.validation_error = atoms.new_zeros(())
+        self.stopped = False
         return self
 
-    # What the seams of skorch are filled with: rows stay one array, a pass is a
-    # sequence of whole batches, and nothing is read back from the device before
-    # the pass is over.
+    def train(self, X: np.ndarray | Tensor, max_iter: int) -> list[dict[str, Any]]:
+        """Make epochs over the rows, and return one record for each.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            The rows, not yet divided by the net's scale.
+        max_iter : int
+            Most epochs. With 0 the rows are encoded once, to count what fires, and
+            nothing is learned.
+
+        Returns
+        -------
+        list of dict
+            Keys: epoch, loss, explained_variance, dead_fraction, resets,
+            learning_rate, seconds; validation_explained_variance where rows are held
+            out; and what the users' callbacks have recorded.
+
+        Raises
+        ------
+        ValueError
+            If training diverged.
+        """
+        if max_iter == 0:
+            self.look(X)
+            return []
+        with ExitStack() as self.resources:
+            self.notify("on_train_begin", X=X, y=None, max_iter=max_iter)
+            with suppress(EndOfTraining):
+                self.fit_loop(X, epochs=max_iter)
+            self.notify("on_train_end", X=X, y=None)
+        return [without_batches(record) for record in self.history]
+
+    def notify(self, method_name, **kwargs):
+        getattr(self, method_name)(self, **kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **kwargs)
+            except KeyboardInterrupt:
+                # The user's Ctrl-C gets through; skorch's own callback stops this way.
+                if not isinstance(callback, EarlyStopping):
+                    raise
+                self.stopped = True
+
+    # What the seams of skorch are filled with: rows stay one array, an epoch is a
+    # sequence of whole batches, and nothing is read back from the device before the
+    # epoch is over.
 
     def initialize_criterion(self):
         self.criterion_ = self.criterion
@@ -95,131 +216,162 @@ class DictionaryNet(NeuralNet):
     def check_data(self, X, y=None):
         pass
 
+    def get_dataset(self, X, y=None):
+        return X if isinstance(X, Rows) else Rows(X)
+
     def get_split_datasets(self, X, y=None, **fit_params):
         if self.held_out is None:
-            return (X, None), None
+            return Rows(X), None
         learned_from = torch.ones(len(X), dtype=torch.bool, device="cpu")
         learned_from[self.held_out] = False
-        return (X, learned_from.nonzero()[:, 0]), (X, self.held_out)
+        return Rows(X, learned_from.nonzero()[:, 0]), Rows(X, self.held_out)
 
     def get_iterator(self, dataset, training=False):
-        X, among = dataset
-        return RowBatches(
-            X,
-            self.batch_size,
-            self.module_.atoms.device,
-            scale=self.scale,
-            generator=self.generator if training else None,
-            among=among,
+        return Pairs(
+            RowBatches(
+                dataset.X,
+                self.batch_size,
+                self.module_.atoms.device,
+                scale=self.scale,
+                generator=self.generator if training else None,
+                among=dataset.among,
+            )
         )
+
+    def infer(self, x, **fit_params):
+        """The reconstruction, which is what scorers and `predict` compare."""
+        return self.module_(x)[0]
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(self.history):
+            self.history[-1]["batches"].clear()  # there may be millions in the end
+        super().on_epoch_begin(net, **kwargs)
+        self.epoch_began = time.perf_counter()
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        error = float(self.squared_error) / self.rows_seen
+        record = {
+            "loss": error * self.scale * self.scale,  # may overflow to inf
+            "explained_variance": self._explained(error),
+            "dead_fraction": float((self.fired == 0).double().mean()),
+            "resets": int(self.n_redrawn),
+            "learning_rate": self.learning_rate.rate(self.clock.n_steps),
+            "seconds": time.perf_counter() - self.epoch_began,
+        }
+        if dataset_valid is not None:
+            explained = self._explained(float(self.validation_error))
+            record["validation_explained_variance"] = explained
+        for key, value in record.items():
+            self.history.record(key, value)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """A copy of the last epoch's record."""
+        return without_batches(self.history[-1])
+
+    @property
+    def watched(self) -> float:
+        """Explained variance of the last epoch, of held-out rows where there are."""
+        record = self.history[-1]
+        key = "explained_variance"
+        return record.get(f"validation_{key}", record[key])
+
+    def _explained(self, mean_squared_error: float) -> float:
+        if self.variance > 0:
+            return 1 - mean_squared_error / self.variance
+        return float(mean_squared_error == 0)
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
-        if prefix == "valid":
-            errors = [step_fn(batch)["squared_error"] for batch in iterator]
-            self.validation_error = torch.stack(errors).sum() / iterator.n_rows
-            return
-        self.fired.zero_()
-        self.squared_error.zero_()
-        self.rows_seen = self.n_resets = 0
+        self._begin_counts(training)
         for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
-            self.squared_error += step["squared_error"]
-            self.fired += step["fired"]
-            self.rows_seen += len(batch)
-            self.last_error = step["squared_error"] / len(batch)
-            if self.first_error is None:
-                self.first_error = self.last_error
-            self.notify("on_batch_end", batch=batch, training=training)
+            self.history.record_batch(f"{prefix}_batch_size", len(batch[0]))
+            self._count(step, len(batch[0]), training)
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        if not training:
+            self.validation_error /= iterator.batches.n_rows
 
     @torch.no_grad()
     def look(self, X) -> None:
-        """A pass that counts what fires, and learns nothing."""
-        learned_from, _ = self.get_split_datasets(X)
-        iterator = self.get_iterator(learned_from)
-        self.run_single_epoch(iterator, False, "train", self.validation_step)
+        """Encode the rows that are learned from to count what fires; learn nothing."""
+        dataset, _ = self.get_split_datasets(X)
+        self._begin_counts(True)
+        for batch in self.get_iterator(dataset):
+            self._count(self.validation_step(batch), len(batch[0]), True)
+
+    def _begin_counts(self, training: bool) -> None:
+        if not training:
+            self.validation_error = torch.zeros_like(self.validation_error)
+            return
+        self.fired.zero_()
+        self.squared_error.zero_()
+        self.rows_seen = self.n_redrawn = 0
+
+    def _count(self, step: dict[str, Tensor], n_rows: int, training: bool) -> None:
+        if not training:
+            self.validation_error += step["squared_error"]
+            return
+        self.squared_error += step["squared_error"]
+        self.fired += step["fired"]
+        self.rows_seen += n_rows
+        self.last_error = step["squared_error"] / n_rows
+        if self.first_error is None:
+            self.first_error = self.last_error
 
     @torch.no_grad()
     def validation_step(self, batch, **fit_params):
-        x_hat, code = self.infer(batch)
-        fired = fire_counts(code, len(self.module_.atoms))
-        return {"squared_error": (x_hat - batch).square().sum(), "fired": fired}
+        self._set_training(False)
+        x, target = batch
+        reconstruction, code = self.module_(x)
+        return {
+            "y_pred": reconstruction,
+            "loss": self.criterion_(reconstruction, target),
+            "fired": code.fire_counts(len(self.module_.atoms)),
+            "squared_error": (reconstruction - target).square().sum(),
+        }
 
     def train_step(self, batch, **fit_params):
         self._set_training(True)
-        self.optimizer_.zero_grad()
-        x_hat, code = self.infer(batch)
-        fired = fire_counts(code, len(self.module_.atoms))
-        loss = self.get_loss((x_hat, code), batch, fired=fired)
-        loss.backward()
+        x, target = batch
+        objective = self.module_.step_(x, target, self._descend)
+        self.clock.n_steps += 1
         with torch.no_grad():
-            self.adjust_gradients(batch, code)
-            rate = self._next_learning_rate()
-            for group in self.optimizer_.param_groups:
-                group["lr"] = rate
+            self.n_redrawn += self.module_.maintain_(objective, self.clock)
+            reconstruction = objective.reconstruction.detach()
+            return {
+                "y_pred": reconstruction,
+                "loss": objective.loss.detach(),
+                "fired": objective.fired,
+                "squared_error": (reconstruction - target).square().sum(),
+            }
+
+    def _descend(self, objective: Objective) -> None:
+        """Move the parameters down the gradient of a loss."""
+        module = self.module_
+        self.optimizer_.zero_grad()
+        objective.loss.backward()
+        with torch.no_grad():
+            self.notify(
+                "on_grad_computed",
+                named_parameters=list(module.named_parameters()),
+                training=True,
+            )
+            module.precondition_(objective)
             self.optimizer_.step()
-            self.module_.project_()
-            self.n_steps += 1
-            self.after_step(fired)
-            squared_error = (x_hat - batch).square().sum()
-        return {"squared_error": squared_error, "fired": fired}
 
-    def get_loss(self, y_pred, y_true, fired=None, **kwargs):
-        return self.criterion_(y_pred, y_true)
+    @property
+    def learning_rate(self) -> LearningRate:
+        """The callback that sets the learning rate of each step."""
+        return dict(self.callbacks_)["learning_rate"]
 
-    def adjust_gradients(self, batch: Tensor, code: SparseCode) -> None:
-        """Change the gradients before the optimiser sees them."""
+    @property
+    def best_epoch(self) -> BestEpoch:
+        """The callback that keeps the parameters of the best epoch."""
+        return dict(self.callbacks_)["best_epoch"]
 
-    def after_step(self, fired: Tensor) -> None:
-        """Look after the dictionary once the parameters have moved."""
 
-    def _next_learning_rate(self) -> float:
-        if self.steps_left is None:
-            age = self.n_steps / self._stream_steps
-            self.learning_rate = self.lr / (1 + age) ** 0.5
-            return self.learning_rate
-        # Linear to zero from wherever it stands, also when `steps_left` is cut.
-        rate = self.learning_rate
-        self.learning_rate -= rate / self.steps_left
-        self.steps_left -= 1
-        return rate
-
-    # A stream goes on in the next `partial_fit`, with another net.
-
-    def state(self) -> dict[str, np.ndarray]:
-        """What the next net needs to go on as if there had been one."""
-        state = {
-            f"optimizer.{i}.{name}": torch.as_tensor(value)
-            for i, slots in self.optimizer_.state_dict()["state"].items()
-            for name, value in slots.items()
-            if value is not None
-        }
-        state |= {f"net.{name}": getattr(self, name) for name in self._carried}
-        return {
-            "generator": self.generator.get_state().numpy(),
-            "n_steps": np.array(self.n_steps),
-            **{name: tensor.cpu().numpy().copy() for name, tensor in state.items()},
-        }
-
-    def restore(self, state: dict[str, np.ndarray]) -> DictionaryNet:
-        """Take up the :meth:`state` of another net."""
-        self.generator.set_state(torch.tensor(state["generator"], device="cpu"))
-        self.n_steps = int(state["n_steps"])
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            owner, *path = key.split(".")
-            if owner == "optimizer":
-                slots.setdefault(int(path[0]), {})[path[1]] = torch.tensor(
-                    value, device="cpu"
-                )
-            elif owner == "net":
-                here = getattr(self, path[0])
-                setattr(self, path[0], torch.tensor(value, device="cpu").to(here))
-        optimizer_state = self.optimizer_.state_dict()
-        self.optimizer_.load_state_dict({**optimizer_state, "state": slots})
-        return self
-
-    _carried: tuple[str, ...] = ()
-    # Steps after which the learning rate of an endless stream starts to fall.
-    _stream_steps = 500
+def without_batches(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "batches"}

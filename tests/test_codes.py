@@ -1,4 +1,4 @@
-"""Sparse codes against the dense matrices that they stand for."""
+"""Codes of every kind against the dense matrices that they stand for."""
 
 import itertools
 import subprocess
@@ -10,8 +10,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skdict.ops import SparseCode, sparse_code
-from skdict.ops.sparse_code import active_products
+from skdict.ops import DenseCode, RaggedCode, SlotCode, slots
+from skdict.ops.slots import active_products
 
 N, S, M, D = 5, 3, 7, 4
 
@@ -31,7 +31,7 @@ def codes(draw, dtype=None, repeated=True):
     values = values.astype(dtype)
     dense = np.zeros((n, m), dtype)
     np.add.at(dense, (np.arange(n)[:, None], indices), values)
-    code = SparseCode(torch.tensor(indices).reshape(n, s), torch.tensor(values))
+    code = SlotCode(torch.tensor(indices).reshape(n, s), torch.tensor(values))
     return code, m, torch.tensor(dense)
 
 
@@ -40,14 +40,14 @@ def code(seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     indices = torch.rand(N, M, generator=generator).argsort(1)[:, :S]
     values = torch.randn(N, S, generator=generator, dtype=dtype)
-    return SparseCode(indices, values)
+    return SlotCode(indices, values)
 
 
 @pytest.fixture(params=["native", "portable"])
 def kernels(request, monkeypatch):
     """With torch's CSR products where it has them, and without."""
     if request.param == "portable":
-        monkeypatch.setattr(sparse_code, "_has_csr_kernels", lambda device_type: False)
+        monkeypatch.setattr(slots, "_has_csr_kernels", lambda device_type: False)
 
 
 def matrix(*shape, seed=1, dtype=torch.float64):
@@ -75,7 +75,9 @@ def test_coalesce_adds_repeated_atoms_and_sorts(case):
     torch.testing.assert_close(merged.to_dense(m), dense)
     assert merged.values.shape == code.values.shape
     assert merged.values.dtype == code.values.dtype
-    for row, indices, values in zip(code.indices, *merged, strict=True):
+    for row, indices, values in zip(
+        code.indices, merged.indices, merged.values, strict=True
+    ):
         n_atoms = len(row.unique())
         assert torch.equal(indices[:n_atoms], row.unique())
         assert (values[n_atoms:] == 0).all()
@@ -97,15 +99,15 @@ def test_to_csr_is_canonical(case):
 
 
 def test_to_csr_of_a_code_with_a_gradient():
-    csr = SparseCode(code().indices, code().values.requires_grad_()).to_csr(M)
+    csr = SlotCode(code().indices, code().values.requires_grad_()).to_csr(M)
     np.testing.assert_array_equal(csr.toarray(), code().to_dense(M).numpy())
 
 
 def test_decode_has_the_gradients_of_the_dense_product():
-    indices, values = code()
+    indices, values = code().indices, code().values
     W = matrix(M, D)
     assert torch.autograd.gradcheck(
-        lambda values, W: SparseCode(indices, values).decode(W),
+        lambda values, W: SlotCode(indices, values).decode(W),
         (values.requires_grad_(), W.requires_grad_()),
     )
 
@@ -114,19 +116,19 @@ def test_gradient_of_repeated_atoms_and_empty_slots():
     indices = torch.tensor([[2, 2, 0], [1, 2, 2]])
     values = torch.tensor([[1.0, 2.0, 0.0], [0.0, 3.0, -1.0]], dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda values, W: SparseCode(indices, values).decode(W),
+        lambda values, W: SlotCode(indices, values).decode(W),
         (values.requires_grad_(), matrix(M, D).requires_grad_()),
     )
 
 
 @pytest.mark.parametrize("learns", ["values", "dictionary"])
 def test_only_what_learns_gets_a_gradient(learns):
-    indices, values = code()
+    indices, values = code().indices, code().values
     W = matrix(M, D)
     (values if learns == "values" else W).requires_grad_()
     # The gradient of a plain sum is an expanded scalar, not a full matrix.
-    SparseCode(indices, values).decode(W).sum().backward()
-    expected = SparseCode(indices, values).to_dense(M).detach()
+    SlotCode(indices, values).decode(W).sum().backward()
+    expected = SlotCode(indices, values).to_dense(M).detach()
     if learns == "values":
         assert W.grad is None
         torch.testing.assert_close(values.grad, W.sum(1)[indices])
@@ -170,7 +172,7 @@ def test_no_warning_of_torch_reaches_the_user():
 
 @pytest.mark.parametrize("elements", [1, S * D * 2, 1 << 20])
 def test_active_products(monkeypatch, kernels, elements):
-    monkeypatch.setattr(sparse_code, "_GATHER_ELEMENTS", elements)
+    monkeypatch.setattr(slots, "_GATHER_ELEMENTS", elements)
     x, W, indices = matrix(N, D), matrix(M, D, seed=2), code().indices
     products = active_products(x, W, indices)
     torch.testing.assert_close(products, (x @ W.T).gather(1, indices))
@@ -178,10 +180,65 @@ def test_active_products(monkeypatch, kernels, elements):
 
 
 def test_large_gather_takes_little_memory(monkeypatch):
-    monkeypatch.setattr(sparse_code, "_has_csr_kernels", lambda device_type: False)
+    monkeypatch.setattr(slots, "_has_csr_kernels", lambda device_type: False)
     parts = []
     bmm = torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda a, b: parts.append(a.numel()) or bmm(a, b))
-    monkeypatch.setattr(sparse_code, "_GATHER_ELEMENTS", 2 * S * D)
+    monkeypatch.setattr(slots, "_GATHER_ELEMENTS", 2 * S * D)
     active_products(matrix(N, D), matrix(M, D), code().indices)
     assert parts == [2 * S * D, 2 * S * D, S * D]
+
+
+# What all kinds promise
+
+KINDS = {
+    "slots": lambda code, dense: code,
+    "ragged": lambda code, dense: RaggedCode.from_dense(dense),
+    "dense": lambda code, dense: DenseCode(dense),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
+@given(case=codes(repeated=False))
+def test_every_kind_stands_for_its_matrix(kind, case):
+    slot_code, m, dense = case
+    code = KINDS[kind](slot_code, dense)
+    W = matrix(m, D).to(dense.dtype)
+    assert len(code) == len(dense)
+    torch.testing.assert_close(code.to_dense(m), dense)
+    torch.testing.assert_close(code.decode(W), dense @ W)
+    fired = code.fire_counts(m)
+    assert fired.dtype == torch.int64
+    assert torch.equal(fired, (dense != 0).sum(0))
+    if len(dense):
+        torch.testing.assert_close(code.mean_squares(m), dense.square().mean(0))
+    csr = code.to_csr(m)
+    assert csr.has_canonical_format
+    np.testing.assert_array_equal(csr.toarray(), dense.numpy(), strict=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_rows_that_are_not_finite_are_found(kind, value):
+    slot_code = code()
+    slot_code.values[3, 1] = value
+    found = KINDS[kind](slot_code, slot_code.to_dense(M)).finite_rows()
+    assert found.tolist() == [True, True, True, False, True]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_every_kind_are_those_of_the_matrix(kind):
+    dense = code().to_dense(M).requires_grad_()
+    W = matrix(M, D).requires_grad_()
+    weights = matrix(N, D, seed=3)
+    expected = torch.autograd.grad(((dense @ W) * weights).sum(), [dense, W])
+    if kind == "slots":
+        indices = code().indices
+        made = SlotCode(indices, dense.gather(1, indices))
+    else:
+        made = KINDS[kind](None, dense)
+    found = torch.autograd.grad((made.decode(W) * weights).sum(), [dense, W])
+    active = dense != 0
+    torch.testing.assert_close(found[0][active], expected[0][active])
+    torch.testing.assert_close(found[1], expected[1])

@@ -1,4 +1,4 @@
-"""Usage of atoms by brute force."""
+"""Redundant and random atoms by brute force."""
 
 import math
 
@@ -9,22 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from skdict.ops import SparseCode, usage
-from skdict.ops.usage import fire_counts, random_unit_rows, redundant_atoms
+from skdict.ops import atoms as atoms_module
+from skdict.ops.atoms import random_unit_rows, redundant_atoms
 
 seeds = st.integers(0, 2**32 - 1)
-
-
-@settings(max_examples=50)
-@given(seed=seeds, n=st.integers(0, 8), s=st.integers(1, 4), m=st.integers(4, 9))
-def test_fire_counts_are_rows_with_a_non_zero_coefficient(seed, n, s, m):
-    rng = np.random.default_rng(seed)
-    indices = rng.permuted(np.tile(np.arange(m), (n, 1)), axis=1)[:, :s]
-    values = rng.normal(size=(n, s)) * rng.integers(2, size=(n, s))
-    code = SparseCode(torch.tensor(indices).reshape(n, s), torch.tensor(values))
-    counts = fire_counts(code, m)
-    assert counts.dtype == torch.int64
-    assert torch.equal(counts, (code.to_dense(m) != 0).sum(0))
 
 
 @st.composite
@@ -53,7 +41,7 @@ def test_redundant_are_those_like_an_atom_that_fired_more(case, similarity, bloc
         for i in range(len(atoms))
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(usage, "_BLOCK", block)
+        patch.setattr(atoms_module, "_BLOCK", block)
         redundant = redundant_atoms(atoms, similarity, fired)
     assert redundant.dtype == torch.bool
     assert redundant.tolist() == expected

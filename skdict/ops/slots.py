@@ -1,19 +1,20 @@
-"""The sparse code of a batch: which atoms each row uses, and how much of each."""
+"""Codes with the same number of slots in every row, and their products."""
 
 from __future__ import annotations
 
 import functools
 import warnings
-from typing import NamedTuple
+from dataclasses import dataclass
 
-import numpy as np
-import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skdict.ops.code import Code
 
-class SparseCode(NamedTuple):
+
+@dataclass(frozen=True)
+class SlotCode(Code):
     """Codes of ``n`` rows with at most ``s`` active atoms each.
 
     A slot whose value is zero is empty: its index is valid but means nothing.
@@ -30,6 +31,9 @@ class SparseCode(NamedTuple):
 
     indices: Tensor
     values: Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
 
     def decode(self, dictionary: Tensor) -> Tensor:
         """Reconstruct the rows: ``Z W`` for a dictionary ``W`` of shape (M, d).
@@ -53,7 +57,7 @@ class SparseCode(NamedTuple):
         """Sum the rows of ``x`` per atom: ``Z^T x``, of shape (n_components, d)."""
         return _sum_rows_per_atom(self.indices, self.values, x, n_components)
 
-    def coalesce(self) -> SparseCode:
+    def coalesce(self) -> SlotCode:
         """Merge repeated atoms of a row by adding their values; sort by index.
 
         Slots that become free move to the end and are empty.
@@ -63,7 +67,7 @@ class SparseCode(NamedTuple):
         starts_atom = torch.ones_like(indices, dtype=torch.bool)
         starts_atom[:, 1:] = indices[:, 1:] != indices[:, :-1]
         slot = starts_atom.cumsum(1) - 1
-        return SparseCode(
+        return SlotCode(
             torch.zeros_like(indices).scatter_(1, slot, indices),
             torch.zeros_like(values).scatter_add_(1, slot, values),
         )
@@ -73,35 +77,22 @@ class SparseCode(NamedTuple):
         dense = self.values.new_zeros(len(self.values), n_components)
         return dense.scatter_add_(1, self.indices, self.values)
 
-    def to_csr(self, n_components: int) -> sp.csr_matrix:
-        """Codes as a SciPy CSR matrix: sorted indices, no explicit zeros.
-
-        Raises
-        ------
-        ValueError
-            If there is an atom beyond the components: SciPy's compiled code trusts
-            the indices and would write to memory that is not its own.
-        """
+    def entries(self):
         active = self.values != 0
-        atoms = self.indices[active].cpu().numpy()
-        # As unsigned numbers, negative ones are too large: one pass instead of two.
-        if len(atoms) and atoms.view(np.uint64).max() >= n_components:
-            raise ValueError(
-                f"The codes name atoms from {atoms.min()} to {atoms.max()}, but there "
-                f"are {n_components} components."
-            )
-        indptr = torch.zeros(len(self.values) + 1, dtype=torch.int64, device="cpu")
-        torch.cumsum(active.sum(1).cpu(), 0, out=indptr[1:])
-        csr = sp.csr_matrix(
-            (
-                self.values.detach()[active].cpu().numpy(),
-                atoms.astype(np.int32),
-                indptr.numpy(),
-            ),
-            shape=(len(self.values), n_components),
+        return active.sum(1), self.indices[active], self.values[active]
+
+    def fire_counts(self, n_components):
+        return torch.zeros(
+            n_components, dtype=torch.int64, device=self.indices.device
+        ).index_add_(0, self.indices.flatten(), (self.values != 0).flatten().long())
+
+    def mean_squares(self, n_components):
+        return self.values.new_zeros(n_components).index_add_(
+            0, self.indices.flatten(), self.values.square().flatten() / len(self)
         )
-        csr.sort_indices()
-        return csr
+
+    def finite_rows(self):
+        return self.values.isfinite().all(1)
 
     def _to_csr_tensor(self, n_components: int) -> Tensor:
         n, n_slots = self.indices.shape
@@ -140,7 +131,7 @@ def active_products(x: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
     # A pattern with more slots than it has places is refused.
     fits = indices.shape[1] <= len(dictionary)
     if fits and _has_csr_kernels(x.device.type):
-        pattern = SparseCode(indices, x.new_zeros(indices.shape))
+        pattern = SlotCode(indices, x.new_zeros(indices.shape))
         products = torch.sparse.sampled_addmm(
             pattern._to_csr_tensor(len(dictionary)), x, dictionary.T, beta=0
         )
@@ -169,7 +160,7 @@ def _has_csr_kernels(device_type: str) -> bool:
     """
     if device_type != "cpu":
         return False
-    one = SparseCode(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1))
+    one = SlotCode(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # once in a process: CSR tensors are in beta
         try:

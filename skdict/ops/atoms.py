@@ -1,19 +1,10 @@
-"""How often atoms are used, which are redundant, and how they are redrawn."""
+"""Which atoms are redundant, and how new ones are drawn."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from skdict.ops.sparse_code import SparseCode
-
-
-def fire_counts(code: SparseCode, n_components: int) -> Tensor:
-    """Rows on which each atom fired, that is, has a non-zero coefficient."""
-    return torch.zeros(
-        n_components, dtype=torch.int64, device=code.indices.device
-    ).index_add_(0, code.indices.flatten(), (code.values != 0).flatten().long())
 
 
 def redundant_atoms(atoms: Tensor, similarity: float, usage: Tensor) -> Tensor:
@@ -55,3 +46,8 @@ def random_unit_rows(
     """Rows drawn uniformly from the unit sphere, on the generator's device."""
     rows = torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
     return F.normalize(rows)
+
+
+def unit_rows(rows: Tensor) -> Tensor:
+    """Rows, none of them zero, scaled to unit norm whatever their magnitude."""
+    return F.normalize(rows / rows.abs().amax(1, keepdim=True))

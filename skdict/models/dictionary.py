@@ -1,0 +1,206 @@
+"""What every model is: atoms, a pre-bias, and the hooks of a learning step.
+
+A step on a batch visits, in this order, ``objective`` (loss, reconstruction, code),
+the backward pass, ``precondition_``, the optimiser and ``maintain_``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skdict._utils.fitted import Array
+from skdict.ops import Code
+
+
+class Objective(NamedTuple):
+    """What a model makes of a batch.
+
+    Attributes
+    ----------
+    loss : Tensor
+        What the optimiser lowers.
+    reconstruction : Tensor of shape (n, d)
+        The rows as the model rebuilds them.
+    code : Code
+        Of ``n`` rows.
+    fired : Tensor of shape (M,), int64
+        Rows on which each atom fired.
+    """
+
+    loss: Tensor
+    reconstruction: Tensor
+    code: Code
+    fired: Tensor
+
+
+@dataclass
+class Clock:
+    """Where a training stands.
+
+    Attributes
+    ----------
+    n_steps : int
+        Steps made.
+    last_step : int or None
+        Step at which training ends; None in a stream.
+    generator : torch.Generator
+        The only source of randomness, on the CPU.
+    """
+
+    n_steps: int
+    last_step: int | None
+    generator: torch.Generator
+
+    @property
+    def steps_left(self) -> int | None:
+        """Steps until training ends; None in a stream."""
+        return None if self.last_step is None else self.last_step - self.n_steps
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Where an estimator keeps a parameter of its model.
+
+    Attributes
+    ----------
+    attribute : str
+        Name of the fitted attribute.
+    rule : Array
+        What a file may hold there.
+    """
+
+    attribute: str
+    rule: Array
+
+
+ATOMS = ("n_components", "n_features")
+
+
+class Dictionary(nn.Module):
+    """Atoms and a pre-bias; how a row is encoded is up to the subclass.
+
+    The atoms have unit norm; ``maintain_`` keeps it so.
+
+    Parameters
+    ----------
+    atoms : Tensor of shape (M, d)
+        The dictionary.
+
+    Attributes
+    ----------
+    fitted : Mapping of str to Parameter
+        Each parameter and the attribute of the estimator that holds it.
+    counters : Mapping of str to Array
+        Buffers that begin as zeros and count over the steps. A stream carries them
+        from call to call.
+    """
+
+    fitted: ClassVar[Mapping[str, Parameter]] = {
+        "atoms": Parameter("components_", Array(ATOMS)),
+        "pre_bias": Parameter("pre_bias_", Array(ATOMS[1:])),
+    }
+    counters: ClassVar[Mapping[str, Array]] = {}
+    optimizer: ClassVar[type[torch.optim.Optimizer]] = torch.optim.Adam
+    # Steps after which the learning rate of an endless stream starts to fall.
+    stream_steps: ClassVar[int] = 500
+
+    def __init__(self, atoms: Tensor):
+        super().__init__()
+        self.atoms = nn.Parameter(atoms)
+        self.pre_bias = nn.Parameter(atoms.new_zeros(atoms.shape[1]))
+        for name, rule in self.counters.items():
+            dtype = torch.int64 if rule.kind == "i" else atoms.dtype
+            shape = [len(atoms) if size == ATOMS[0] else size for size in rule.shape]
+            self.register_buffer(name, atoms.new_zeros(shape, dtype=dtype))
+
+    # Rows to codes and back
+
+    def encode(self, x: Tensor) -> Code:
+        """Encode rows of shape (n, d)."""
+        raise NotImplementedError
+
+    def decode(self, code: Code) -> Tensor:
+        """Rebuild the rows."""
+        return code.decode(self.atoms) + self.pre_bias
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Code]:
+        """Reconstruction and code."""
+        code = self.encode(x)
+        return self.decode(code), code
+
+    def prepare_(self, n_rows: int) -> None:
+        """Get ready to encode ``n_rows`` rows with parameters that stay as they are."""
+
+    # A learning step
+
+    def objective(self, x: Tensor, target: Tensor) -> Objective:
+        """Half the squared error of a row, mean over the batch; no side effects."""
+        reconstruction, code = self(x)
+        loss = half_squared_error(reconstruction, target)
+        return Objective(loss, reconstruction, code, code.fire_counts(len(self.atoms)))
+
+    def step_(
+        self, x: Tensor, target: Tensor, descend: Callable[[Objective], None]
+    ) -> Objective:
+        """Learn from a batch.
+
+        Parameters
+        ----------
+        x, target : Tensor of shape (n, d)
+            The rows, and what is to be rebuilt from them.
+        descend : callable
+            Takes the objective backward, calls :meth:`precondition_` and moves the
+            parameters. A model without gradients leaves it alone.
+        """
+        objective = self.objective(x, target)
+        descend(objective)
+        return objective
+
+    def precondition_(self, objective: Objective) -> None:
+        """Change the gradients before the optimiser sees them."""
+
+    def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
+        """Follow the parameters' move; return the number of redrawn atoms."""
+        self.project_()
+        return 0
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Put the atoms back on the unit sphere."""
+        self.atoms.copy_(F.normalize(self.atoms))
+
+    # A start, and a change of the rows
+
+    @torch.no_grad()
+    def start_(self, rows: Tensor, mean: Tensor) -> None:
+        """Set what the first rows tell; ``rows`` is a sample, ``mean`` is of all."""
+        self.pre_bias.copy_(mean)
+
+    def follow_(self, mean: Tensor) -> None:
+        """Follow the mean of all rows seen, where the pre-bias is not learned."""
+
+    @torch.no_grad()
+    def rescale_(self, factor: float) -> None:
+        """Follow rows that are multiplied by ``factor``; the codes follow too."""
+        self.pre_bias.mul_(factor)
+
+    def optimizer_options(self) -> dict[str, Any]:
+        """What the optimiser takes beside the parameters and the learning rate."""
+        return {}
+
+    @torch.no_grad()
+    def load_(self, attributes: Mapping[str, Tensor]) -> None:
+        """Take the parameters from the fitted attributes of an estimator."""
+        for name, parameter in self.fitted.items():
+            self.get_parameter(name).data = attributes[parameter.attribute]
+
+
+def half_squared_error(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """Half the squared error of a row, mean over the batch."""
+    return (reconstruction - target).square().sum(1).mean() / 2

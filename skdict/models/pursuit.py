@@ -1,0 +1,123 @@
+"""Batched orthogonal matching pursuit as the encoder, gradient descent on the atoms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skdict._utils.fitted import Array
+from skdict.models.dictionary import Clock, Dictionary, Objective
+from skdict.ops.atoms import random_unit_rows, redundant_atoms
+from skdict.ops.pursuit import Refit, Selection, batched_omp, choose_form, gram_matrix
+
+# Weight of the newest batch in the running mean of the curvature.
+_NEWEST = 0.05
+
+
+class PursuitDictionary(Dictionary):
+    """Gradient descent on the atoms with the codes of a pursuit held fixed.
+
+    The gradient of each atom is divided by the mean square of its coefficients,
+    which is the curvature of the loss along that atom: a learning rate of 1 is
+    the exact minimiser for an atom that shares no row with another. The
+    rate thus needs no tuning to the data, to k or to how often an atom fires.
+
+    The pre-bias is the mean of the rows and is not learned. With the codes held
+    fixed, its gradient is the mean residual, which a greedy encoder does not bring
+    to zero: the pre-bias would leave the rows step by step, and the explained
+    variance would fall with it.
+
+    Parameters
+    ----------
+    atoms
+        As in :class:`Dictionary`.
+    k : int
+        Most non-zeros of a code.
+    atoms_per_step, selection, refit
+        As in :func:`skdict.ops.batched_omp`.
+    reset_similarity : float
+        Of two atoms with a larger cosine similarity, one is redrawn.
+    reset_every : int
+        Steps between resets. No resets in the last ``reset_every`` steps: a new atom
+        would not have time to learn.
+    """
+
+    counters = {
+        "curvature": Array(("n_components",), low=0),
+        "fired_since_reset": Array(("n_components",), kind="i", low=0),
+    }
+    optimizer = torch.optim.SGD
+    # Its steps are large: a constant rate would end well above the least loss.
+    stream_steps = 20
+
+    def __init__(
+        self,
+        atoms: Tensor,
+        k: int,
+        *,
+        atoms_per_step: int = 5,
+        selection: Selection = "positive",
+        refit: Refit = False,
+        reset_similarity: float = 0.9,
+        reset_every: int = 100,
+    ):
+        super().__init__(atoms)
+        self.pre_bias.requires_grad_(False)
+        self.k = k
+        self.atoms_per_step = atoms_per_step
+        self.selection = selection
+        self.refit = refit
+        self.reset_similarity = reset_similarity
+        self.reset_every = reset_every
+        self.gram: Tensor | None = None
+
+    def encode(self, x):
+        return batched_omp(
+            x - self.pre_bias,
+            self.atoms,
+            self.k,
+            atoms_per_step=self.atoms_per_step,
+            selection=self.selection,
+            refit=self.refit,
+            gram=self.gram,
+        )
+
+    @torch.no_grad()
+    def prepare_(self, n_rows):
+        """Compute the Gram matrix once, where that pays for this number of rows."""
+        if choose_form(n_rows, self.atoms, self.k, self.atoms_per_step) == "gram":
+            self.gram = gram_matrix(self.atoms)
+
+    @torch.no_grad()
+    def follow_(self, mean):
+        self.pre_bias.copy_(mean)
+
+    def precondition_(self, objective):
+        now = objective.code.mean_squares(len(self.atoms))
+        self.curvature.lerp_(now, _NEWEST)
+        # Of the two the larger: a rare atom fires above its own average.
+        curvature = torch.maximum(now, self.curvature)
+        self.atoms.grad /= torch.where(curvature > 0, curvature, 1.0)[:, None]
+
+    def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
+        super().maintain_(objective, clock)
+        self.fired_since_reset += objective.fired
+        left = clock.steps_left
+        if clock.n_steps % self.reset_every or (
+            left is not None and left < self.reset_every
+        ):
+            return 0
+        return self.redraw_redundant_(clock.generator)
+
+    @torch.no_grad()
+    def redraw_redundant_(self, generator: torch.Generator) -> Tensor:
+        """Redraw one atom of each redundant pair uniformly from the unit sphere."""
+        redundant = redundant_atoms(
+            self.atoms, self.reset_similarity, self.fired_since_reset
+        )
+        drawn = random_unit_rows(self.atoms.shape, generator, self.atoms.dtype)
+        drawn = drawn.to(self.atoms.device)
+        self.atoms.copy_(torch.where(redundant[:, None], drawn, self.atoms))
+        self.curvature.masked_fill_(redundant, 0)
+        self.fired_since_reset.zero_()
+        return redundant.sum()

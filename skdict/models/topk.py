@@ -1,0 +1,103 @@
+"""The TopK sparse autoencoder, with the auxiliary loss that revives dead latents."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skdict._utils.fitted import Array
+from skdict.models.autoencoder import Autoencoder
+from skdict.models.dictionary import Clock, Objective
+from skdict.ops.topk import decode_strongest, topk_encode
+
+# Steps between looks for dead latents on an accelerator, which would have to be
+# waited for. A latent that is revived in between stays in the auxiliary loss.
+_LOOK_FOR_DEAD_EVERY = 8
+
+
+class TopKAutoencoder(Autoencoder):
+    """A sparse autoencoder that keeps the ``k`` largest latents of a row.
+
+    Parameters
+    ----------
+    atoms, scale_encoder
+        As in :class:`Autoencoder`.
+    k : int
+        Most non-zeros of a code.
+    auxiliary_weight : float, default=0.0
+        Weight of the auxiliary loss; 0 leaves it out.
+    dead_after : float, default=inf
+        Rows without firing after which a latent counts as dead.
+    """
+
+    counters = {"rows_since_fired": Array(("n_components",), kind="i", low=0)}
+
+    def __init__(
+        self,
+        atoms: Tensor,
+        k: int,
+        *,
+        scale_encoder: bool = True,
+        auxiliary_weight: float = 0.0,
+        dead_after: float = torch.inf,
+    ):
+        super().__init__(atoms, scale_encoder=scale_encoder)
+        self.k = k
+        self.auxiliary_weight = auxiliary_weight
+        self.dead_after = dead_after
+        # Indices of the latents that an accelerator takes for dead.
+        self.register_buffer("dead", self.rows_since_fired[:0], persistent=False)
+
+    def encode(self, x):
+        return topk_encode(x - self.pre_bias, self.encoder, self.encoder_bias, self.k)
+
+    def objective(self, x, target):
+        plain = super().objective(x, target)
+        if self.auxiliary_weight == 0:
+            return plain
+        dead = self._dead_latents(plain)
+        if len(dead) == 0:
+            return plain
+        residual = target - plain.reconstruction
+        auxiliary = self.auxiliary_weight * self._auxiliary_loss(x, residual, dead)
+        return plain._replace(loss=plain.loss + auxiliary)
+
+    def _dead_latents(self, objective: Objective) -> Tensor:
+        if not self._is_on_cpu:
+            return self.dead
+        return (self._silence(objective) >= self.dead_after).nonzero()[:, 0]
+
+    @property
+    def _is_on_cpu(self) -> bool:
+        return self.atoms.device.type == "cpu"
+
+    def _silence(self, objective: Objective) -> Tensor:
+        """Rows since each latent fired, this batch included."""
+        silence = self.rows_since_fired + len(objective.code)
+        return silence.masked_fill_(objective.fired > 0, 0)
+
+    def _auxiliary_loss(self, x: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
+        """Half the squared error of the dead latents' rebuilding of the residual.
+
+        Relative to the residual's own energy, as in Gao et al. (2024); half of it,
+        as the main loss is half a squared error, too. Neither the residual nor the
+        pre-bias takes part in the gradient.
+        """
+        residual = residual.detach()
+        rebuilt = decode_strongest(
+            x - self.pre_bias.detach(),
+            self.encoder[dead],
+            self.encoder_bias[dead],
+            self.atoms[dead],
+            k=min(len(dead), self.k),
+        )
+        energy = residual.square().sum()
+        error = (residual - rebuilt).square().sum()
+        return error / torch.where(energy > 0, energy, 1.0) / 2
+
+    @torch.no_grad()
+    def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
+        self.rows_since_fired.copy_(self._silence(objective))
+        if not self._is_on_cpu and clock.n_steps % _LOOK_FOR_DEAD_EVERY == 0:
+            self.dead = (self.rows_since_fired >= self.dead_after).nonzero()[:, 0]
+        return super().maintain_(objective, clock)

@@ -1,0 +1,39 @@
+"""The learning rate of a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Schedule:
+    """Linear to zero, or for a stream without end, with the root of the steps.
+
+    Attributes
+    ----------
+    initial : float
+        Rate of step ``first_step``.
+    first_step : int
+        Where the fall begins.
+    last_step : int or None
+        Where the rate is zero. None: a stream, whose rate falls from step 0 on.
+    stream_steps : int
+        Steps after which the rate of a stream starts to fall.
+    """
+
+    initial: float
+    first_step: int = 0
+    last_step: int | None = None
+    stream_steps: int = 500
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        if self.last_step is None:
+            return self.initial / (1 + step / self.stream_steps) ** 0.5
+        left = self.last_step - step
+        return self.initial * (left / max(1, self.last_step - self.first_step))
+
+    def wind_down(self, step: int, n_steps: int) -> Schedule:
+        """The schedule that reaches zero in ``n_steps``, if not earlier."""
+        assert self.last_step is not None
+        return Schedule(self.rate(step), step, min(self.last_step, step + n_steps), 0)

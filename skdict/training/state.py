@@ -1,0 +1,98 @@
+"""What a stream carries from call to call: counters, optimiser, generator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skdict._utils.fitted import Array, Count, Fitted, OrNone, Record
+from skdict.models import Dictionary
+
+# What each optimiser keeps for a parameter, of the shape of the parameter or its own.
+_SLOTS: dict[type[torch.optim.Optimizer], dict[str, dict[str, Any]]] = {
+    torch.optim.SGD: {},
+    torch.optim.Adam: {
+        "step": {"shape": (), "low": 0},
+        "exp_avg": {},
+        "exp_avg_sq": {"low": 0},
+    },
+}
+
+
+def state_of(net) -> dict[str, Any]:
+    """What the next net needs to go on as if there had been one, as arrays."""
+    module = net.module_
+    names = [name for name, _ in module.named_parameters()]
+    slots = net.optimizer_.state_dict()["state"]
+    return {
+        "model": {name: _as_array(module.get_buffer(name)) for name in module.counters},
+        "optimizer": {
+            names[i]: {slot: _as_array(torch.as_tensor(v)) for slot, v in kept.items()}
+            for i, kept in slots.items()
+            if any(value is not None for value in kept.values())
+        },
+        "generator": net.generator.get_state().numpy(),
+        "n_steps": net.clock.n_steps,
+    }
+
+
+def restore(net, state: dict[str, Any]) -> None:
+    """Let a started net take up the :func:`state_of` another."""
+    module = net.module_
+    for name, value in state["model"].items():
+        module.get_buffer(name).copy_(_as_tensor(value))
+    names = [name for name, _ in module.named_parameters()]
+    slots = {
+        names.index(name): {slot: _as_tensor(value) for slot, value in kept.items()}
+        for name, kept in state["optimizer"].items()
+    }
+    net.optimizer_.load_state_dict({**net.optimizer_.state_dict(), "state": slots})
+    net.generator.set_state(_as_tensor(state["generator"]))
+    net.clock.n_steps = state["n_steps"]
+
+
+def stream_rule(model: type[Dictionary]) -> Fitted:
+    """What a file may hold as the state of a stream of this model."""
+    slots = _SLOTS[model.optimizer]
+    optimizer = {
+        name: Record(
+            {
+                slot: Array(**{"shape": parameter.rule.shape, **options})
+                for slot, options in slots.items()
+            }
+        )
+        for name, parameter in model.fitted.items()
+        if slots
+    }
+    return OrNone(
+        Record(
+            {
+                "model": Record(model.counters),
+                "optimizer": Record(optimizer),
+                "generator": _GeneratorState(),
+                "n_steps": Count(),
+            }
+        )
+    )
+
+
+class _GeneratorState(Fitted):
+    """The state of a generator of torch."""
+
+    def check(self, value, name, sizes):
+        Array(("n_bytes",), kind="u").check(value, name, {})
+        try:
+            torch.Generator("cpu").set_state(_as_tensor(value))
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"{name} is no state of a generator: {error}") from error
+
+
+def _as_array(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy().copy()
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    return torch.tensor(array, device="cpu")
