@@ -408,10 +408,11 @@ class DictionaryEstimator(
 
     def _scale_of_stream(self, mean: Tensor, spread: float, pre_bias: Tensor) -> float:
         """The scale of the first call, or of the first rows that vary."""
-        offset = float((mean.double() - pre_bias.double()).norm())
+        unit = self._scale or 1.0
+        offset = float(((mean.double() - pre_bias.double()) / unit).norm())
         if not self._scale:
             return working_scale(mean, spread or offset)
-        ratio = math.hypot(spread, offset) / self._scale
+        ratio = working_scale(mean, math.hypot(spread, offset * unit)) / unit
         if ratio > _OTHER_SCALE or 0 < ratio < 1 / _OTHER_SCALE:
             warn(
                 f"The rows lie {ratio:.2g} times as far from pre_bias_ as those of the "
