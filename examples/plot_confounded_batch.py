@@ -96,8 +96,8 @@ columns = ["score", "q_value", "best_material", "material_score", "material_q_va
 columns += ["q_value_within_material", "follows_material"]
 print(features.loc[best, columns].to_string())
 print(
-    f"{features.attrs['n_selective']} of 80 features seem selective for a class, "
-    f"{features.attrs['n_follow']['material']} follow the material."
+    f"{(features['q_value'] <= 0.05).sum()} of 80 features seem selective for a "
+    f"class, {features['follows_material'].sum()} follow the material."
 )
 
 # %%

@@ -261,7 +261,7 @@ for (name, half), Z in prepared.items():
         report = selectivity_report(
             codes, y[judge], units=image[judge], n_permutations=200, random_state=0
         )
-        score, chance = report.attrs["mean_score"], report.attrs["null_mean_q95"]
+        score, chance = report.loc[0, ["mean_score", "null_mean_q95"]]
         row = {"preparation": name, "label": label, "score": score, "chance": chance}
         selectivity.append(row)
 selectivity = pd.DataFrame(selectivity)

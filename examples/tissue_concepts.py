@@ -181,8 +181,8 @@ def measure(concepts):
         "active features (L0)": codes.nnz / len(rows),
         f"dead features of {n_components}": dead,
         "coherence": mutual_coherence(dictionary.components_),
-        "mean best selectivity": report.attrs["mean_score"],
-        "selectivity, null 95 %": report.attrs["null_mean_q95"],
+        "mean best selectivity": report["mean_score"][0],
+        "selectivity, null 95 %": report["null_mean_q95"][0],
         **{
             f"selectivity for {label}": score
             for label, score in zip(report["class"], report["score"], strict=True)

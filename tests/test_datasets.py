@@ -444,12 +444,6 @@ def test_bunches_as_frames(cells):
             np.testing.assert_array_equal(framed[name], bunch[name])
 
 
-def test_frames_name_what_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"load_tissue_tokens with as_frame=True"):
-        load_tissue_tokens(as_frame=True)
-
-
 @pytest.mark.parametrize("name", ["as_frame", "return_X_y"])
 def test_switches_are_booleans(name):
     for load in (load_tissue_tokens, partial(load_elpv_tokens, 3)):

@@ -1,7 +1,5 @@
 """skdict.evaluation: comparisons, baselines, ablations and layer sweeps."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -629,15 +627,6 @@ def test_summary_of_one_run_and_of_equal_ones():
     for runs in ([one], [one, one | {"fold": 1}]):
         (row,) = summary_table(runs).itertuples(index=False)
         assert row[2:6] == (4.0, 0.0, 4.0, 4.0)
-
-
-def test_summary_without_pandas_is_a_bunch(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    runs = [{"dictionary": "a", "seed": 0, "fold": 0, "l0": 4.0}]
-    table = summary_table(runs)
-    assert table.measure.tolist() == ["l0"]
-    assert table["mean"].tolist() == [4.0]
-    assert table.attrs["runs"] == runs
 
 
 def test_summary_of_bad_runs():

@@ -230,7 +230,7 @@ class TestNulls:
         report = selectivity_report(codes, y, **null)
         assert report["p_value"].isna().tolist() == [False, False, False, True]
         pairs = selectivity_tests(codes, y, grid_shape=(4, 6), alpha=1)
-        assert pairs.attrs["n_tests"] == len(pairs) == 15
+        assert pairs["n_tests"].tolist() == [15] * 15
         assert set(pairs["class"]) == {0, 1, 2}
 
 

@@ -352,8 +352,10 @@ def test_curve_is_the_sorted_best_scores(kind):
     best = scores.max(axis=1)
     np.testing.assert_array_equal(curve["score"], np.sort(best)[::-1])
     np.testing.assert_array_equal(best[curve["feature"]], curve["score"])
-    assert curve.attrs == {"kind": kind, "label": None, "n_permutations": 0}
-    assert list(curve) == ["feature", "score"]
+    assert list(curve) == ["feature", "score", "kind", "label", "n_permutations"]
+    assert set(curve["kind"]) == {kind}
+    assert set(curve["label"]) == {None}
+    assert set(curve["n_permutations"]) == {0}
 
 
 def test_equal_scores_keep_the_order_of_the_features():

@@ -52,7 +52,6 @@ def assert_same_null(table, expected):
     pd.testing.assert_frame_equal(
         table.drop(columns=drop), expected.drop(columns=drop), check_exact=True
     )
-    assert table.attrs == expected.attrs
 
 
 def make_images(rng, n_images=40, n_tokens=15, n_features=8):

@@ -217,8 +217,8 @@ def test_modules_are_found():
         ("skdict._utils.labels", "from skdict import ops", "to floor 0"),
         ("skdict.metrics._selectivity", "import torch", "without torch"),
         ("skdict.metrics._selectivity", "def f():\n    import torch.nn", "without"),
-        ("skdict.metrics._selectivity", "import pandas as pd", "inside functions"),
-        ("skdict.metrics", "try:\n    import pandas\nexcept E:\n    pass", "inside"),
+        ("skdict.metrics._selectivity", "import polars as pl", "inside functions"),
+        ("skdict.metrics", "try:\n    import polars\nexcept E:\n    pass", "inside"),
         ("skdict.inspection._plot", "import matplotlib.pyplot as plt", "inside"),
         ("skdict.inspection._plot", "class A:\n    import matplotlib", "inside"),
         ("skdict.inspection._plot", "def f():\n    import seaborn", "not declared"),
@@ -255,7 +255,7 @@ def test_violations_are_seen(module, source, complaint):
         ("skdict.training.net", "import skorch\nfrom ..models import Dictionary"),
         ("skdict.decomposition._icfl", "from ._base import Base\nimport torch"),
         ("skdict.decomposition._icfl", "from skdict.training import net"),
-        ("skdict.metrics._selectivity", "def f():\n    import pandas"),
+        ("skdict.metrics._selectivity", "def f():\n    import polars"),
         ("skdict.inspection._plot", "def f():\n    import matplotlib.pyplot"),
         (
             "skdict.inspection._plot",
@@ -292,5 +292,4 @@ def test_importing_skdict_loads_no_optional_package():
     assert run.returncode == 0, run.stderr
     loaded = set(run.stdout.split())
     assert "skdict" in loaded
-    # Not pandas: scikit-learn loads it by itself where it is installed.
-    assert loaded.isdisjoint(OPTIONAL - {"skdict", "pandas"})
+    assert loaded.isdisjoint(OPTIONAL - {"skdict"})

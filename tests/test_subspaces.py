@@ -21,6 +21,9 @@ COLUMNS = [
     "balanced_accuracy",
     "fold_std",
     "draw_std",
+    "draw_min",
+    "draw_max",
+    "n_random",
 ]
 
 
@@ -171,15 +174,19 @@ class TestProbes:
             scores = cross_val_score(
                 probe, part, y, scoring="balanced_accuracy", cv=StratifiedKFold(5)
             )
-            figures = report.loc[i, COLUMNS[2:]].astype(float)
+            figures = report.loc[i, COLUMNS[2:6]].astype(float)
             share = part.var(axis=0).sum() / X.var(axis=0).sum()
             assert_allclose(figures, [share, scores.mean(), scores.std(), 0.0])
-        assert report.attrs["n_random"] == 3
-        for i, name in ((3, "random_row"), (4, "random_null")):
-            draws = report.attrs[name]
-            assert len(draws) == 3
-            assert_allclose(report.loc[i, "balanced_accuracy"], np.mean(draws))
-            assert_allclose(report.loc[i, "draw_std"], np.std(draws))
+        assert set(report["n_random"]) == {3}
+        for i in (3, 4):
+            low, mean, high = report.loc[
+                i, ["draw_min", "balanced_accuracy", "draw_max"]
+            ]
+            std = report.loc[i, "draw_std"]
+            assert low < mean < high
+            # Of three draws: the third is what the mean leaves.
+            third = 3 * mean - low - high
+            assert_allclose(std, np.std([low, third, high]))
         # A random subspace and its complement hold all there is.
         assert_allclose(report.loc[3:, "variance_share"].sum(), 1.0)
 
@@ -190,7 +197,7 @@ class TestProbes:
             for seed in (0, 0, 1)
         ]
         pd.testing.assert_frame_equal(reports[0], reports[1])
-        assert reports[0].attrs["random_row"] != reports[2].attrs["random_row"]
+        assert reports[0]["draw_max"][3] != reports[2]["draw_max"][3]
 
     def test_folds_are_the_same_for_all_subspaces(self, halves):
         # Folds drawn from a generator differ at each call of split.

@@ -7,8 +7,6 @@ refuses to make a frame of a sparse matrix. The user's objects are never changed
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 import scipy.sparse as sp
 from sklearn import config_context, get_config
@@ -144,4 +142,4 @@ def _container(step, following):
     chosen = config.get("transform", get_config()["transform_output"])
     if chosen != "default":
         return chosen
-    return "pandas" if find_spec("pandas") else "polars"
+    return "pandas"

@@ -1,18 +1,20 @@
-"""Tables for people."""
+"""Tables that users get."""
 
-from sklearn.utils import Bunch
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["as_table"]
 
 
-def as_table(columns: dict, attrs: dict):
-    """Make a DataFrame where pandas is installed, otherwise a Bunch of arrays.
+def as_table(
+    columns: dict[str, Any], settings: dict[str, Any] | None = None
+) -> pd.DataFrame:
+    """Make a DataFrame of columns, and of settings that are the same in all rows.
 
-    Plain numbers, strings and lists belong into `attrs`: pandas compares them when
-    tables are joined, which fails on arrays.
+    Settings are columns because the `attrs` of a DataFrame get lost in files, in joins
+    and in most operations.
     """
-    try:
-        import pandas as pd
-    except ImportError:
-        return Bunch(**columns, attrs=attrs)
-    table = pd.DataFrame(columns)
-    table.attrs = attrs
-    return table
+    return pd.DataFrame(columns | (settings or {}))

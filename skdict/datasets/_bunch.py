@@ -1,21 +1,16 @@
 """Bunches of samples with a class each, as scikit-learn's loaders give them."""
 
+import pandas as pd
 from sklearn.utils import Bunch
 
 __all__ = ["make_bunch"]
 
 
-def make_bunch(
-    data, target, target_names, *, return_X_y, as_frame, caller, descr, **extra
-):
+def make_bunch(data, target, target_names, *, return_X_y, as_frame, descr, **extra):
     """A Bunch, or (data, target); as tables of pandas where that is asked for."""
     feature_names = [f"embedding{i}" for i in range(data.shape[1])]
     frame = None
     if as_frame:
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(f"{caller} with as_frame=True needs pandas.") from error
         frame = pd.DataFrame(data, columns=feature_names)
         frame["target"] = target
         data, target = frame[feature_names], frame["target"]

@@ -272,7 +272,6 @@ def load_elpv_tokens(
         _NAMES.copy(),
         return_X_y=return_X_y,
         as_frame=as_frame,
-        caller="load_elpv_tokens",
         descr=_DESCR,
         control=target == 0,
         batch=np.repeat(types, per_image),

@@ -161,7 +161,6 @@ def load_tissue_tokens(*, return_X_y=False, as_frame=False):
         target_names,
         return_X_y=return_X_y,
         as_frame=as_frame,
-        caller="load_tissue_tokens",
         descr=_DESCR,
         image=image.copy(),
         grid_shape=grid_shape,

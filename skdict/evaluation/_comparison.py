@@ -149,13 +149,13 @@ def compare_dictionaries(
 
     Returns
     -------
-    table : DataFrame or :class:`~sklearn.utils.Bunch`
+    table : DataFrame
         Tidy: one row for each dictionary and measure, with the columns `dictionary`,
         `measure`, `mean`, `std`, `low`, `high`, `n_runs` and `refitted`, as
         :func:`summary_table` makes them; `refitted` is "yes", or "no" where the
         whole pipeline is frozen, or "in part" where some of its steps are.
         ``table.attrs["runs"]`` is a list of dicts, one for each dictionary, seed and
-        fold, with every measure. A DataFrame where pandas is installed. The
+        fold, with every measure. The
         measures:
 
         - `cosine`, `explained_variance`: x against its reconstruction.

@@ -79,7 +79,7 @@ def sweep_layers(
 
     Returns
     -------
-    table : DataFrame or :class:`~sklearn.utils.Bunch`
+    table : DataFrame
         That of :func:`compare_dictionaries` with the column `layer` in the place of
         `dictionary`. The rows of the layer "chosen" are the outer folds' figures of
         the layer that each chose. In ``table.attrs["runs"]`` these runs name it under

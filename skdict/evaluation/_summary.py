@@ -42,7 +42,7 @@ def summary_table(runs, *, by="dictionary", confidence_level=0.95):
 
     Returns
     -------
-    table : DataFrame or :class:`~sklearn.utils.Bunch`
+    table : DataFrame
         One row for each value of `by` and each measure, with the columns
 
         - the name given as `by`, and `measure`;
@@ -53,8 +53,6 @@ def summary_table(runs, *, by="dictionary", confidence_level=0.95):
         - `refitted`, where the runs say it: "yes" if they fitted all steps of their
           pipelines, "no" if they fitted none, because all are frozen, and otherwise
           "in part".
-
-        A DataFrame where pandas is installed.
 
     Raises
     ------
@@ -105,7 +103,9 @@ def summary_table(runs, *, by="dictionary", confidence_level=0.95):
                 | said
             )
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    return as_table(columns, {"runs": runs})
+    table = as_table(columns)
+    table.attrs["runs"] = runs
+    return table
 
 
 def _refitted(runs) -> dict[str, str]:

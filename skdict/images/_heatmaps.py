@@ -12,6 +12,7 @@ from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels, equals, join
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.table import as_table
+from skdict._utils.warn import warn
 from skdict.stats import (
     at_least,
     check_grid_shape,
@@ -124,16 +125,15 @@ def heatmap_channel_correlations(heatmaps, images, *, channel_names=None):
 
     Returns
     -------
-    correlations : DataFrame or :class:`~sklearn.utils.Bunch`
-        One row per image and channel. A DataFrame where pandas is installed,
-        otherwise a Bunch of arrays with the same keys, and `attrs` among them.
-        Columns:
+    correlations : DataFrame
+        One row per image and channel. Columns:
 
         - `image`: index of the image.
         - `channel`: the channel.
         - `correlation`: Pearson's r over the tokens. 0 where the heatmap or the
           channel is constant, on which r is undefined.
         - `p_shift`: two-sided p-value under shifts of the heatmap, see Notes.
+        - `n_shifts`: number of shifts, the same in all rows.
 
     Raises
     ------
@@ -279,10 +279,9 @@ def heatmap_by_region(
 
     Returns
     -------
-    regions : DataFrame or :class:`~sklearn.utils.Bunch`
+    regions : DataFrame
         One row per region that holds a token, in sorted order, without the
-        reference. A DataFrame where pandas is installed, otherwise a Bunch of arrays
-        with the same keys, and `attrs` among them. Columns:
+        reference. Columns:
 
         - `region`: the label.
         - `n_tokens`, `n_compared`: tokens of the region and of what it is compared
@@ -294,8 +293,7 @@ def heatmap_by_region(
           p-value takes tokens for independent, which they are not.
         - `p_shift`: one-sided p-value under shifts of the heatmap, see Notes.
 
-        ``regions.attrs`` is a dict with `reference`, `alternative`, `n_shifts` and
-        `regions_without_token`, a list of labels that no token got.
+        - `reference`, `alternative`, `n_shifts`: the same in all rows.
 
     Raises
     ------
@@ -389,14 +387,18 @@ def heatmap_by_region(
                 "p_shift": _shift_p_value(ranks, weights, n_shifts, rng),
             }
         )
+    if (n_tokens == 0).any():
+        warn(
+            "These regions of the masks hold no token and are left out: "
+            f"{', '.join(map(str, labels[n_tokens == 0]))}."
+        )
     columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    attrs = {
+    settings = {
         "reference": reference,
         "alternative": alternative,
         "n_shifts": ranks.size if len(ranks) == 1 else n_shifts,
-        "regions_without_token": labels[n_tokens == 0].tolist(),
     }
-    return as_table(columns, attrs)
+    return as_table(columns, settings)
 
 
 def _label_tokens(mask, heatmaps):

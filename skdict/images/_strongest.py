@@ -37,14 +37,14 @@ def rank_images(heatmaps, *, n_images=8, pool="mean"):
 
     Returns
     -------
-    ranking : DataFrame or :class:`~sklearn.utils.Bunch`
-        A DataFrame where pandas is installed, otherwise a Bunch of arrays with the
-        same keys, and `attrs` among them. Columns:
+    ranking : DataFrame
+        Columns:
 
         - `side`: "most" or "least".
         - `rank`: from 0, the most extreme image.
         - `image`: index of the image; the first of equal ones comes first.
         - `score`: its score.
+        - `pool`: the same in all rows.
 
     Raises
     ------
@@ -125,13 +125,13 @@ def strongest_patches(
 
     Returns
     -------
-    patches : DataFrame or :class:`~sklearn.utils.Bunch`
-        One row per patch, the most extreme first; of equal ones the first token. A
-        DataFrame where pandas is installed, otherwise a Bunch of arrays with the same
-        keys, and `attrs` among them. Columns:
+    patches : DataFrame
+        One row per patch, the most extreme first; of equal ones the first token.
+        Columns:
 
         - `image`, `row`, `column`: the place of the token.
         - `value`: its value.
+        - `side`, `min_distance`: the same in all rows.
 
     Raises
     ------

@@ -39,7 +39,7 @@ class GalleryDisplay:
         One value per token, on the images' grids of tokens.
     images : list of ndarray of shape (rows, columns, n_channels)
         The images.
-    items : DataFrame or :class:`~sklearn.utils.Bunch`
+    items : DataFrame
         What is shown, with the columns `side` ("most" or "least"), `image` and
         `score`, for patches also `row` and `column`.
     kind : {"cosine", "activation"}, default="cosine"

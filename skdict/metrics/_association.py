@@ -151,9 +151,8 @@ def association_report(
 
     Returns
     -------
-    report : DataFrame or :class:`~sklearn.utils.Bunch`
-        One row per target. A DataFrame where pandas is installed, otherwise a Bunch
-        of arrays with the same keys, and `attrs` among them. Columns:
+    report : DataFrame
+        One row per target. Columns:
 
         - `target`: name of the target.
         - `feature`: index of the feature with the largest absolute correlation; the
@@ -249,7 +248,7 @@ def rescore_associations(
 
     Parameters
     ----------
-    report : DataFrame or :class:`~sklearn.utils.Bunch`
+    report : DataFrame
         From `association_report`, on the data set on which the pairs were chosen; also
         read back from a file.
 
@@ -279,7 +278,7 @@ def rescore_associations(
 
     Returns
     -------
-    table : DataFrame or :class:`~sklearn.utils.Bunch`
+    table : DataFrame
         One row per row of `report`, with its `target` and `feature`, and:
 
         - `score_before`: the score in `report`.
@@ -398,10 +397,9 @@ def variance_explained(
 
     Returns
     -------
-    table : DataFrame or :class:`~sklearn.utils.Bunch`
-        One row per feature, in their order. A DataFrame where pandas is installed,
-        otherwise a Bunch of arrays with the same keys, and `attrs` among them.
-        Columns: `feature`, and for each factor, called `scanner` here,
+    table : DataFrame
+        One row per feature, in their order. Columns: `feature`, and for each factor,
+        called `scanner` here,
 
         - `scanner_eta_squared`: share of the variance in the sample, in [0, 1].
         - `scanner_omega_squared`: the same without the part that as many labels
@@ -412,8 +410,8 @@ def variance_explained(
         and `strongest`, the factor with the largest omega squared. Features without
         variance have 0 throughout, and p-values of 1.
 
-        ``table.attrs`` is a dict with `factors` (a list of names), `n_permutations`
-        and `mean_omega_squared` (a dict: the mean over the features that vary).
+        Two more columns are the same in all rows: `n_permutations` and, for each
+        factor, `scanner_mean_omega_squared`, the mean over the features that vary.
 
     Raises
     ------
@@ -494,15 +492,11 @@ def variance_explained(
             columns[f"{name}_p_value"] = np.where(varies, p_values, 1.0)
     strongest = np.argmax([*omegas.values()], axis=0)
     columns["strongest"] = np.array([*named], dtype=object)[strongest]
-    attrs = {
-        "factors": [*named],
-        "n_permutations": int(n_permutations),
-        "mean_omega_squared": {
-            name: float(omega[varies].mean()) if varies.any() else 0.0
-            for name, omega in omegas.items()
-        },
+    means_over_features = {
+        f"{name}_mean_omega_squared": omega[varies].mean() if varies.any() else 0.0
+        for name, omega in omegas.items()
     }
-    return as_table(columns, attrs)
+    return as_table(columns, {"n_permutations": n_permutations} | means_over_features)
 
 
 # Correlations
@@ -641,7 +635,7 @@ def _length(some):
 
 
 def _how(method, n_permutations, n_rows):
-    """Columns that say how a table was made; they outlast files, as `attrs` do not."""
+    """Columns that say how a table was made; the same in all rows."""
     return {
         "method": np.full(n_rows, method, dtype=object),
         "n_permutations": np.full(n_rows, int(n_permutations)),

@@ -81,10 +81,8 @@ def describe_features(
 
     Returns
     -------
-    features : DataFrame or :class:`~sklearn.utils.Bunch`
-        One row per feature, in their order. A DataFrame where pandas is installed,
-        otherwise a Bunch of arrays with the same keys, and `attrs` among them.
-        Columns:
+    features : DataFrame
+        One row per feature, in their order. Columns:
 
         - `feature`: index of the feature.
         - `density`: share of the samples in which it is active.
@@ -104,9 +102,7 @@ def describe_features(
         - `follows_batch`: whether the feature is selective for a batch, and for no
           class inside the batches.
 
-        ``features.attrs`` is a dict with `alpha`, `method`, `confounds` (a list of
-        the names), `n_selective` (features with a q-value up to `alpha`) and
-        `n_follow` (a dict: features that follow each confound).
+        The columns `alpha` and `method` are the same in all rows.
 
     Raises
     ------
@@ -199,14 +195,11 @@ def describe_features(
             )
         columns |= own
 
-    attrs = {
+    settings = {
         "alpha": float(alpha),
         "method": method,
-        "confounds": [*named],
-        "n_selective": int((columns["q_value"] <= alpha).sum()),
-        "n_follow": {name: int(columns[f"follows_{name}"].sum()) for name in named},
     }
-    return as_table(columns, attrs)
+    return as_table(columns, settings)
 
 
 class _Tester:

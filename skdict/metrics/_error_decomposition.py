@@ -66,10 +66,8 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
 
     Returns
     -------
-    report : DataFrame or :class:`~sklearn.utils.Bunch`
-        One row, or two with `X_refit`. A DataFrame where pandas is installed,
-        otherwise a Bunch of arrays with the same keys, and `attrs` among them.
-        Columns:
+    report : DataFrame
+        One row, or two with `X_refit`. Columns:
 
         - `reconstruction`: "plain" or "refit".
         - `error_share`: the error as a share of the variance, which is one minus
@@ -83,10 +81,11 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
         - `gain`: share of the plain error that this reconstruction avoids; 0 for
           "plain".
 
-        Both shares are 0 for an exact reconstruction. ``report.attrs`` is a dict
-        with, where `X_refit` is given, `linear_gain` and `nonlinear_gain`: how far
-        the refit reduces each part, in shares of the whole plain error, so that
-        they add up to the `gain`.
+        - `linear_gain`, `nonlinear_gain`: by how much each part of the error is
+          smaller than that of "plain", as shares of the whole plain error. They add
+          up to the `gain`.
+
+        Both shares are 0 for an exact reconstruction.
 
     Raises
     ------
@@ -160,12 +159,10 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
     totals = np.array([row.pop("total") for row in rows])
     columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     columns["gain"] = _share(totals[0] - totals, totals[0])
-    attrs = {}
-    if X_refit is not None:
-        for part in ("linear", "nonlinear"):
-            plain, refit = totals * columns[f"{part}_share"]
-            attrs[f"{part}_gain"] = float(_share(plain - refit, totals[0]))
-    return as_table(columns, attrs)
+    for part in ("linear", "nonlinear"):
+        errors = totals * columns[f"{part}_share"]
+        columns[f"{part}_gain"] = _share(errors[0] - errors, totals[0])
+    return as_table(columns)
 
 
 def _linear_parts(X, X_hat, scale, estimator, splits):

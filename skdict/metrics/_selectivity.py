@@ -186,10 +186,8 @@ def selectivity_report(
 
     Returns
     -------
-    report : DataFrame or :class:`~sklearn.utils.Bunch`
-        One row per class, in the order of ``np.unique(y)``. A DataFrame where
-        pandas is installed, otherwise a Bunch of arrays with the same keys, and
-        `attrs` among them. Columns:
+    report : DataFrame
+        One row per class, in the order of ``np.unique(y)``. Columns:
 
         - `class`: the label.
         - `n_samples`: the size of the class.
@@ -205,11 +203,11 @@ def selectivity_report(
         `control`, is never exchanged and so not tested: its `null_q95` and
         `p_value` are NaN.
 
-        ``report.attrs`` is a dict with the figures over all classes: `kind`,
-        `n_permutations`, `mean_score` (the mean of the column `score`) and, with
-        ``n_permutations > 0``, `null_mean_scores` (a list: the same mean for each
-        permutation), `null_mean_q95` and `mean_p_value`. Classes that are not
-        tested add the same to all of these means.
+        The other columns are the same in all rows: `kind`, `n_permutations`,
+        `mean_score` (the mean of the column `score`) and, with
+        ``n_permutations > 0``, `null_mean_q95` and `mean_p_value`, the 95 % quantile
+        and the p-value of that mean. Classes that are not tested add the same to the
+        mean of every permutation.
 
     Raises
     ------
@@ -296,7 +294,7 @@ def selectivity_report(
     (7, 1.0)
     >>> float(report["p_value"][1])
     0.01
-    >>> round(report.attrs["mean_score"], 3) > report.attrs["null_mean_q95"]
+    >>> bool(report["mean_score"][0] > report["null_mean_q95"][0])
     True
 
     The same rows, if they are those of six images: three of six can be "treated" in
@@ -345,7 +343,7 @@ def selectivity_report(
         "best_feature": best_features,
         "score": best_scores,
     }
-    attrs = {
+    settings = {
         "kind": kind,
         "n_permutations": int(n_permutations),
         "mean_score": mean_score,
@@ -356,12 +354,11 @@ def selectivity_report(
         p_values = permutation_p_value(null, best_scores, 0)
         columns["null_q95"] = np.where(exchanged, null_q95, np.nan)
         columns["p_value"] = np.where(exchanged, p_values, np.nan)
-        attrs["null_mean_scores"] = null_means
-        attrs["null_mean_q95"] = float(np.quantile(null_means, 0.95))
-        attrs["mean_p_value"] = float(
+        settings["null_mean_q95"] = float(np.quantile(null_means, 0.95))
+        settings["mean_p_value"] = float(
             permutation_p_value(np.array(null_means), mean_score, ROUNDING)
         )
-    return as_table(columns, attrs)
+    return as_table(columns, settings)
 
 
 @validate_params(

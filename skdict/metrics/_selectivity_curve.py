@@ -95,10 +95,9 @@ def selectivity_curve(
 
     Returns
     -------
-    curve : DataFrame or :class:`~sklearn.utils.Bunch`
-        One row per feature, the most selective first; of equal ones, the first. A
-        DataFrame where pandas is installed, otherwise a Bunch of arrays with the same
-        keys, and `attrs` among them. Columns:
+    curve : DataFrame
+        One row per feature, the most selective first; of equal ones, the first.
+        Columns:
 
         - `feature`: index of the feature.
         - `score`: its score.
@@ -107,7 +106,7 @@ def selectivity_curve(
           cannot move the class `label`, such as that of the controls with
           `control`. Only with ``n_permutations > 0``.
 
-        ``curve.attrs`` is a dict with `kind`, `label` and `n_permutations`.
+        - `kind`, `label`, `n_permutations`: the same in all rows.
 
     Raises
     ------
@@ -174,8 +173,8 @@ def selectivity_curve(
         columns["null_q05"], columns["null_q95"] = np.quantile(
             null, [0.05, 0.95], axis=0
         )
-    attrs = {"kind": kind, "label": label, "n_permutations": int(n_permutations)}
-    return as_table(columns, attrs)
+    settings = {"kind": kind, "label": label, "n_permutations": int(n_permutations)}
+    return as_table(columns, settings)
 
 
 def _row_of(label, classes):

@@ -89,10 +89,8 @@ def selectivity_tests(
 
     Returns
     -------
-    pairs : DataFrame or :class:`~sklearn.utils.Bunch`
-        One row per pair, sorted by p-value and then by falling score. A DataFrame
-        where pandas is installed, otherwise a Bunch of arrays with the same keys,
-        and `attrs` among them. Columns:
+    pairs : DataFrame
+        One row per pair, sorted by p-value and then by falling score. Columns:
 
         - `class`, `feature`: the label, and the index of the feature.
         - `n_active`: samples of the class in which the feature is active.
@@ -105,9 +103,8 @@ def selectivity_tests(
         Classes that share no group with another, such as that of the controls with
         `control`, are not tested and not among the pairs.
 
-        ``pairs.attrs`` is a dict with `alpha`, `method`, `n_tests` (all pairs that
-        were tested), and of those with a q-value up to `alpha` the numbers
-        `n_pairs`, `n_features` and `n_classes`.
+        - `alpha`, `method`, `n_tests`: the same in all rows; `n_tests` counts all
+          pairs that were tested.
 
     Raises
     ------
@@ -178,7 +175,7 @@ def selectivity_tests(
     (['treated'], [7])
     >>> float(pairs["q_value"][0]) < 1e-20
     True
-    >>> pairs.attrs["n_tests"]
+    >>> int(pairs["n_tests"][0])
     40
     """
     activity = find_active(codes, threshold)
@@ -201,15 +198,12 @@ def selectivity_tests(
         "p_value": p_values[found],
         "q_value": q_values[found],
     }
-    attrs = {
+    settings = {
         "alpha": float(alpha),
         "method": method,
         "n_tests": int(tested.sum()) * p_values.shape[1],
-        "n_pairs": len(features),
-        "n_features": len(np.unique(features)),
-        "n_classes": len(np.unique(which)),
     }
-    return as_table({name: column[order] for name, column in columns.items()}, attrs)
+    return as_table({name: column[order] for name, column in columns.items()}, settings)
 
 
 @validate_params(
@@ -286,10 +280,8 @@ def selectivity_counts(
 
     Returns
     -------
-    counts : DataFrame or :class:`~sklearn.utils.Bunch`
-        One row per score threshold, in the order given. A DataFrame where pandas is
-        installed, otherwise a Bunch of arrays with the same keys, and `attrs` among
-        them. Columns:
+    counts : DataFrame
+        One row per score threshold, in the order given. Columns:
 
         - `score_threshold`: the score to exceed.
         - `n_features`: features whose best score over the classes is larger; a class
@@ -300,7 +292,7 @@ def selectivity_counts(
         - `p_value`: ``(1 + #{null >= n_features}) / (1 + n_permutations)``. Only
           with ``n_permutations > 0``.
 
-        ``counts.attrs`` is a dict with `kind` and `n_permutations`.
+        - `kind`, `n_permutations`: the same in all rows.
 
     Raises
     ------

@@ -147,10 +147,8 @@ def stability_report(dictionaries, *, threshold=0.7, n_random=3, random_state=No
 
     Returns
     -------
-    report : DataFrame or :class:`~sklearn.utils.Bunch`
-        One row for each pair of dictionaries. A DataFrame where pandas is
-        installed, otherwise a Bunch of arrays with the same keys, and `attrs` among
-        them. Columns:
+    report : DataFrame
+        One row for each pair of dictionaries. Columns:
 
         - `a`, `b`: the places of the two in the list, or their names.
         - `matched_cosine`: mean cosine of the pairs of `match_dictionaries`.
@@ -161,7 +159,7 @@ def stability_report(dictionaries, *, threshold=0.7, n_random=3, random_state=No
         - `isotropic_...`, `covariance_...`: the four figures for random
           dictionaries of the same two shapes. Only with ``n_random > 0``.
 
-        ``report.attrs`` is a dict with `threshold` and `n_random`.
+        - `threshold`, `n_random`: the same in all rows.
 
     Raises
     ------
@@ -237,8 +235,8 @@ def stability_report(dictionaries, *, threshold=0.7, n_random=3, random_state=No
             row |= {f"covariance_{key}": v for key, v in covariance.items()}
         rows.append(row)
     columns = {key: _column([row[key] for row in rows]) for key in rows[0]}
-    attrs = {"threshold": float(threshold), "n_random": int(n_random)}
-    return as_table(columns, attrs)
+    settings = {"threshold": float(threshold), "n_random": int(n_random)}
+    return as_table(columns, settings)
 
 
 def _correlations(codes_a, codes_b):

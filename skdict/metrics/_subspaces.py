@@ -154,9 +154,8 @@ def subspace_probes(
 
     Returns
     -------
-    report : DataFrame or :class:`~sklearn.utils.Bunch`
-        A DataFrame where pandas is installed, otherwise a Bunch of arrays with the
-        same keys, and `attrs` among them. Rows: "all" (the whole of `X`), "row"
+    report : DataFrame
+        Rows: "all" (the whole of `X`), "row"
         and "null", and with ``n_random > 0`` also "random_row" and "random_null",
         which are random subspaces with as many dimensions. Columns:
 
@@ -170,9 +169,9 @@ def subspace_probes(
         - `draw_std`: standard deviation over the draws (of the mean over the
           folds); 0 for the spaces that are not drawn.
 
-        ``report.attrs`` is a dict with `n_random` and, with ``n_random > 0``,
-        `random_row` and `random_null`: lists with the balanced accuracy of each
-        draw.
+        - `draw_min`, `draw_max`: the lowest and the highest balanced accuracy of a
+          draw; the balanced accuracy itself for the spaces that are not drawn.
+        - `n_random`: the number of draws, the same in all rows.
 
     Raises
     ------
@@ -261,10 +260,10 @@ def subspace_probes(
         "fold_std": np.array([np.mean(s, axis=0).std() for s in scores.values()]),
         "draw_std": np.array([np.mean(s, axis=1).std() for s in scores.values()]),
     }
-    attrs = {"n_random": int(n_random)}
-    for name in list(scores)[3:]:
-        attrs[name] = np.mean(scores[name], axis=1).tolist()
-    return as_table(columns, attrs)
+    of_draws = [np.mean(s, axis=1) for s in scores.values()]
+    columns["draw_min"] = np.array([draws.min() for draws in of_draws])
+    columns["draw_max"] = np.array([draws.max() for draws in of_draws])
+    return as_table(columns, {"n_random": n_random})
 
 
 def _row_and_null_basis(projection):

@@ -228,13 +228,23 @@ class FeatureReport:
 
         Returns
         -------
-        features : DataFrame or :class:`~sklearn.utils.Bunch`
-            One row per feature, in their order, with the columns of the page: a
-            DataFrame where pandas is installed, otherwise a Bunch of arrays with the
-            same keys. None or NaN where a figure is undefined.
+        features : DataFrame
+            One row per feature, in their order, with the columns of the page. None or
+            NaN where a figure is undefined.
         """
-        values, columns = to_columns(self._compute()["features"])
-        return as_table(values, {"help": {c["key"]: c["help"] for c in columns}})
+        values, _ = to_columns(self._compute()["features"])
+        return as_table(values)
+
+    def column_help(self):
+        """Return what the columns of the list of features mean.
+
+        Returns
+        -------
+        help : dict of str to str
+            A sentence or two for each column of :meth:`to_frame`, by its name.
+        """
+        _, columns = to_columns(self._compute()["features"])
+        return {column["key"]: column["help"] for column in columns}
 
     def to_html(self, path, *, title=None):
         """Write the page.
