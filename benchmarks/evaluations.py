@@ -120,7 +120,7 @@ def cases(
             f"{n} x {m} codes, {len(set(few_labels))} labels, 10 groups",
             codes,
             few_labels,
-            groups=batch,
+            batch=batch,
         ),
         case("auroc_scores", to_labels, codes, y),
         case(

@@ -18,8 +18,7 @@ from sklearn.preprocessing import Normalizer
 from skdict import ICFL, ControlPCAWhitener
 from skdict.datasets import load_elpv_tokens
 from skdict.metrics import describe_features
-from skdict.stats import find_active
-from skdict.stats.group_tests import LabelTester
+from skdict.stats import choose_exchange, find_active, run_label_tests
 
 N_PERMUTATIONS = 60
 LEVELS = [0.05, 0.01, 0.001, 0.0001]
@@ -36,13 +35,13 @@ def main():
     codes = pipe.transform(data.data)
     first, image_of = np.unique(data.groups, return_index=True, return_inverse=True)[1:]
     names, labels = data.target_names, data.target[first]
-    exchange = LabelTester(find_active(codes, 0.0), image_of)
+    activity = find_active(codes, 0.0)
     rng = np.random.default_rng(0)
 
     shares, n_selective, n_naive = [], [], []
     for i in range(N_PERMUTATIONS):
         y = rng.permutation(labels)[image_of]
-        tests = exchange.test(y)
+        tests = run_label_tests(activity, y, choose_exchange(y, [image_of]))
         shares.append([(tests.p_values <= level).mean(axis=1) for level in LEVELS])
         n_selective.append((tests.q_values <= 0.05).any(axis=0).sum())
         if i < 5:

@@ -73,7 +73,7 @@ def main() -> None:
     others = {
         "selectivity_tests": lambda: selectivity_tests(codes, y),
         f"selectivity_tests in {batch.max() + 1} groups": lambda: selectivity_tests(
-            codes, y, groups=batch
+            codes, y, batch=batch
         ),
         "auroc_scores": lambda: auroc_scores(codes, y),
     }

@@ -101,12 +101,12 @@ print(
 )
 
 # %%
-# The same in the report: with ``groups``, labels are permuted inside the materials
+# The same in the report: with ``batch``, labels are permuted inside the materials
 # only. What the design gives away by itself is part of that null, and the score is no
 # longer beyond it.
 
 within = selectivity_report(
-    counts[study], label[study], groups=material[study], **settings
+    counts[study], label[study], batch=material[study], **settings
 )
 print(within.round(3).to_string(index=False))
 
@@ -179,7 +179,7 @@ table = {}
 for name, (codes, rows) in ways.items():
     free = selectivity_report(codes[rows], label[rows], **settings)
     inside = selectivity_report(
-        codes[rows], label[rows], groups=material[rows], **settings
+        codes[rows], label[rows], batch=material[rows], **settings
     )
     unseen = shares(codes, free["best_feature"][0], ~rows & ~spare)
     table[name] = {

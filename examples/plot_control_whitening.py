@@ -245,7 +245,7 @@ draw_dots(probed, "balanced accuracy of a linear probe (grey: chance)")
 # changes where that is. The score is the selectivity of the best feature of each class,
 # the mean over both classes; chance is its 95 % quantile when labels are permuted
 # between images. Tokens of an image share its label, so permuting tokens would make any
-# feature of a single odd image look significant: hence ``units``.
+# feature of a single odd image look significant: hence ``groups``.
 #
 # A dot that is not to the right of its grey tick has found nothing. Most tokens of a
 # defective cell show intact silicon and there are few images, so for the defect that is
@@ -259,7 +259,7 @@ for (name, half), Z in prepared.items():
     codes = dictionary.transform(Z[judge])
     for label, y in labels.items():
         report = selectivity_report(
-            codes, y[judge], units=image[judge], n_permutations=200, random_state=0
+            codes, y[judge], groups=image[judge], n_permutations=200, random_state=0
         )
         score, chance = report.loc[0, ["mean_score", "null_mean_q95"]]
         row = {"preparation": name, "label": label, "score": score, "chance": chance}

@@ -34,11 +34,11 @@ X = whiten.fit_transform(cells.data, label)
 codes = ICFL(640, 8, random_state=0).fit_transform(X)
 
 # %%
-# The label belongs to the image, not to the token. ``units`` says so: what is permuted
+# The label belongs to the image, not to the token. ``groups`` says so: what is permuted
 # are the labels of whole images.
 
 report = selectivity_report(
-    codes, label, units=image, n_permutations=999, random_state=0
+    codes, label, groups=image, n_permutations=999, random_state=0
 )
 print(report[["class", "n_samples", "best_feature", "score"]].round(3).to_string())
 
@@ -62,7 +62,7 @@ for one in ("defective", "defective?"):
         codes,
         label,
         label=one,
-        units=image,
+        groups=image,
         random_state=0,
         name=f"{len(np.unique(image[label == one]))} images",
     )
@@ -71,11 +71,11 @@ for one in ("defective", "defective?"):
 # %%
 # Tokens of one image are no independent samples
 # ----------------------------------------------
-# Without ``units`` the tokens themselves are permuted, as if there were forty times the
-# samples. That breaks up the images, which no label does. To see what such a null makes
-# of nothing, we call some images "rare" by lot, as many as there are in the rare class,
-# and take the p-value of the best feature for them. Of fifty such p-values about 5 %
-# should be up to 0.05, give or take 3 %.
+# Without ``groups`` the tokens themselves are permuted, as if there were forty times
+# the samples. That breaks up the images, which no label does. To see what such a null
+# makes of nothing, we call some images "rare" by lot, as many as there are in the rare
+# class, and take the p-value of the best feature for them. Of fifty such p-values about
+# 5 % should be up to 0.05, give or take 3 %.
 
 rng = np.random.default_rng(0)
 images = np.unique(image)
@@ -83,9 +83,9 @@ n_rare = len(np.unique(image[label == "defective?"]))
 by_lot = {"tokens permuted": [], "images permuted": []}
 for _ in range(50):
     rare = np.isin(image, rng.choice(images, n_rare, replace=False))
-    for name, units in (("tokens permuted", None), ("images permuted", image)):
+    for name, groups in (("tokens permuted", None), ("images permuted", image)):
         table = selectivity_report(
-            codes, rare, units=units, n_permutations=99, random_state=0
+            codes, rare, groups=groups, n_permutations=99, random_state=0
         )
         by_lot[name].append(table["p_value"][1])
 
@@ -100,9 +100,8 @@ ax.legend()
 
 # %%
 # Breaking up the images makes far too many findings out of nothing; permuting whole
-# images does not. What takes no ``units``, such as
-# :func:`skdict.metrics.selectivity_tests`, needs one row for each image; the
-# :doc:`user guide </user_guide/selectivity>` makes such rows.
+# images does not. So does
+# :func:`skdict.metrics.selectivity_tests` with ``groups``, for all pairs at once.
 #
 # What else may not be exchanged
 # ------------------------------
@@ -122,12 +121,12 @@ ax.legend()
 control = label == "functional"
 nulls = {
     "any two images": {},
-    "within the material": {"groups": material},
-    "and not with controls": {"groups": material, "control": control},
+    "within the material": {"batch": material},
+    "and not with controls": {"batch": material, "control": control},
 }
 p_values = {
     name: selectivity_report(
-        codes, label, units=image, n_permutations=999, random_state=0, **kwargs
+        codes, label, groups=image, n_permutations=999, random_state=0, **kwargs
     ).set_index("class")["p_value"]
     for name, kwargs in nulls.items()
 }
@@ -144,7 +143,7 @@ print(pd.DataFrame(p_values).round(3).to_string())
 random_atoms = ICFL(640, 8, init="random", max_iter=0, random_state=0)
 random_codes = random_atoms.fit_transform(X)
 dictionaries = {"learned": codes, "random atoms": random_codes}
-null = {"units": image, "groups": material, "random_state": 0}
+null = {"groups": image, "batch": material, "random_state": 0}
 
 ax = None
 for name, of_tokens in dictionaries.items():
@@ -183,7 +182,7 @@ for name, of_tokens in dictionaries.items():
 
 kinds = [
     selectivity_report(
-        codes, label, kind=kind, units=image, n_permutations=999, random_state=0
+        codes, label, kind=kind, groups=image, n_permutations=999, random_state=0
     ).set_index("class")[["score", "null_q95", "p_value"]]
     for kind in ("average", "maximum")
 ]
@@ -194,7 +193,7 @@ print(pd.concat(kinds, axis=1, keys=["average", "maximum"]).round(3).to_string()
 # ----------------
 # - Never read a best score without what the best of as many features reaches by chance,
 #   least of all for a rare class.
-# - Permute what is independent: images and not tokens, wells and not cells (``units``).
-#   Exchange labels only inside the batches (``groups``), and not with the controls that
-#   fitted the whitening (``control``).
+# - Permute what is independent: images and not tokens, wells and not cells
+#   (``groups``). Exchange labels only inside the batches (``batch``), and not with the
+#   controls that fitted the whitening (``control``).
 # - Set random atoms beside the dictionary.

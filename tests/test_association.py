@@ -185,7 +185,7 @@ class TestReport:
         target = slide + rng.normal(size=200)
         options = {"n_permutations": 39, "random_state": 0}
         free = association_report(codes, target, **options)
-        inside = association_report(codes, target, groups=slide, **options)
+        inside = association_report(codes, target, batch=slide, **options)
         assert free["p_value"][0] == 1 / 40
         assert inside["p_value"][0] > 0.05
 
@@ -300,7 +300,7 @@ class TestRescore:
             rescore_associations(report, codes[:, :2], targets)
         with pytest.raises(ValueError, match="groups has length 3"):
             rescore_associations(
-                report, codes, targets, n_permutations=1, groups=[0, 0, 1]
+                report, codes, targets, n_permutations=1, batch=[0, 0, 1]
             )
 
 
@@ -408,9 +408,7 @@ class TestVariance:
         codes = (slide < 2)[:, None] + rng.random((200, 1))
         options = {"n_permutations": 39, "random_state": 0}
         free = variance_explained(codes, {"scanner": scanner}, **options)
-        inside = variance_explained(
-            codes, {"scanner": scanner}, groups=slide, **options
-        )
+        inside = variance_explained(codes, {"scanner": scanner}, batch=slide, **options)
         assert free["scanner_p_value"][0] == 1 / 40
         assert inside["scanner_p_value"][0] > 0.05
 

@@ -96,7 +96,7 @@ def test_equal_the_single_functions(planted):
         candidates = significant if significant.any() else np.full(3, True)
         assert row.score == scores[row.feature, candidates].max()
 
-    within = selectivity_tests(codes, y, groups=confounds["batch"], alpha=1)
+    within = selectivity_tests(codes, y, batch=confounds["batch"], alpha=1)
     smallest = within.groupby("feature")["q_value"].min()
     assert_allclose(features["q_value_within_batch"], smallest)
     batches = selectivity_tests(codes, confounds["batch"], alpha=1)
@@ -143,8 +143,8 @@ def test_false_flags_are_rare(rng):
 def test_groups_and_control(planted):
     codes, y, confounds = planted
     batch = confounds["batch"]
-    features = describe_features(codes, y, groups=batch)
-    pairs = selectivity_tests(codes, y, groups=batch)
+    features = describe_features(codes, y, batch=batch)
+    pairs = selectivity_tests(codes, y, batch=batch)
     selective = features["feature"][features["q_value"] <= 0.05]
     assert_array_equal(selective, np.unique(pairs["feature"]))
     assert BATCH not in selective.to_numpy()
@@ -153,7 +153,7 @@ def test_groups_and_control(planted):
     # Controls are exchanged among themselves only, so they stand for nothing.
     assert "c" not in set(inside["best_class"][inside["q_value"] <= 0.05])
     strata = [f"{b} {c}" for b, c in zip(batch, y == "c", strict=True)]
-    within = selectivity_tests(codes, y, groups=strata, alpha=1)
+    within = selectivity_tests(codes, y, batch=strata, alpha=1)
     smallest = within.groupby("feature")["q_value"].min()
     assert_allclose(inside["q_value_within_batch"], smallest)
 

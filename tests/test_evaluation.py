@@ -36,9 +36,10 @@ from skdict.evaluation import (
 )
 from skdict.evaluation._measures import (
     Part,
+    _selectivity,
     decoded_atoms,
+    exchange_of,
     measure_probe,
-    permuted_labels,
 )
 from skdict.metrics import (
     dead_feature_fraction,
@@ -46,6 +47,7 @@ from skdict.metrics import (
     make_linear_probe,
     mutual_coherence,
     reconstruction_cosine,
+    selectivity_report,
     selectivity_scores,
 )
 from skdict.stats.exchange import shifts
@@ -473,6 +475,12 @@ def tables_of_labels(draw):
     return groups, np.array(list("xyz"))[own][groups], np.array(batch)[groups]
 
 
+def permuted_labels(part, n_permutations, rng):
+    classes, labels = np.unique(part.y, return_inverse=True)
+    exchange = exchange_of(part, labels)
+    return (classes[ids] for ids in exchange.permuted(labels, n_permutations, rng))
+
+
 @given(tables_of_labels(), st.integers(0, 2**16))
 @settings(max_examples=50)
 def test_whole_groups_are_permuted_where_the_label_is_theirs(table, seed):
@@ -518,6 +526,24 @@ def test_maps_of_tokens_are_shifted():
     part = Part(None, images, images, {}, (3, 4))
     drawn = {tuple(y) for y in permuted_labels(part, 30, np.random.RandomState(0))}
     assert drawn == {tuple(images), tuple(1 - images)}
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_null_is_that_of_the_selectivity_report(grouped):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(24), 5)
+    batch = (np.arange(24) // 12)[groups]
+    y = rng.integers(0, 3, 24)[groups] if grouped else rng.integers(0, 3, 120)
+    codes = rng.random((120, 8)) * (rng.random((120, 8)) < 0.3)
+    figures = _selectivity(codes, Part(None, y, groups, {"batch": batch}), 29, 7)
+    options = {"batch": batch, "n_permutations": 29, "random_state": 7}
+    for kind in ("average", "maximum"):
+        report = selectivity_report(
+            codes, y, kind=kind, groups=groups if grouped else None, **options
+        )
+        assert figures[f"{kind}_selectivity"] == report["mean_score"][0]
+        assert figures[f"{kind}_selectivity_null"] == report["null_mean_q95"][0]
+        assert figures[f"{kind}_selectivity_p"] == report["mean_p_value"][0]
 
 
 def test_smooth_labels_are_no_finding_with_their_grid():

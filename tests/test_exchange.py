@@ -21,7 +21,7 @@ from skdict.metrics import (
     selectivity_tests,
     variance_explained,
 )
-from skdict.stats import shift_tests
+from skdict.stats import choose_exchange, run_label_tests, shift_tests
 from skdict.stats.exchange import (
     _Agreement,
     are_neighbours_alike,
@@ -204,7 +204,7 @@ class TestNulls:
     def test_groups_and_control_of_whole_images_change_nothing(self, name, tokens):
         codes, y = tokens
         null = {"n_permutations": 20, "random_state": 0, "grid_shape": (4, 6)}
-        of_images = {"groups": np.repeat(["a", "b", "a"], 24)}
+        of_images = {"batch": np.repeat(["a", "b", "a"], 24)}
         if name in OF_LABELS:
             of_images["control"] = np.repeat([0, 1, 0], 24)
         expected = EVERY_NULL[name](codes, y, **null)
@@ -234,6 +234,12 @@ class TestNulls:
         assert set(pairs["class"]) == {0, 1, 2}
 
 
+def count_and_test_shifts(activity, labels, grid_shape):
+    exchange = choose_exchange(labels, grid_shape=grid_shape)
+    tests = run_label_tests(activity, labels, exchange)
+    return tests.counts, tests.p_values
+
+
 class TestPairs:
     @settings(deadline=None, max_examples=30)
     @given(st.integers(0, 2**16), st.sampled_from([(3, 4), (2, 2), (1, 7)]))
@@ -242,8 +248,8 @@ class TestPairs:
         n_tokens = np.prod(grid_shape)
         y = rng.permutation(np.arange(n_tokens) % 2)
         active = rng.random((n_tokens, 3)) < 0.4
-        counts, p_values = shift_tests.count_and_test_shifts(
-            sparse.csr_array(active.astype(np.int8)), y, 2, grid_shape
+        counts, p_values = count_and_test_shifts(
+            sparse.csr_array(active.astype(np.int8)), y, grid_shape
         )
         maps = y.reshape(grid_shape)
         null = [
@@ -256,8 +262,8 @@ class TestPairs:
     def test_several_images_against_many_shifts(self, rng):
         codes, target = smooth_case(rng, 8, side=10, n_features=6)
         y = in_thirds(target)
-        counts, p_values = shift_tests.count_and_test_shifts(
-            (codes != 0).astype(np.int8).tocsr(), y, 3, (10, 10)
+        counts, p_values = count_and_test_shifts(
+            (codes != 0).astype(np.int8).tocsr(), y, (10, 10)
         )
         active = (codes != 0).toarray()
         null = np.array(
@@ -273,21 +279,15 @@ class TestPairs:
         y = np.tile([0, 1], 60)[rng.permutation(120)]
         active = np.zeros((120, 1), dtype=np.int8)
         active[:12, 0] = y[:12]
-        _, p_values = shift_tests.count_and_test_shifts(
-            sparse.csr_array(active), y, 2, (3, 4)
-        )
+        _, p_values = count_and_test_shifts(sparse.csr_array(active), y, (3, 4))
         assert p_values[1, 0] >= 1 / 12 - 1e-12
 
     def test_blocks_agree(self, rng, monkeypatch):
         codes, target = smooth_case(rng, 3, side=8)
         activity = (codes != 0).astype(np.int8).tocsr()
-        whole = shift_tests.count_and_test_shifts(
-            activity, in_thirds(target), 3, (8, 8)
-        )
+        whole = count_and_test_shifts(activity, in_thirds(target), (8, 8))
         monkeypatch.setattr(shift_tests, "_BLOCK_CELLS", 200)
-        parts = shift_tests.count_and_test_shifts(
-            activity, in_thirds(target), 3, (8, 8)
-        )
+        parts = count_and_test_shifts(activity, in_thirds(target), (8, 8))
         assert_allclose(whole[1], parts[1], rtol=1e-12)
 
 
@@ -310,7 +310,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match="differs inside an image"):
             EVERY_NULL[name](
                 *tokens,
-                groups=np.arange(72) // 12,
+                batch=np.arange(72) // 12,
                 grid_shape=(4, 6),
                 n_permutations=9,
             )
@@ -323,13 +323,13 @@ class TestRefusals:
                 codes, y, control=y == 0, grid_shape=(4, 6), n_permutations=9
             )
 
-    @pytest.mark.parametrize("name", [name for name in EVERY_NULL if name != "tests"])
-    def test_units(self, name, tokens):
+    @pytest.mark.parametrize("name", [*EVERY_NULL])
+    def test_groups(self, name, tokens):
         codes, _ = tokens
         image = np.repeat(np.arange(3), 24)
-        with pytest.raises(ValueError, match="units and grid_shape exclude"):
+        with pytest.raises(ValueError, match="groups and grid_shape exclude"):
             EVERY_NULL[name](
-                codes, image % 2, units=image, grid_shape=(4, 6), n_permutations=9
+                codes, image % 2, groups=image, grid_shape=(4, 6), n_permutations=9
             )
 
     @pytest.mark.parametrize("name", [*EVERY_NULL])
@@ -348,7 +348,7 @@ class TestWarnings:
         codes, target = smooth_case(rng, 3, side=16)
         groups = np.repeat(["b", "a", "c"], 256)
         with pytest.warns(UserWarning, match=r"pass grid_shape=\(16, 16\)") as caught:
-            EVERY_NULL[name](codes, in_thirds(target), groups=groups, n_permutations=9)
+            EVERY_NULL[name](codes, in_thirds(target), batch=groups, n_permutations=9)
         assert [w.filename for w in caught] == [__file__]
 
     @pytest.mark.parametrize(
@@ -366,20 +366,20 @@ class TestWarnings:
         y = np.tile(labels, n_groups)
         groups = np.repeat(np.arange(n_groups), 100)
         codes = rng.random((len(y), 3)) * (rng.random((len(y), 3)) < 0.5)
-        selectivity_report(codes, y, groups=groups, n_permutations=5, random_state=0)
+        selectivity_report(codes, y, batch=groups, n_permutations=5, random_state=0)
 
     def test_false_alarms_on_labels_in_any_order(self, rng):
         groups = np.repeat(np.arange(10), 100)
         codes = rng.random((1000, 2)) * (rng.random((1000, 2)) < 0.5)
         for n_classes in range(2, 22):
             y = rng.integers(0, n_classes, 1000)
-            selectivity_report(codes, y, groups=groups, n_permutations=2)
+            selectivity_report(codes, y, batch=groups, n_permutations=2)
 
     @pytest.mark.parametrize("n_permutations", [0, 9])
     def test_without_a_null_there_is_nothing_to_warn_of(self, n_permutations, rng):
         codes, target = smooth_case(rng, 3, side=16)
         y, groups = in_thirds(target), np.repeat([0, 1, 2], 256)
-        kwargs = {"groups": groups, "n_permutations": n_permutations}
+        kwargs = {"batch": groups, "n_permutations": n_permutations}
         if n_permutations == 0:
             selectivity_report(codes, y, **kwargs)
         else:

@@ -36,7 +36,8 @@ from skdict.metrics import (
     selectivity_tests,
 )
 from skdict.report import FeatureReport, _cards, _inputs, _pictures, _thumbnails
-from skdict.stats.group_tests import LabelTester, _test_units
+from skdict.stats import choose_exchange, null_of_best, run_label_tests
+from skdict.stats.group_tests import group_p_values
 
 GRID = (4, 6)
 N_IMAGES = 12
@@ -110,6 +111,34 @@ def make_page(tmp_path):
 
 
 class TestList:
+    @pytest.mark.parametrize("shared", ["groups", "grid_shape"])
+    def test_dependent_rows_give_the_numbers_of_metrics(
+        self, pipe, tokens, labels, images, rng, shared
+    ):
+        image = np.repeat(np.arange(N_IMAGES), 24)
+        given, exchanged = {"images": images, "grid_shape": GRID}, {"grid_shape": GRID}
+        if shared == "groups":
+            labels = np.array([*"ab"] * 6)[image]
+            given = exchanged = {"groups": image}
+        slide, patch = np.arange(N_IMAGES)[image] // 4, rng.integers(0, 3, N_TOKENS)
+        confounds = {"slide": slide, "patch": patch}
+        frame = FeatureReport(
+            pipe, tokens, labels, metadata=confounds, verbose=False, **given
+        ).to_frame()
+        expected = describe_features(
+            pipe.transform(tokens), labels, confounds=confounds, **exchanged
+        )
+        assert frame["best_label"].tolist() == expected["best_class"].tolist()
+        compared = ["score", "auroc"]
+        for name in confounds:
+            compared += [f"{name}_score", f"q_value_within_{name}", f"follows_{name}"]
+        for name in compared:
+            assert_array_equal(frame[name], expected[name], err_msg=name)
+        assert (frame["slide_q_value"] < 1).any()
+        for name in ("q_value", "slide_q_value", "patch_q_value"):
+            tested = frame[name].notna()
+            assert_array_equal(frame[name][tested], expected[name][tested], name)
+
     def test_independent_rows_give_the_numbers_of_metrics(
         self, pipe, tokens, labels, rng
     ):
@@ -171,7 +200,8 @@ class TestList:
         noise = noise[:, :, 8:-8, 8:-8].reshape(31, -1)
         X = (noise[:30] > np.quantile(noise[:30], 0.8)).T.astype(float)
         y = noise[30] > 0
-        naive = describe_features(X, y, groups=np.repeat(np.arange(6), 196))
+        with pytest.warns(UserWarning, match="pass grid_shape"):
+            naive = describe_features(X, y, batch=np.repeat(np.arange(6), 196))
         assert (naive["q_value"] <= 0.05).sum() >= 12
         page = make_page(
             Identity().fit(X), X, y, images=np.zeros((6, 14, 14)), n_permutations=99
@@ -208,10 +238,10 @@ class TestList:
         )
         groups = np.repeat(np.arange(N_IMAGES), 24)
         codes = pipe.transform(tokens)
-        expected = describe_features(codes, labels, groups=groups)
+        expected = describe_features(codes, labels, batch=groups)
         assert_array_equal(report.to_frame()["q_value"], expected["q_value"])
         null = selectivity_report(
-            codes, labels, groups=groups, n_permutations=100, random_state=0
+            codes, labels, batch=groups, n_permutations=100, random_state=0
         )
         best = np.searchsorted(null["class"], report.to_frame()["best_label"].tolist())
         assert_array_equal(report.to_frame()["null"], null["null_q95"][best])
@@ -341,6 +371,22 @@ class Identity(PCA):
         return sparse.csr_array(np.asarray(X, dtype=float))
 
 
+def all_tests(activity, labels, groups, batch=None):
+    exchange = choose_exchange(labels, [groups], batch)
+    return run_label_tests(activity, labels, exchange)
+
+
+def null_of(activity, labels, groups, n_permutations, batch=None):
+    return null_of_best(
+        activity,
+        labels,
+        "average",
+        exchange=choose_exchange(labels, [groups], batch),
+        n_permutations=n_permutations,
+        random_state=0,
+    )
+
+
 class TestExchangeOfGroups:
     """Labels of whole images."""
 
@@ -368,7 +414,7 @@ class TestExchangeOfGroups:
         codes, groups, labels = case
         counts = np.array([codes.toarray()[groups == g].sum(axis=0) for g in range(40)])
         strata = np.arange(40) % n_strata
-        p_values = _test_units(
+        p_values = group_p_values(
             sparse.csr_array(counts), np.full(40, 10), labels, strata, 2
         )
         draws = self.permuted_counts(counts, labels, strata, rng, 5000)
@@ -386,7 +432,7 @@ class TestExchangeOfGroups:
         )
         expected = (draws >= observed).mean()
         assert 1e-5 < expected < 0.01
-        p = _test_units(sparse.csr_array(counts), np.full(60, 20), labels, None, 2)
+        p = group_p_values(sparse.csr_array(counts), np.full(60, 20), labels, None, 2)
         assert 0.5 < p[1, 0] / expected < 2
 
     def test_far_tail_of_skewed_counts(self, rng):
@@ -402,7 +448,7 @@ class TestExchangeOfGroups:
         normal = stats.norm.sf(excess / (counts.std() * np.sqrt(6 * 74 / 79)))
         assert normal < expected / 5
         sizes = np.full(80, counts.max())
-        p = _test_units(sparse.csr_array(counts), sizes, labels, None, 2)
+        p = group_p_values(sparse.csr_array(counts), sizes, labels, None, 2)
         assert 1 / 3 < p[1, 0] / expected < 3
 
     def test_large_images_are_no_evidence(self, rng):
@@ -410,17 +456,17 @@ class TestExchangeOfGroups:
         sizes = np.repeat([10, 100], 20)
         labels = np.repeat([0, 1], 20)
         counts = rng.binomial(sizes[:, None], 0.3, size=(40, 50))
-        p = _test_units(sparse.csr_array(counts), sizes, labels, None, 2)
+        p = group_p_values(sparse.csr_array(counts), sizes, labels, None, 2)
         assert (p < 0.01).sum() <= 4
         assert p[1].min() > 1e-4
 
     def test_groups_that_lie_in_several_strata(self, case):
         codes, groups, labels = case
         halves = np.arange(400) % 2
-        tests = LabelTester(codes, [groups]).test(labels[groups], halves)
+        tests = all_tests(codes, labels[groups], groups, halves)
         units = 2 * groups + halves
         counts = np.array([codes.toarray()[units == u].sum(axis=0) for u in range(80)])
-        p = _test_units(
+        p = group_p_values(
             sparse.csr_array(counts),
             np.full(80, 5),
             np.repeat(labels, 2),
@@ -435,25 +481,24 @@ class TestExchangeOfGroups:
         codes, groups, labels = case
         labels = np.where(np.arange(40) < 10, 2, labels)
         control = (labels == 2).astype(int)[groups]
-        exchange = LabelTester(codes, [groups], control)
-        assert exchange.test(labels[groups]).tested.tolist() == [True, True, False]
-        null = exchange.best_under_null(labels[groups], 20, 0)
+        tests = all_tests(codes, labels[groups], groups, control)
+        assert tests.tested.tolist() == [True, True, False]
+        null = null_of(codes, labels[groups], groups, 20, control)
         assert np.ptp(null[:, 2]) < 1e-12
         assert np.ptp(null[:, 0]) > 0
 
     def test_activity_in_one_image_is_no_evidence(self, case):
         codes, groups, labels = case
         labels[3] = 1
-        tests = LabelTester(codes, [groups]).test(labels[groups])
-        assert tests.exchange.unit_ids is not None
+        tests = all_tests(codes, labels[groups], groups)
+        assert tests.exchange.group_ids is not None
         # The one image in which feature 5 fires has the label with probability n / N.
         assert tests.p_values[1, 5] >= labels.mean() - 1e-12
 
     def test_null_of_best_score(self, case, rng):
         codes, groups, labels = case
         dense = codes.toarray()
-        exchange = LabelTester(codes, [groups])
-        null = exchange.best_under_null(labels[groups], 400, 0)
+        null = null_of(codes, labels[groups], groups, 400)
         expected = []
         for _ in range(400):
             y = rng.permutation(labels)[groups]
@@ -468,19 +513,15 @@ class TestExchangeOfGroups:
 
     def test_tables_of_units_and_rows_agree(self, case, monkeypatch):
         codes, groups, labels = case
-        dense = LabelTester(codes, [groups]).best_under_null(labels[groups], 9, 0)
+        dense = null_of(codes, labels[groups], groups, 9)
         monkeypatch.setattr("skdict.stats.scores._MAX_TABLE_CELLS", 0)
-        assert_array_equal(
-            dense, LabelTester(codes, [groups]).best_under_null(labels[groups], 9, 0)
-        )
+        assert_array_equal(dense, null_of(codes, labels[groups], groups, 9))
 
     def test_blocks_agree(self, case, monkeypatch):
         codes, groups, labels = case
-        whole = LabelTester(codes, [groups]).test(labels[groups]).q_values
+        whole = all_tests(codes, labels[groups], groups).q_values
         monkeypatch.setattr("skdict.stats.group_tests._BLOCK_CELLS", 50)
-        assert_array_equal(
-            whole, LabelTester(codes, [groups]).test(labels[groups]).q_values
-        )
+        assert_array_equal(whole, all_tests(codes, labels[groups], groups).q_values)
 
     def test_tokens_of_noise_are_not_selective(self, rng, make_page):
         """Tokens are alike within an image; taken for independent they mislead."""
@@ -523,12 +564,10 @@ class TestExchangeOfGroups:
         )
         strata = np.repeat(patients, 25)
         images, ids = np.repeat(np.arange(40), 25), np.repeat(labels, 25)
-        exchange = LabelTester(
-            sparse.csr_array(X != 0).astype(np.int8), [images], strata
-        )
-        expected = exchange.test(ids).q_values[1, 0]
+        activity = sparse.csr_array(X != 0).astype(np.int8)
+        expected = all_tests(activity, ids, images, strata).q_values[1, 0]
         assert_allclose(page.features["q_value"][0], expected, rtol=1e-3)
-        null = exchange.best_under_null(ids, 100, 0)
+        null = null_of(activity, ids, images, 100, strata)
         expected = np.quantile(null, 0.95, axis=0)[1]
         assert_allclose(page.features["null"][0], expected, rtol=1e-3)
         # The labels of patients are exchanged between patients.

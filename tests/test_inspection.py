@@ -365,7 +365,7 @@ def test_equal_scores_keep_the_order_of_the_features():
 
 
 def test_null_of_a_label_starts_where_that_of_the_report_does():
-    settings = {"n_permutations": 50, "groups": np.arange(120) % 3, "random_state": 3}
+    settings = {"n_permutations": 50, "batch": np.arange(120) % 3, "random_state": 3}
     report = selectivity_report(CODES, Y, **settings)
     for i, label in enumerate(report["class"]):
         curve = selectivity_curve(CODES, Y, label=label, **settings)
@@ -429,8 +429,8 @@ def test_curve_display_draws_the_curve():
     "exchange",
     [
         {
-            "groups": np.arange(120) % 3,
-            "units": 3 * (np.arange(120) // 10) + np.arange(120) % 3,
+            "batch": np.arange(120) % 3,
+            "groups": 3 * (np.arange(120) // 10) + np.arange(120) % 3,
             "control": Y == "control",
         },
         {"grid_shape": (6, 10)},
@@ -530,8 +530,8 @@ def test_cdf_band_is_that_of_the_sorted_curve(label, complementary):
         "random_state": 0,
         "kind": "maximum",
         "threshold": 0.1,
-        "groups": np.arange(120) % 3,
-        "units": 3 * (np.arange(120) // 10) + np.arange(120) % 3,
+        "batch": np.arange(120) % 3,
+        "groups": 3 * (np.arange(120) // 10) + np.arange(120) % 3,
         "control": Y == "control",
     }
     display = SelectivityCDFDisplay.from_predictions(
@@ -552,6 +552,26 @@ def test_cdf_band_is_that_of_the_sorted_curve(label, complementary):
         low, high = band_at(band, above if complementary else 1 - above)
         assert low == curve["null_q05"][rank]
         assert high == curve["null_q95"][rank]
+
+
+def test_all_curves_share_the_permutations_of_the_labels():
+    """Those of a stream, too: a label by itself would draw the next ones."""
+    settings = {"labels": "all", "n_permutations": 9}
+    seeded = SelectivityCDFDisplay.from_predictions(
+        CODES, Y, random_state=0, **settings
+    )
+    stream = np.random.RandomState(0)
+    drawn = SelectivityCDFDisplay.from_predictions(
+        CODES, Y, random_state=stream, **settings
+    )
+    for i, label in enumerate(np.unique(Y)):
+        curve = selectivity_curve(
+            CODES, Y, label=label, n_permutations=9, random_state=0
+        )
+        np.testing.assert_array_equal(np.sort(seeded.scores[i])[::-1], curve["score"])
+        for display in (seeded, drawn):
+            np.testing.assert_array_equal(display.null_low[i], curve["null_q05"])
+            np.testing.assert_array_equal(display.null_high[i], curve["null_q95"])
 
 
 def test_cdf_band_lies_where_permuted_codes_do():

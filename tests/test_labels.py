@@ -100,12 +100,12 @@ class TestSelectivity:
         st.booleans(),
         st.booleans(),
     )
-    @pytest.mark.filterwarnings("ignore:No group holds")
+    @pytest.mark.filterwarnings("ignore:No batch holds")
     def test_copies_of_rows_change_nothing(
         self, case, n_copies, name, kind, grouped, controlled
     ):
         labels, groups, control, _ = case
-        columns = {"groups": groups if grouped else None}
+        columns = {"batch": groups if grouped else None}
         columns["control"] = control if controlled else None
         codes = np.random.default_rng(1).random((len(labels), 5)) < 0.4
         options = {"kind": kind, "n_permutations": 19, "random_state": 2}
@@ -115,7 +115,7 @@ class TestSelectivity:
             table = OF_LABELS[name](
                 codes[rows],
                 labels[rows],
-                units=rows,
+                groups=rows,
                 **{k: None if v is None else v[rows] for k, v in columns.items()},
                 **options,
             )
@@ -123,15 +123,15 @@ class TestSelectivity:
 
     @settings(deadline=None, max_examples=20)
     @given(units_of_rows(), st.sampled_from([*OF_LABELS]), st.booleans())
-    @pytest.mark.filterwarnings("ignore:No group holds")
+    @pytest.mark.filterwarnings("ignore:No batch holds")
     def test_units_of_one_row_are_no_units(self, case, name, grouped):
         labels, groups, _, rows = case
         y, groups = labels[rows], groups[rows] if grouped else None
         codes = np.random.default_rng(1).random((len(y), 5)) < 0.4
-        options = {"groups": groups, "n_permutations": 9, "random_state": 2}
+        options = {"batch": groups, "n_permutations": 9, "random_state": 2}
         expected = OF_LABELS[name](codes, y, **options)
         units = [f"cell {i}" for i in np.random.default_rng(3).permutation(len(y))]
-        table = OF_LABELS[name](codes, y, units=units, **options)
+        table = OF_LABELS[name](codes, y, groups=units, **options)
         pd.testing.assert_frame_equal(table, expected, check_exact=True)
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -148,7 +148,7 @@ class TestSelectivity:
         report = selectivity_report(
             codes,
             label[image],
-            units=name[image],
+            groups=name[image],
             n_permutations=29,
             random_state=3,
             **options,
@@ -175,8 +175,8 @@ class TestSelectivity:
         report = selectivity_report(
             codes,
             label[image],
-            groups=batch[image],
-            units=image,
+            batch=batch[image],
+            groups=image,
             control=(label == "c")[image],
             n_permutations=4000,
             random_state=0,
@@ -201,7 +201,7 @@ class TestSelectivity:
         codes = (image < 2)[:, None].astype(float)
         options = {"n_permutations": 999, "random_state": 0}
         free = selectivity_report(codes, y, **options)
-        whole = selectivity_report(codes, y, units=image, **options)
+        whole = selectivity_report(codes, y, groups=image, **options)
         assert free["p_value"][1] == 0.001
         assert whole["p_value"][1] == pytest.approx(1 / comb(5, 2), abs=0.04)
 
@@ -213,7 +213,7 @@ class TestSelectivity:
             y = rng.permutation(np.arange(40) < 10)[image]
             options = {"n_permutations": 19, "random_state": seed}
             for name, units in (("units", image), ("rows", None)):
-                report = selectivity_report(codes, y, units=units, **options)
+                report = selectivity_report(codes, y, groups=units, **options)
                 p_values[name].append(report["p_value"][1])
         found = {name: np.sum(np.array(p) <= 0.05) for name, p in p_values.items()}
         low, high = stats.binom.ppf([0.0005, 0.9995], 200, 0.05)
@@ -227,7 +227,7 @@ class TestSelectivity:
         codes = codes.toarray()
         codes[:, 3] |= (y == "a")[image] & (rng.random(len(image)) < 0.7)
         report = selectivity_report(
-            codes, y[image], units=image, n_permutations=99, random_state=0
+            codes, y[image], groups=image, n_permutations=99, random_state=0
         )
         assert report["best_feature"][0] == 3
         assert report["p_value"][0] == 0.01
@@ -245,12 +245,12 @@ class TestAssociation:
         options = {"n_permutations": 39, "random_state": 1}
         report = association_report(codes, targets, method=method)
         expected = (
-            association_report(codes, targets, method=method, groups=groups, **options),
-            rescore_associations(report, codes, targets, groups=groups, **options),
-            variance_explained(codes, factors, groups=groups, **options),
+            association_report(codes, targets, method=method, batch=groups, **options),
+            rescore_associations(report, codes, targets, batch=groups, **options),
+            variance_explained(codes, factors, batch=groups, **options),
         )
         rows = np.repeat(np.arange(20), 3)
-        options |= {"units": rows, "groups": None if groups is None else groups[rows]}
+        options |= {"groups": rows, "batch": None if groups is None else groups[rows]}
         more = {name: values[rows] for name, values in factors.items()}
         copies = (
             association_report(codes[rows], targets[rows], method=method, **options),
@@ -284,7 +284,7 @@ class TestAssociation:
         report = association_report(
             codes,
             dose[well],
-            units=well,
+            groups=well,
             method=method,
             n_permutations=25,
             random_state=2,
@@ -294,7 +294,7 @@ class TestAssociation:
         expected = (1 + (largest >= np.abs(observed).max(axis=0)).sum(axis=0)) / 26
         assert_allclose(report["p_value"], expected)
         table = rescore_associations(
-            report, codes, dose[well], units=well, n_permutations=25, random_state=2
+            report, codes, dose[well], groups=well, n_permutations=25, random_state=2
         )
         pairs = np.asarray(report["feature"]), np.arange(2)
         sign = np.sign(observed[pairs])
@@ -306,7 +306,7 @@ class TestAssociation:
         codes, well = make_images(rng)
         doses = rng.normal(size=(40, 200))[well]
         options = {"n_permutations": 19, "random_state": 0}
-        whole = association_report(codes, doses, units=well, **options)
+        whole = association_report(codes, doses, groups=well, **options)
         free = association_report(codes, doses, **options)
         low, high = stats.binom.ppf([0.0005, 0.9995], 200, 0.05)
         assert low <= (whole["p_value"] <= 0.05).sum() <= high
@@ -317,7 +317,7 @@ class TestAssociation:
         codes, slide = make_images(rng, n_features=200)
         factors = {"scanner": rng.permutation(np.arange(40) % 2)[slide]}
         options = {"n_permutations": 99, "random_state": 0}
-        whole = variance_explained(codes, factors, units=slide, **options)
+        whole = variance_explained(codes, factors, groups=slide, **options)
         free = variance_explained(codes, factors, **options)
         low, high = stats.binom.ppf([0.0005, 0.9995], 200, 0.05)
         assert low <= (whole["scanner_p_value"] <= 0.05).sum() <= high
@@ -335,39 +335,41 @@ class TestErrors:
         [
             (
                 {"y": [*"abaabbbbbbba"]},
-                "y differs inside 3 of 4 .* u with a, b. A unit",
+                "y differs inside 3 of 4 .* u with a, b. A group",
             ),
             (
-                {"groups": [*"ssstttrrrssr"]},
-                "groups differs inside 1 of 4 .* x with r, s",
+                {"batch": [*"ssstttrrrssr"]},
+                "batch differs inside 1 of 4 .* x with r, s",
             ),
             (
                 {"control": np.arange(12) < 4},
                 "control differs inside 1 of 4 .* v with F",
             ),
-            ({"units": UNITS[1:]}, "12 rows, but units has length 11"),
-            ({"units": [None, *UNITS[1:]]}, "units holds 1 missing .* row 0"),
-            ({"units": np.arange(12) / 2}, "units holds fractional"),
-            ({"units": np.zeros((12, 2))}, "1d array"),
-            ({"units": 3}, "'units' parameter"),
+            ({"groups": UNITS[1:]}, "12 rows, but groups has length 11"),
+            ({"groups": [None, *UNITS[1:]]}, "groups holds 1 missing .* row 0"),
+            ({"groups": np.arange(12) / 2}, "groups holds fractional"),
+            ({"groups": np.zeros((12, 2))}, "1d array"),
+            ({"groups": 3}, "'groups' parameter"),
         ],
     )
     def test_units_of_labels(self, function, columns, message):
-        columns = {"y": self.Y, "units": self.UNITS} | columns
+        columns = {"y": self.Y, "groups": self.UNITS} | columns
         with pytest.raises(ValueError, match=message):
             function(self.CODES, **columns, n_permutations=1)
 
     def test_many_values_are_not_all_listed(self):
         with pytest.raises(
-            ValueError, match=r"1 of 2 units.* 0 with 0, 1, 2, 3, 4, \.\.\."
+            ValueError, match=r"1 of 2 groups.* 0 with 0, 1, 2, 3, 4, \.\.\."
         ):
-            selectivity_report(self.CODES, np.arange(12) % 7, units=np.arange(12) // 11)
+            selectivity_report(
+                self.CODES, np.arange(12) % 7, groups=np.arange(12) // 11
+            )
 
     def test_units_of_numbers(self):
-        options = {"units": self.UNITS, "n_permutations": 1}
+        options = {"groups": self.UNITS, "n_permutations": 1}
         targets = pd.DataFrame({"dose": np.arange(12) // 3, "area": np.arange(12.0)})
         message = (
-            "target area differs inside 4 of 4 units, the first of them u with 0.0"
+            "target area differs inside 4 of 4 groups, the first of them u with 0.0"
         )
         with pytest.raises(ValueError, match=message):
             association_report(self.CODES, targets, **options)
@@ -376,7 +378,7 @@ class TestErrors:
             rescore_associations(report, self.CODES, targets, **options)
         factors = {"stain": np.arange(12) // 6, "scanner": np.arange(12) // 5}
         message = (
-            "factor scanner differs inside 2 of 4 units, the first of them v with 0"
+            "factor scanner differs inside 2 of 4 groups, the first of them v with 0"
         )
         with pytest.raises(ValueError, match=message):
             variance_explained(self.CODES, factors, **options)
@@ -385,9 +387,9 @@ class TestErrors:
             (association_report, targets["dose"]),
             (variance_explained, {"stain": factors["stain"]}),
         ):
-            with pytest.raises(ValueError, match="groups differs inside 4 of 4 units"):
-                function(self.CODES, values, groups=groups, **options)
+            with pytest.raises(ValueError, match="batch differs inside 4 of 4 groups"):
+                function(self.CODES, values, batch=groups, **options)
 
     def test_units_that_are_the_groups_warn(self):
-        with pytest.warns(UserWarning, match="No group holds"):
-            selectivity_report(self.CODES, self.Y, groups=self.UNITS, units=self.UNITS)
+        with pytest.warns(UserWarning, match="No batch holds"):
+            selectivity_report(self.CODES, self.Y, batch=self.UNITS, groups=self.UNITS)

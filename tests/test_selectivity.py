@@ -247,8 +247,8 @@ class TestErrors:
     def test_length(self):
         with pytest.raises(ValueError, match="4 rows, but y has length 3"):
             selectivity_scores(self.codes, [0, 1, 1])
-        with pytest.raises(ValueError, match="4 rows, but groups has length 5"):
-            selectivity_report(self.codes, self.y, groups=[0, 1, 0, 1, 0])
+        with pytest.raises(ValueError, match="4 rows, but batch has length 5"):
+            selectivity_report(self.codes, self.y, batch=[0, 1, 0, 1, 0])
 
     def test_single_class(self):
         with pytest.raises(ValueError, match="at least two classes; it holds only a"):
@@ -272,8 +272,8 @@ class TestErrors:
             selectivity_scores(self.codes, y)
 
     def test_missing_groups(self):
-        with pytest.raises(ValueError, match="groups holds 1 missing"):
-            selectivity_report(self.codes, self.y, groups=["a", "a", None, "a"])
+        with pytest.raises(ValueError, match="batch holds 1 missing"):
+            selectivity_report(self.codes, self.y, batch=["a", "a", None, "a"])
 
     def test_continuous_labels(self):
         with pytest.raises(ValueError, match="fractional numbers"):
@@ -429,7 +429,7 @@ class TestReport:
         codes = batch[:, None].astype(float)
         options = {"n_permutations": 39, "random_state": 0}
         free = selectivity_report(codes, y, **options)
-        inside = selectivity_report(codes, y, groups=batch, **options)
+        inside = selectivity_report(codes, y, batch=batch, **options)
         assert free["p_value"][1] == 1 / 40
         # The feature is constant in each group, so no permutation changes a count.
         assert inside["p_value"][1] == 1.0
@@ -448,10 +448,8 @@ class TestReport:
         codes, y = planted
         batch = np.arange(120) % 3
         options = {"n_permutations": 9, "random_state": 0}
-        expected = selectivity_report(codes, y, groups=batch, **options)
-        named = selectivity_report(
-            codes, y, groups=np.array([*"xyz"])[batch], **options
-        )
+        expected = selectivity_report(codes, y, batch=batch, **options)
+        named = selectivity_report(codes, y, batch=np.array([*"xyz"])[batch], **options)
         pd.testing.assert_frame_equal(named, expected)
 
     def test_control_labels_stay_among_the_controls(self, rng):
@@ -473,7 +471,7 @@ class TestReport:
         codes, y = planted
         control = y == "a"
         options = {"n_permutations": 9, "random_state": 0}
-        expected = selectivity_report(codes, y, groups=control, **options)
+        expected = selectivity_report(codes, y, batch=control, **options)
         for same in (control, control.astype(int), control.tolist()):
             report = selectivity_report(codes, y, control=same, **options)
             pd.testing.assert_frame_equal(report, expected)
@@ -493,8 +491,8 @@ class TestReport:
 
     def test_groups_that_fix_every_label_warn(self, planted):
         codes, y = planted
-        with pytest.warns(UserWarning, match="No group holds") as caught:
-            report = selectivity_report(codes, y, groups=y, n_permutations=3)
+        with pytest.warns(UserWarning, match="No batch holds") as caught:
+            report = selectivity_report(codes, y, batch=y, n_permutations=3)
         assert caught[0].filename == __file__
         assert report[["null_q95", "p_value"]].isna().all(axis=None)
 
@@ -543,8 +541,8 @@ class TestReport:
         # Without controls every class counts, with nothing to exchange, too.
         best = np.sort(scores.max(axis=1))[::-1]
         assert_array_equal(selectivity_curve(codes, y, kind=kind)["score"], best)
-        with pytest.warns(UserWarning, match="No group holds samples of two classes"):
-            curve = selectivity_curve(codes, y, groups=y, **options)
+        with pytest.warns(UserWarning, match="No batch holds samples of two classes"):
+            curve = selectivity_curve(codes, y, batch=y, **options)
         assert_array_equal(curve["score"], best)
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -577,7 +575,7 @@ def permuted_labels(marks, y, groups, n_permutations, control=None):
         selectivity_report(
             marks,
             y,
-            groups=groups,
+            batch=groups,
             control=control,
             n_permutations=n_permutations,
             random_state=0,

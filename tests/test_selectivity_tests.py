@@ -10,6 +10,7 @@ from scipy import sparse, stats
 
 from skdict.metrics import selectivity_counts, selectivity_scores, selectivity_tests
 from skdict.stats import exact_tests as module
+from skdict.stats import permutations
 
 
 @pytest.fixture
@@ -32,6 +33,27 @@ def all_pairs(codes, y, **options):
     """Table of all p-values, as (n_components, n_classes)."""
     pairs = selectivity_tests(codes, y, alpha=1, **options)
     return pairs.pivot(index="feature", columns="class", values="p_value").to_numpy()
+
+
+def test_groups_against_permutations_of_their_labels(rng):
+    """The labels of whole groups are exchanged inside the batches."""
+    groups = np.repeat(np.arange(24), 5)
+    batch, y = (np.arange(24) // 12)[groups], (rng.permutation(24) % 2)[groups]
+    rates = rng.beta(0.5, 2, size=(24, 6))[groups]
+    codes = (rng.random((120, 6)) < rates).astype(float)
+    p_values = all_pairs(codes, y, groups=groups, batch=batch)
+    counts = codes[y == 1].sum(axis=0)
+    null = np.array(
+        [
+            codes[permuted == 1].sum(axis=0)
+            for permuted in permutations(
+                y, batch, 4000, np.random.RandomState(0), groups
+            )
+        ]
+    )
+    assert_allclose(p_values[:, 1], (null >= counts).mean(axis=0), atol=0.03)
+    as_rows = all_pairs(codes, y, batch=batch)
+    assert np.abs(as_rows - p_values).max() > 0.1
 
 
 def permuted_counts(codes, y, groups, n_permutations, rng):
@@ -78,10 +100,10 @@ class TestPValues:
         null = np.array([*permuted_counts(codes, y, batch, 2000, rng)])
         expected = (null >= observed).mean(axis=0)
         # Four standard errors; the gamma distribution is off by a few percent.
-        assert_allclose(all_pairs(codes, y, groups=batch), expected, atol=0.045)
+        assert_allclose(all_pairs(codes, y, batch=batch), expected, atol=0.045)
         # Without the groups the feature of the batch follows class "a".
         assert all_pairs(codes, y)[5, 0] < 1e-6
-        assert all_pairs(codes, y, groups=batch)[5, 0] > 0.05
+        assert all_pairs(codes, y, batch=batch)[5, 0] > 0.05
 
     @settings(deadline=None, max_examples=40)
     @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.floats(0.02, 0.98))
@@ -126,13 +148,13 @@ class TestPValues:
         codes = np.tile([0.0, 1.0], (12, 1))
         y = np.arange(12) % 3
         assert_array_equal(all_pairs(codes, y), 1.0)
-        assert_array_equal(all_pairs(codes, y, groups=np.arange(12) // 6), 1.0)
+        assert_array_equal(all_pairs(codes, y, batch=np.arange(12) // 6), 1.0)
 
     def test_groups_with_a_single_sample(self, planted, monkeypatch):
         monkeypatch.setattr(module, "_MAYBE_SIGNIFICANT", 1.0)
         codes, y, _ = planted
         groups = np.concatenate((np.zeros(100, int), np.arange(1, 21)))
-        p_values = all_pairs(codes, y, groups=groups)
+        p_values = all_pairs(codes, y, batch=groups)
         # Class "c" fills the groups of one, and so is not tested.
         assert_allclose(p_values, all_pairs(codes[:100], y[:100]), rtol=1e-9)
 
@@ -144,7 +166,7 @@ class TestPValues:
         density = rng.uniform(0.05, 0.5, (4, 500))
         codes = sparse.csr_array(rng.random((1000, 500)) < density[batch])
         # Tests of the two classes are mirror images of each other.
-        p_values = all_pairs(codes, y, groups=batch)[:, 1]
+        p_values = all_pairs(codes, y, batch=batch)[:, 1]
         assert 8 <= np.sum(p_values <= 0.05) <= 36
         assert (all_pairs(codes, y)[:, 1] <= 0.05).mean() > 0.2
 
@@ -222,7 +244,7 @@ class TestPairs:
         pd.testing.assert_frame_equal(pairs, some.assign(alpha=0.01))
         assert set(pairs["method"]) == {"bh"}
         assert set(pairs["n_tests"]) == {36}
-        inside = selectivity_tests(codes, y, groups=batch)
+        inside = selectivity_tests(codes, y, batch=batch)
         assert [*zip(inside["class"], inside["feature"], strict=True)] == [("b", 4)]
 
     def test_no_discoveries(self, rng):
@@ -256,9 +278,9 @@ class TestPairs:
         codes, y, batch = planted
         control = y == "a"
         expected = selectivity_tests(
-            codes, y, groups=[f"{b} {c}" for b, c in zip(batch, control, strict=True)]
+            codes, y, batch=[f"{b} {c}" for b, c in zip(batch, control, strict=True)]
         )
-        found = selectivity_tests(codes, y, groups=batch, control=control)
+        found = selectivity_tests(codes, y, batch=batch, control=control)
         pd.testing.assert_frame_equal(found, expected)
 
     def test_threshold(self, planted):
@@ -269,15 +291,15 @@ class TestPairs:
 
     def test_small_blocks(self, planted, monkeypatch):
         codes, y, batch = planted
-        expected = selectivity_tests(codes, y, groups=batch, alpha=1)
+        expected = selectivity_tests(codes, y, batch=batch, alpha=1)
         monkeypatch.setattr(module, "_BLOCK_CELLS", 30)
-        found = selectivity_tests(codes, y, groups=batch, alpha=1)
+        found = selectivity_tests(codes, y, batch=batch, alpha=1)
         pd.testing.assert_frame_equal(found, expected)
 
     def test_groups_that_fix_every_label_warn(self, planted):
         codes, y, _ = planted
-        with pytest.warns(UserWarning, match="No group holds") as caught:
-            assert len(selectivity_tests(codes, y, groups=y)) == 0
+        with pytest.warns(UserWarning, match="No batch holds") as caught:
+            assert len(selectivity_tests(codes, y, batch=y)) == 0
         assert caught[0].filename == __file__
 
     @pytest.mark.parametrize(
@@ -295,8 +317,8 @@ class TestPairs:
             selectivity_tests(codes, np.full(120, "a"))
         with pytest.raises(ValueError, match="y has length 3"):
             selectivity_tests(codes, y[:3])
-        with pytest.raises(ValueError, match="groups has length 3"):
-            selectivity_tests(codes, y, groups=y[:3])
+        with pytest.raises(ValueError, match="batch has length 3"):
+            selectivity_tests(codes, y, batch=y[:3])
         codes[2, 2] = np.nan
         with pytest.raises(ValueError, match="1 of 120 rows, the first of them row 2"):
             selectivity_tests(codes, y)
@@ -344,7 +366,7 @@ class TestCounts:
         # Only the feature of the batch, and the labels that are uneven over it.
         y = y == "a"
         free = selectivity_counts(codes[:, [5]], y, **options)
-        inside = selectivity_counts(codes[:, [5]], y, groups=batch, **options)
+        inside = selectivity_counts(codes[:, [5]], y, batch=batch, **options)
         assert free["p_value"][0] == 0.01
         assert inside["p_value"][0] > 0.05
 

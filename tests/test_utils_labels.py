@@ -490,26 +490,26 @@ LABELS = {
     "describe_features(confounds)": lambda v: describe_features(
         CODES, Y, confounds={"place": v}
     ),
-    "association_report(groups)": lambda v: association_report(
-        CODES, TARGETS, groups=v, **NULL
+    "association_report(batch)": lambda v: association_report(
+        CODES, TARGETS, batch=v, **NULL
     ),
-    "association_report(units)": lambda v: association_report(
-        CODES, numbers_of(v), units=v, **NULL
+    "association_report(groups)": lambda v: association_report(
+        CODES, numbers_of(v), groups=v, **NULL
+    ),
+    "rescore_associations(batch)": lambda v: rescore_associations(
+        REPORT, CODES, TARGETS, batch=v, **NULL
     ),
     "rescore_associations(groups)": lambda v: rescore_associations(
-        REPORT, CODES, TARGETS, groups=v, **NULL
-    ),
-    "rescore_associations(units)": lambda v: rescore_associations(
-        REPORT, CODES, np.stack(2 * [numbers_of(v)], axis=1), units=v, **NULL
+        REPORT, CODES, np.stack(2 * [numbers_of(v)], axis=1), groups=v, **NULL
     ),
     "variance_explained(factors)": lambda v: variance_explained(
         CODES, {"place": v}, **NULL
     ),
-    "variance_explained(groups)": lambda v: variance_explained(
-        CODES, {"place": Y}, groups=v, **NULL
+    "variance_explained(batch)": lambda v: variance_explained(
+        CODES, {"place": Y}, batch=v, **NULL
     ),
-    "variance_explained(units)": lambda v: variance_explained(
-        CODES, {"place": numbers_of(v)}, units=v, **NULL
+    "variance_explained(groups)": lambda v: variance_explained(
+        CODES, {"place": numbers_of(v)}, groups=v, **NULL
     ),
     "subspace_probes(y)": lambda v: subspace_probes(
         X, v, np.eye(4)[:2], n_random=0, cv=2, probe=PROBE
@@ -570,11 +570,10 @@ LABELS = {
         f"{name}({parameter})": lambda v, call=call, parameter=parameter: (
             call(v)
             if parameter == "y"
-            else call(Y if parameter == "groups" else numbers_of(v), **{parameter: v})
+            else call(Y if parameter == "batch" else numbers_of(v), **{parameter: v})
         )
         for name, call in (NULLS | TESTS).items()
-        for parameter in ("y", "groups", "units")
-        if not (parameter == "units" and name in TESTS)
+        for parameter in ("y", "batch", "groups")
     },
 }
 
@@ -637,7 +636,7 @@ OTHERS = {
     },
 }
 
-NAMES = {"y", "labels", "groups", "units", "batch", "control", "metadata"}
+NAMES = {"y", "labels", "groups", "batch", "control", "metadata"}
 NAMES |= {"confounds", "factors", "mask"}
 MODULES = ("metrics", "images", "evaluation", "inspection", "report", "datasets")
 MODULES += ("preprocessing", "decomposition", "feature_extraction")

@@ -17,7 +17,7 @@ CALLS = {
     "pipeline": lambda: make_pipeline(ControlPCAWhitener()).fit_transform(X),
     "dictionary": lambda: ICFL(3, 5).fit(X),
     "metric": lambda: selectivity_report(
-        np.abs(X), np.repeat([0, 1], 15), groups=np.repeat([0, 1], 15), n_permutations=2
+        np.abs(X), np.repeat([0, 1], 15), batch=np.repeat([0, 1], 15), n_permutations=2
     ),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.metrics import recall_score
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import gen_batches
 
 from skdict._utils.labels import encode
 from skdict.metrics import (
@@ -19,14 +18,17 @@ from skdict.metrics import (
     feature_density,
     mutual_coherence,
     reconstruction_cosine,
-    selectivity_scores,
 )
 from skdict.stats import (
     ROUNDING,
+    Exchange,
     can_permute,
+    encode_classes,
+    find_active,
+    null_of_best,
+    number_images,
     permutation_p_value,
-    permutations,
-    shifts,
+    score_features,
 )
 
 from ._routing import fit_step, is_frozen, transform_step
@@ -129,46 +131,52 @@ def _compact(codes):
 
 def _selectivity(codes, test: Part, n_permutations: int, seed) -> dict[str, float]:
     """Mean over classes of the best feature's selectivity, beside its null."""
-    n_classes = len(np.unique(test.y))
-    # With two classes they are the same.
-    kinds = ["average", "maximum"] if n_classes > 2 else ["average"]
-
-    def best(y):
-        return [selectivity_scores(codes, y, kind=k).max(axis=0).mean() for k in kinds]
-
-    observed = np.array(best(test.y))
-    permuted = permuted_labels(test, n_permutations, check_random_state(seed))
-    null = np.array([best(y) for y in permuted]).reshape(n_permutations, len(kinds))
-    p_values = permutation_p_value(null, observed, ROUNDING)
+    activity = find_active(codes, 0.0)
+    _, labels = encode_classes(test.y, activity.shape[0])
+    exchange = exchange_of(test, labels)
     figures = {}
     for kind in ("average", "maximum"):
-        i = kinds.index(kind) if kind in kinds else 0
-        figures[f"{kind}_selectivity"] = float(observed[i])
+        if kind == "maximum" and labels.max() == 1:
+            # With two classes the two are the same.
+            figures |= {
+                name.replace("average", "maximum"): figure
+                for name, figure in figures.items()
+            }
+            continue
+        scores = score_features(activity, labels, np.bincount(labels), kind)
+        observed = scores.max(axis=1).mean()
+        figures[f"{kind}_selectivity"] = float(observed)
         if n_permutations:
-            figures[f"{kind}_selectivity_null"] = float(np.quantile(null[:, i], 0.95))
-            figures[f"{kind}_selectivity_p"] = float(p_values[i])
+            null = null_of_best(
+                activity,
+                labels,
+                kind,
+                exchange=exchange,
+                n_permutations=n_permutations,
+                random_state=seed,
+            ).mean(axis=1)
+            figures[f"{kind}_selectivity_null"] = float(np.quantile(null, 0.95))
+            figures[f"{kind}_selectivity_p"] = float(
+                permutation_p_value(null, observed, ROUNDING)
+            )
     return figures
 
 
-def permuted_labels(
-    part: Part, n_permutations: int, rng: np.random.RandomState
-) -> Iterator[np.ndarray]:
-    """Permutations of the labels inside the batches.
+def exchange_of(part: Part, labels: np.ndarray) -> Exchange:
+    """How labels are exchanged under the null: inside the batches.
 
     Where the label belongs to the group, as that of an image does to its tokens,
-    whole groups are permuted: their rows are no independent draws. Where the rows
+    whole groups are exchanged: their rows are no independent draws. Where the rows
     are tokens of a known grid, label maps are shifted.
     """
-    classes, labels = encode(part.y, "y")
-    batch = np.zeros(len(labels), np.intp)
+    batch_ids = np.zeros(len(labels), np.intp)
     if part.params.get("batch") is not None:
-        batch = encode(part.params["batch"], "batch")[1]
-    unit = None
+        batch_ids = encode(part.params["batch"], "batch")[1]
     if part.groups is not None:
-        groups = encode(part.groups, "groups")[1]
-        if not can_permute(labels, groups) and not can_permute(batch, groups):
-            unit = groups
-    y = classes[labels]
-    if part.grid_shape is not None and unit is None:
-        return shifts(y, part.grid_shape, n_permutations, rng)
-    return permutations(y, batch, n_permutations, rng, unit)
+        group_ids = encode(part.groups, "groups")[1]
+        if not can_permute(labels, group_ids) and not can_permute(batch_ids, group_ids):
+            return Exchange(batch_ids, group_ids)
+    if part.grid_shape is not None:
+        image_ids = number_images(len(labels), part.grid_shape)
+        return Exchange(image_ids, None, part.grid_shape)
+    return Exchange(batch_ids)

@@ -8,9 +8,8 @@ from skdict._utils.sklearn_private import (
     check_matplotlib_support,
     validate_style_kwargs,
 )
-from skdict.metrics import selectivity_curve
+from skdict.stats import selectivity_curves
 
-from ._selectivity_curve import null_band
 from ._style import ONCE, as_list, drawing_on, label_y, legend_above, plain
 from .estimators import encode as codes_of
 from .estimators import name_of
@@ -169,8 +168,8 @@ class SelectivityCDFDisplay:
         kind="average",
         threshold=0.0,
         n_permutations=100,
+        batch=None,
         groups=None,
-        units=None,
         control=None,
         grid_shape=None,
         random_state=None,
@@ -196,7 +195,7 @@ class SelectivityCDFDisplay:
             score over the classes that permutation can move.
         kind, threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
-        n_permutations, groups, units, control, grid_shape, random_state
+        n_permutations, batch, groups, control, grid_shape, random_state
             Null of each curve, as in :func:`~skdict.metrics.selectivity_curve`. With
             ``n_permutations=0`` there is none.
         name : str, default=None
@@ -226,8 +225,8 @@ class SelectivityCDFDisplay:
             kind=kind,
             threshold=threshold,
             n_permutations=n_permutations,
+            batch=batch,
             groups=groups,
-            units=units,
             control=control,
             grid_shape=grid_shape,
             random_state=random_state,
@@ -248,8 +247,8 @@ class SelectivityCDFDisplay:
         kind="average",
         threshold=0.0,
         n_permutations=100,
+        batch=None,
         groups=None,
-        units=None,
         control=None,
         grid_shape=None,
         random_state=None,
@@ -272,7 +271,7 @@ class SelectivityCDFDisplay:
             score over the classes that permutation can move.
         kind, threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
-        n_permutations, groups, units, control, grid_shape, random_state
+        n_permutations, batch, groups, control, grid_shape, random_state
             Null of each curve, as in :func:`~skdict.metrics.selectivity_curve`. With
             ``n_permutations=0`` there is none.
         name : str, default=None
@@ -310,28 +309,30 @@ class SelectivityCDFDisplay:
             chosen = [*chosen] if chosen.dtype.kind in "mM" else chosen.tolist()
             before = f"{name}, " if name else ""
             names = [f"{before}{label}" for label in chosen]
-        curves, lows, highs = [], [], []
-        for label in chosen:
-            curve = selectivity_curve(
-                codes,
-                y,
-                label=label,
-                kind=kind,
-                threshold=threshold,
-                n_permutations=n_permutations,
-                groups=groups,
-                units=units,
-                control=control,
-                grid_shape=grid_shape,
-                random_state=random_state,
-            )
-            low, high = null_band(curve)
-            in_order = np.argsort(curve["feature"])
-            curves.append(np.asarray(curve["score"])[in_order])
-            lows.append(low)
-            highs.append(high)
+        curves = selectivity_curves(
+            codes,
+            y,
+            chosen,
+            kind=kind,
+            threshold=threshold,
+            n_permutations=n_permutations,
+            batch=batch,
+            groups=groups,
+            control=control,
+            grid_shape=grid_shape,
+            random_state=random_state,
+        )
+        scores = [curve.scores[np.argsort(curve.features)] for curve in curves]
+        # A class that is never exchanged with another has no null.
+        bands = [
+            (None, None)
+            if curve.low is None or np.isnan(curve.low).any()
+            else (curve.low, curve.high)
+            for curve in curves
+        ]
+        lows, highs = ([*edges] for edges in zip(*bands, strict=True))
         display = cls(
-            scores=curves[0] if labels is None else curves,
+            scores=scores[0] if labels is None else scores,
             null_low=lows if n_permutations > 0 else None,
             null_high=highs if n_permutations > 0 else None,
             kind=kind,

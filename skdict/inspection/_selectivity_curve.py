@@ -152,8 +152,8 @@ class SelectivityCurveDisplay:
         kind="average",
         threshold=0.0,
         n_permutations=100,
+        batch=None,
         groups=None,
-        units=None,
         control=None,
         grid_shape=None,
         random_state=None,
@@ -175,7 +175,7 @@ class SelectivityCurveDisplay:
             Labels, of at least two classes.
         label, kind, threshold
             As in :func:`~skdict.metrics.selectivity_curve`.
-        n_permutations, groups, units, control, grid_shape, random_state
+        n_permutations, batch, groups, control, grid_shape, random_state
             Null of the curve, as in :func:`~skdict.metrics.selectivity_curve`.
         name : str, default=None
             Name of the curve; None: that of the dictionary's class.
@@ -200,8 +200,8 @@ class SelectivityCurveDisplay:
             kind=kind,
             threshold=threshold,
             n_permutations=n_permutations,
+            batch=batch,
             groups=groups,
-            units=units,
             control=control,
             grid_shape=grid_shape,
             random_state=random_state,
@@ -221,8 +221,8 @@ class SelectivityCurveDisplay:
         kind="average",
         threshold=0.0,
         n_permutations=100,
+        batch=None,
         groups=None,
-        units=None,
         control=None,
         grid_shape=None,
         random_state=None,
@@ -241,7 +241,7 @@ class SelectivityCurveDisplay:
             Labels, of at least two classes.
         label, kind, threshold
             As in :func:`~skdict.metrics.selectivity_curve`.
-        n_permutations, groups, units, control, grid_shape, random_state
+        n_permutations, batch, groups, control, grid_shape, random_state
             Null of the curve, as in :func:`~skdict.metrics.selectivity_curve`.
         name : str, default=None
             Name of the curve in the legend.
@@ -266,13 +266,13 @@ class SelectivityCurveDisplay:
             kind=kind,
             threshold=threshold,
             n_permutations=n_permutations,
+            batch=batch,
             groups=groups,
-            units=units,
             control=control,
             grid_shape=grid_shape,
             random_state=random_state,
         )
-        low, high = null_band(curve)
+        low, high = _null_band(curve)
         display = cls(
             scores=np.asarray(curve["score"]),
             null_low=low,
@@ -284,7 +284,7 @@ class SelectivityCurveDisplay:
         return display.plot(ax, null_kwargs=null_kwargs, **kwargs)
 
 
-def null_band(curve):
+def _null_band(curve):
     """Edges of the band in a table of `selectivity_curve`, None where there is none."""
     edges = [curve[key] for key in ("null_q05", "null_q95") if key in curve]
     # A class that is never exchanged with another has no null.

@@ -19,7 +19,7 @@ from skdict.stats import (
     at_least,
     centred_ranks,
     check_codes,
-    encode_units,
+    encode_groups,
     named_columns,
     permutation_p_value,
     plan_exchange,
@@ -35,8 +35,8 @@ _ETA_ROUNDING = 1e-10
 _METHOD_CONSTRAINT = [StrOptions({"pearson", "spearman"})]
 _PERMUTATION_CONSTRAINTS = {
     "n_permutations": [Interval(Integral, 0, None, closed="left")],
+    "batch": ["array-like", None],
     "groups": ["array-like", None],
-    "units": ["array-like", None],
     "grid_shape": ["array-like", None],
     "random_state": ["random_state"],
 }
@@ -108,8 +108,8 @@ def association_report(
     *,
     method="pearson",
     n_permutations=0,
+    batch=None,
     groups=None,
-    units=None,
     grid_shape=None,
     random_state=None,
 ):
@@ -130,21 +130,21 @@ def association_report(
     n_permutations : int, default=0
         Number of permutations of the rows of `targets`. With 0 there is no null.
 
-    groups : array-like of shape (n_samples,), default=None
-        Rows are permuted inside the groups only, for example the slides or patients
-        from which tiles were cut, so that what the groups alone explain is part of
+    batch : array-like of shape (n_samples,), default=None
+        Rows are permuted inside the batches only, for example the slides or patients
+        from which tiles were cut, so that what the batches alone explain is part of
         the null.
 
-    units : array-like of shape (n_samples,), default=None
+    groups : array-like of shape (n_samples,), default=None
         What has one value of each target as a whole, such as the well of each cell
-        with its dose: the targets of whole units are permuted, inside `groups` where
+        with its dose: the targets of whole groups are permuted, inside `batch` where
         given. Without it such samples count as independent, and the null is too lax.
 
     grid_shape : tuple of int (height, width), default=None
         The grid of an image's tokens, for targets that differ inside images: the rows
         are all tokens of each image, image by image and row by row of the grid. The
         map of each image's targets is then shifted over its grid instead of being
-        permuted, as in `selectivity_report`. Groups must be whole images.
+        permuted, as in `selectivity_report`. Batches must be whole images.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -167,8 +167,8 @@ def association_report(
     Raises
     ------
     ValueError
-        As `association_scores`; also if `groups` or `units` has another length or
-        missing values, if a target or `groups` differs inside a unit, or if
+        As `association_scores`; also if `batch` or `groups` has another length or
+        missing values, if a target or `batch` differs inside a group, or if
         `grid_shape` does not fit, as in `selectivity_report`.
 
     See Also
@@ -180,10 +180,10 @@ def association_report(
     -----
     The best feature is searched anew in every permutation, so the null includes the
     choice among all features. The p-values are not adjusted for the number of
-    targets. Rows that are not exchangeable need `groups`, `units` or `grid_shape`, or
-    the p-values are too small: `groups` where the target differs between the rows of a
-    slide, `units` where it belongs to the slide, `grid_shape` where the rows are tokens
-    and the target varies smoothly inside the image.
+    targets. Rows that are not exchangeable need `batch`, `groups` or `grid_shape`, or
+    the p-values are too small: `batch` where the target differs between the rows of a
+    slide, `groups` where it belongs to the slide, `grid_shape` where the rows are
+    tokens and the target varies smoothly inside the image.
 
     Correlating features of a dictionary with counts of cell types, the best feature
     of each type, follows [1]_.
@@ -210,8 +210,8 @@ def association_report(
     columns = {"target": names, "feature": best, "score": score}
     if n_permutations > 0:
         null = np.empty((n_permutations, T.shape[1]))
-        group_ids, unit_ids = _encode_blocks(targets, names, groups, units)
-        exchange = plan_exchange(T, group_ids, unit_ids, grid_shape, name="targets")
+        batch_ids, group_ids = _encode_blocks(targets, names, batch, groups)
+        exchange = plan_exchange(T, batch_ids, group_ids, grid_shape, name="targets")
         permuted = _permuted_targets(
             targets, T, method, exchange, n_permutations, random_state
         )
@@ -239,8 +239,8 @@ def rescore_associations(
     targets,
     *,
     n_permutations=0,
+    batch=None,
     groups=None,
-    units=None,
     grid_shape=None,
     random_state=None,
 ):
@@ -263,10 +263,10 @@ def rescore_associations(
     n_permutations : int, default=0
         Number of permutations of the rows of `targets`. With 0 there is no null.
 
-    groups : array-like of shape (n_samples,), default=None
-        Rows are permuted inside the groups only.
+    batch : array-like of shape (n_samples,), default=None
+        Rows are permuted inside the batches only.
 
-    units : array-like of shape (n_samples,), default=None
+    groups : array-like of shape (n_samples,), default=None
         What has one value of each target as a whole, as in `association_report`.
 
     grid_shape : tuple of int (height, width), default=None
@@ -336,8 +336,8 @@ def rescore_associations(
     }
     if n_permutations > 0:
         sign = np.where(before < 0, -1.0, 1.0)
-        group_ids, unit_ids = _encode_blocks(targets, names, groups, units)
-        exchange = plan_exchange(T, group_ids, unit_ids, grid_shape, name="targets")
+        batch_ids, group_ids = _encode_blocks(targets, names, batch, groups)
+        exchange = plan_exchange(T, batch_ids, group_ids, grid_shape, name="targets")
         permuted = _permuted_targets(
             targets, T, method, exchange, n_permutations, random_state
         )
@@ -359,8 +359,8 @@ def variance_explained(
     factors,
     *,
     n_permutations=0,
+    batch=None,
     groups=None,
-    units=None,
     grid_shape=None,
     random_state=None,
 ):
@@ -381,12 +381,12 @@ def variance_explained(
     n_permutations : int, default=0
         Number of permutations of each factor's labels. With 0 there are no p-values.
 
-    groups : array-like of shape (n_samples,), default=None
-        Labels are permuted inside the groups only.
+    batch : array-like of shape (n_samples,), default=None
+        Labels are permuted inside the batches only.
 
-    units : array-like of shape (n_samples,), default=None
+    groups : array-like of shape (n_samples,), default=None
         What has one label of each factor as a whole, such as the slide of each tile:
-        the labels of whole units are permuted, inside `groups` where given.
+        the labels of whole groups are permuted, inside `batch` where given.
 
     grid_shape : tuple of int (height, width), default=None
         The grid of an image's tokens, for labels that differ inside images, as in
@@ -418,7 +418,7 @@ def variance_explained(
     ValueError
         If `codes` is empty or holds NaN or infinity; if a factor has another length,
         missing values, a single value, or another value for every sample; if a
-        factor or `groups` differs inside a unit.
+        factor or `batch` differs inside a group.
 
     See Also
     --------
@@ -465,17 +465,17 @@ def variance_explained(
     means = Z.sum(axis=0) / n_samples
     varies = squares > 0
     squares = np.where(varies, squares, 1.0)
-    group_ids = None
-    if groups is not None:
-        group_ids = encode(groups, "groups", n_samples)[1]
+    batch_ids = None
+    if batch is not None:
+        batch_ids = encode(batch, "batch", n_samples)[1]
     rng = check_random_state(random_state)
 
     columns = {"feature": np.arange(n_components)}
     omegas = {}
     for name, values in named.items():
         ids = _encode_factor(values, name, n_samples)
-        shared = {"groups": groups, f"factor {name}": values}
-        unit_ids = encode_units(units, n_samples, shared)
+        shared = {"batch": batch, f"factor {name}": values}
+        group_ids = encode_groups(groups, n_samples, shared)
         n_levels = ids.max() + 1
         eta = np.where(varies, np.minimum(_between(Z, ids, means) / squares, 1.0), 0.0)
         inside = (1 - eta) / (n_samples - n_levels)
@@ -483,7 +483,7 @@ def variance_explained(
         columns[f"{name}_eta_squared"] = eta
         columns[f"{name}_omega_squared"] = omegas[name] = omega
         if n_permutations > 0:
-            exchange = plan_exchange(ids, group_ids, unit_ids, grid_shape, name=name)
+            exchange = plan_exchange(ids, batch_ids, group_ids, grid_shape, name=name)
             n_as_large = np.zeros(n_components)
             for permuted in exchange.permuted(ids, n_permutations, rng):
                 null = _between(Z, permuted, means) / squares
@@ -605,27 +605,27 @@ def _correlate_pairs(Z, T):
     return np.clip(np.asarray(Z.multiply(T).sum(axis=0)).ravel(), -1.0, 1.0)
 
 
-def _encode_blocks(targets, names, groups, units):
-    """Numbers of the groups and of the units, each None where not given."""
-    group_ids, unit_ids = None, None
+def _encode_blocks(targets, names, batch, groups):
+    """Numbers of the batches and of the groups, each None where not given."""
+    batch_ids, group_ids = None, None
     n_samples = len(targets)
+    if batch is not None:
+        batch_ids = encode(batch, "batch", n_samples)[1]
     if groups is not None:
-        group_ids = encode(groups, "groups", n_samples)[1]
-    if units is not None:
         raw = _check_targets(targets)
         shared = {f"target {name}": raw[:, j] for j, name in enumerate(names)}
-        unit_ids = encode_units(units, n_samples, shared | {"groups": groups})
-    return group_ids, unit_ids
+        group_ids = encode_groups(groups, n_samples, shared | {"batch": batch})
+    return batch_ids, group_ids
 
 
 def _permuted_targets(targets, T, method, exchange, n_permutations, random_state):
     """Yield the standardised targets `T` permuted."""
     rng = check_random_state(random_state)
     orders = exchange.permuted(np.arange(len(T)), n_permutations, rng)
-    unit_ids = exchange.unit_ids
-    if unit_ids is None or np.ptp(np.bincount(unit_ids)) == 0:
+    group_ids = exchange.group_ids
+    if group_ids is None or np.ptp(np.bincount(group_ids)) == 0:
         return (T[order] for order in orders)
-    # Units differ in size, and with them mean, deviation and ranks over the samples.
+    # Groups differ in size, and with them mean, deviation and ranks over the samples.
     raw = _check_targets(targets)
     return (_standardised_targets(raw[order], method) for order in orders)
 

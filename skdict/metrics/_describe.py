@@ -6,20 +6,21 @@ from skdict._utils.labels import encode
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.table import as_table
 from skdict.stats import (
-    Exchange,
-    adjust,
+    THRESHOLD_CONSTRAINT,
     check_codes,
-    count_and_test,
+    choose_exchange,
     cross,
+    encode_batch,
     encode_classes,
     encode_groups,
     find_active,
     named_columns,
-    score_counts,
+    number_images,
+    plan_exchange,
+    run_label_tests,
 )
 
 from ._auroc import auroc_scores
-from ._selectivity import THRESHOLD_CONSTRAINT
 from ._selectivity_tests import ALPHA_CONSTRAINT, METHOD_CONSTRAINT
 
 
@@ -29,8 +30,10 @@ from ._selectivity_tests import ALPHA_CONSTRAINT, METHOD_CONSTRAINT
         "y": ["array-like"],
         "confounds": [dict, "array-like", None],
         "threshold": THRESHOLD_CONSTRAINT,
+        "batch": ["array-like", None],
         "groups": ["array-like", None],
         "control": ["array-like", None],
+        "grid_shape": ["array-like", None],
         "alpha": ALPHA_CONSTRAINT,
         "method": METHOD_CONSTRAINT,
     },
@@ -42,8 +45,10 @@ def describe_features(
     *,
     confounds=None,
     threshold=0.0,
+    batch=None,
     groups=None,
     control=None,
+    grid_shape=None,
     alpha=0.05,
     method="bh",
 ):
@@ -64,13 +69,23 @@ def describe_features(
     threshold : float, default=0.0
         A feature is active in a sample where ``|z| > threshold``.
 
-    groups : array-like of shape (n_samples,), default=None
+    batch : array-like of shape (n_samples,), default=None
         Labels, and values of a confound, are exchanged among the samples of the same
-        group only under the null hypothesis.
+        batch only under the null hypothesis.
+
+    groups : array-like of shape (n_samples,), default=None
+        What was labelled as a whole, such as the image of each token, as in
+        `selectivity_report`: the labels of whole groups are exchanged. Values of a
+        confound that differ inside a group are exchanged inside the groups.
 
     control : array-like of shape (n_samples,), default=None
         Boolean or 0/1 array of the control samples that fitted the whitening, as in
         `selectivity_report`: nothing is exchanged between them and the others.
+
+    grid_shape : tuple of int (height, width), default=None
+        The grid of an image's tokens, for labels that differ inside images, as in
+        `selectivity_report`: the map of each image is shifted. A confound that is the
+        same for all tokens of each image is exchanged by whole images.
 
     alpha : float, default=0.05
         False discovery rate up to which a feature counts as selective.
@@ -113,7 +128,7 @@ def describe_features(
     Warns
     -----
     UserWarning
-        If no group holds samples of two classes, so that no feature can be called
+        If no batch holds samples of two classes, so that no feature can be called
         selective.
 
     See Also
@@ -133,9 +148,7 @@ def describe_features(
     with few samples of a class in each batch a feature may be flagged for lack of
     power.
 
-    Samples that were labelled as a whole, as the tokens of an image are, must be made
-    one row first: see the Notes of `selectivity_tests`.
-    :class:`~skdict.report.FeatureReport` exchanges the labels of whole images.
+    :class:`~skdict.report.FeatureReport` shows the same tests as a page.
 
     Examples
     --------
@@ -157,21 +170,25 @@ def describe_features(
     activity = find_active(codes, threshold)
     n_samples, n_components = activity.shape
     classes, labels = encode_classes(y, n_samples)
-    group_ids = encode_groups(groups, labels, control)
-    strata = np.zeros(n_samples, np.intp) if group_ids is None else group_ids
+    batch_ids = encode_batch(batch, labels, control)
+    shared = {"y": y, "batch": batch, "control": control}
+    group_ids = encode_groups(groups, n_samples, shared)
+    exchange = plan_exchange(labels, batch_ids, group_ids, grid_shape)
+    nested_groups = [] if group_ids is None else [group_ids]
+    if exchange.grid_shape is not None:
+        nested_groups = [number_images(n_samples, exchange.grid_shape)]
     named = named_columns(confounds, "confounds")
 
-    test = _Tester(activity, alpha, method)
-    which, scores, q_values, all_q_values = test.best(labels, group_ids)
-    features = np.arange(n_components)
+    tests = run_label_tests(activity, labels, exchange, method)
+    which, features = tests.best_classes(alpha), np.arange(n_components)
     columns = {
         "feature": features,
         "density": np.bincount(activity.indices, minlength=n_components) / n_samples,
         "best_class": classes[which],
-        "score": scores,
-        "q_value": q_values,
+        "score": tests.scores[which, features],
+        "q_value": tests.q_values[which, features],
         "auroc": auroc_scores(codes, labels)[features, which],
-        "n_classes": (all_q_values <= alpha).sum(axis=0),
+        "n_classes": (tests.q_values <= alpha).sum(axis=0),
     }
     for name, values in named.items():
         levels, ids = encode(values, name, n_samples)
@@ -179,11 +196,24 @@ def describe_features(
             raise ValueError(
                 f"The confound {name} has the value {levels[0]} for all samples."
             )
-        which, scores, q_values, _ = test.best(ids, group_ids)
-        within = test.q_values(labels, cross(strata, ids))[1].min(axis=0)
+        of_confound, of_labels = (
+            run_label_tests(
+                activity,
+                tested,
+                choose_exchange(tested, nested_groups, inside, exchange.grid_shape),
+                method,
+            )
+            for tested, inside in (
+                (ids, batch_ids),
+                (labels, ids if batch_ids is None else cross(batch_ids, ids)),
+            )
+        )
+        which = of_confound.best_classes(alpha)
+        q_values = of_confound.q_values[which, features]
+        within = of_labels.q_values.min(axis=0)
         own = {
             f"best_{name}": levels[which],
-            f"{name}_score": scores,
+            f"{name}_score": of_confound.scores[which, features],
             f"{name}_q_value": q_values,
             f"q_value_within_{name}": within,
             f"follows_{name}": (q_values <= alpha) & (within > alpha),
@@ -200,27 +230,3 @@ def describe_features(
         "method": method,
     }
     return as_table(columns, settings)
-
-
-class _Tester:
-    """The tests of one set of codes for several sets of labels."""
-
-    def __init__(self, activity, alpha, method):
-        self.activity = activity
-        self.alpha = alpha
-        self.method = method
-
-    def q_values(self, labels, group_ids):
-        """Counts and q-values, as arrays (n_classes, n_components)."""
-        sizes, exchange = np.bincount(labels), Exchange(group_ids)
-        counts, p_values = count_and_test(self.activity, labels, sizes, exchange)
-        return counts, adjust(p_values, self.method, exchange.moved(labels))
-
-    def best(self, labels, group_ids):
-        """For every feature its best class, the score and q-value; all q-values."""
-        counts, q_values = self.q_values(labels, group_ids)
-        scores = score_counts(counts, np.bincount(labels), "average")
-        # Scores are at least -1: any that is significant stands above the others.
-        which = np.where(q_values <= self.alpha, scores, scores - 4).argmax(axis=0)
-        features = np.arange(len(which))
-        return which, scores[which, features], q_values[which, features], q_values

@@ -1,30 +1,27 @@
 """Selectivity of features for labels, its permutation null and its scorer."""
 
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 
 from skdict._utils.constraints import Interval
-from skdict._utils.sklearn_private import StrOptions, validate_params
+from skdict._utils.sklearn_private import validate_params
 from skdict._utils.steps import encode
 from skdict._utils.table import as_table
 from skdict.stats import (
+    KIND_CONSTRAINT,
     ROUNDING,
+    THRESHOLD_CONSTRAINT,
+    encode_batch,
     encode_classes,
     encode_groups,
-    encode_units,
     find_active,
-    null_statistics,
+    null_of_best,
     permutation_p_value,
     plan_exchange,
     score_features,
 )
-
-_KINDS = ("average", "maximum")
-
-KIND_CONSTRAINT = [StrOptions(set(_KINDS))]
-THRESHOLD_CONSTRAINT = [Interval(Real, 0, None, closed="left")]
 
 
 @validate_params(
@@ -117,8 +114,8 @@ def selectivity_scores(codes, y, *, kind="average", threshold=0.0):
         "kind": KIND_CONSTRAINT,
         "threshold": THRESHOLD_CONSTRAINT,
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
+        "batch": ["array-like", None],
         "groups": ["array-like", None],
-        "units": ["array-like", None],
         "control": ["array-like", None],
         "grid_shape": ["array-like", None],
         "random_state": ["random_state"],
@@ -132,8 +129,8 @@ def selectivity_report(
     kind="average",
     threshold=0.0,
     n_permutations=0,
+    batch=None,
     groups=None,
-    units=None,
     control=None,
     grid_shape=None,
     random_state=None,
@@ -157,14 +154,14 @@ def selectivity_report(
     n_permutations : int, default=0
         Number of permutations of `y`. With 0 the report has no null.
 
-    groups : array-like of shape (n_samples,), default=None
-        Labels are permuted among the samples of the same group only, for example
-        inside each experiment batch, so that what the groups alone explain is part
+    batch : array-like of shape (n_samples,), default=None
+        Labels are permuted among the samples of the same batch only, for example
+        inside each experiment batch, so that what the batches alone explain is part
         of the null.
 
-    units : array-like of shape (n_samples,), default=None
+    groups : array-like of shape (n_samples,), default=None
         What was labelled as a whole, such as the image of each token or the well of
-        each cell: labels of whole units are exchanged, inside `groups` where given.
+        each cell: labels of whole groups are exchanged, inside `batch` where given.
         Without it samples that share their label by design count as independent, and
         the null is too lax (see Notes).
 
@@ -178,7 +175,7 @@ def selectivity_report(
         The grid of an image's tokens, for labels that differ inside images: the rows
         are all tokens of each image, image by image and row by row of the grid. The
         label map of each image is then shifted over its grid instead of being
-        permuted, see Notes. Groups and controls must be whole images, and `units` is
+        permuted, see Notes. Batches and controls must be whole images, and `groups` is
         not for such labels.
 
     random_state : int, RandomState instance or None, default=None
@@ -199,7 +196,7 @@ def selectivity_report(
         - `p_value`: ``(1 + #{null >= score}) / (1 + n_permutations)``. Only with
           ``n_permutations > 0``.
 
-        A class that shares no group with another, such as that of the controls with
+        A class that shares no batch with another, such as that of the controls with
         `control`, is never exchanged and so not tested: its `null_q95` and
         `p_value` are NaN.
 
@@ -212,18 +209,18 @@ def selectivity_report(
     Raises
     ------
     ValueError
-        As `selectivity_scores`; also if `groups`, `units` or `control` has another
-        length or missing values, if `y`, `groups` or `control` differs inside a
-        unit, if the rows do not fill whole grids of `grid_shape`, if `groups` or
-        `control` differs inside an image of them, or if `units` came with
+        As `selectivity_scores`; also if `batch`, `groups` or `control` has another
+        length or missing values, if `y`, `batch` or `control` differs inside a
+        group, if the rows do not fill whole grids of `grid_shape`, if `batch` or
+        `control` differs inside an image of them, or if `groups` came with
         `grid_shape`.
 
     Warns
     -----
     UserWarning
-        If no group holds samples of two classes, or with `grid_shape` no image, so
+        If no batch holds samples of two classes, or with `grid_shape` no image, so
         that no exchange changes anything and no class is tested. Also without
-        `grid_shape`, if the groups look like images with labels that are alike for
+        `grid_shape`, if the batches look like images with labels that are alike for
         neighbours, see Notes.
 
     See Also
@@ -241,9 +238,9 @@ def selectivity_report(
     A permutation is a fair draw only where the labels could have been exchanged.
     The tokens of an image have the image's label and resemble each other, so the
     labels of tokens could not: permuted token by token, labels that mean nothing
-    look significant. With `units`, those of whole images are permuted, each row
+    look significant. With `groups`, those of whole images are permuted, each row
     counting as before. As many p-values are possible as there are ways to label the
-    units, so that a class of two or three units can hardly have a small one.
+    groups, so that a class of two or three groups can hardly have a small one.
 
     Labels that differ inside an image, such as those of a segmented tissue, are alike
     for neighbouring tokens, and so are the codes. Permuted token by token, inside the
@@ -260,10 +257,10 @@ def selectivity_report(
     image: what distinguishes whole images is not tested.
 
     The grid cannot be known from a table, in which a class may as well stand together
-    because the rows are sorted. There is a warning where `groups` says so: groups of
+    because the rows are sorted. There is a warning where `batch` says so: batches of
     one square number of consecutive rows, whose labels are alike for neighbours on
     that square (Moran's I above 0.1 and beyond chance) and, on the row below, more
-    alike than half as many rows on. Without `groups` there is none.
+    alike than half as many rows on. Without `batch` there is none.
 
     After whitening with the very controls that are scored they could not: the
     controls are exactly white, the others only nearly, and features fire on them
@@ -302,7 +299,7 @@ def selectivity_report(
 
     >>> image = np.repeat([0, 1, 2, 3, 4, 5], [10, 20, 20, 20, 20, 10])
     >>> report = selectivity_report(
-    ...     codes, y, units=image, n_permutations=999, random_state=0
+    ...     codes, y, groups=image, n_permutations=999, random_state=0
     ... )
     >>> round(float(report["p_value"][1]), 2)
     0.06
@@ -320,14 +317,13 @@ def selectivity_report(
     class_sizes = np.bincount(labels)
     scores = score_features(activity, labels, class_sizes, kind)
     best_features, best_scores = scores.argmax(axis=1), scores.max(axis=1)
-    group_ids = encode_groups(groups, labels, control)
-    shared = {"y": y, "groups": groups, "control": control}
-    unit_ids = encode_units(units, len(labels), shared)
+    batch_ids = encode_batch(batch, labels, control)
+    shared = {"y": y, "batch": batch, "control": control}
+    group_ids = encode_groups(groups, len(labels), shared)
     exchange = plan_exchange(
-        labels, group_ids, unit_ids, grid_shape, tested=n_permutations > 0
+        labels, batch_ids, group_ids, grid_shape, tested=n_permutations > 0
     )
-    null = null_statistics(
-        lambda permuted: permuted.max(axis=1),
+    null = null_of_best(
         activity,
         labels,
         kind,

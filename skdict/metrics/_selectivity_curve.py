@@ -2,23 +2,10 @@
 
 from numbers import Integral
 
-import numpy as np
-
 from skdict._utils.constraints import Interval
-from skdict._utils.labels import equals
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.table import as_table
-from skdict.stats import (
-    encode_classes,
-    encode_groups,
-    encode_units,
-    find_active,
-    null_statistics,
-    plan_exchange,
-    score_features,
-)
-
-from ._selectivity import KIND_CONSTRAINT, THRESHOLD_CONSTRAINT
+from skdict.stats import KIND_CONSTRAINT, THRESHOLD_CONSTRAINT, selectivity_curves
 
 
 @validate_params(
@@ -29,8 +16,8 @@ from ._selectivity import KIND_CONSTRAINT, THRESHOLD_CONSTRAINT
         "kind": KIND_CONSTRAINT,
         "threshold": THRESHOLD_CONSTRAINT,
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
+        "batch": ["array-like", None],
         "groups": ["array-like", None],
-        "units": ["array-like", None],
         "control": ["array-like", None],
         "grid_shape": ["array-like", None],
         "random_state": ["random_state"],
@@ -45,8 +32,8 @@ def selectivity_curve(
     kind="average",
     threshold=0.0,
     n_permutations=0,
+    batch=None,
     groups=None,
-    units=None,
     control=None,
     grid_shape=None,
     random_state=None,
@@ -75,12 +62,12 @@ def selectivity_curve(
     n_permutations : int, default=0
         Number of permutations of `y`. With 0 the curve has no null.
 
-    groups : array-like of shape (n_samples,), default=None
-        Labels are permuted among the samples of the same group only.
+    batch : array-like of shape (n_samples,), default=None
+        Labels are permuted among the samples of the same batch only.
 
-    units : array-like of shape (n_samples,), default=None
+    groups : array-like of shape (n_samples,), default=None
         What was labelled as a whole, such as the image of each token, as in
-        `selectivity_report`: the labels of whole units are exchanged.
+        `selectivity_report`: the labels of whole groups are exchanged.
 
     control : array-like of shape (n_samples,), default=None
         Boolean or 0/1 array of the control samples that fitted the whitening, as in
@@ -116,7 +103,7 @@ def selectivity_curve(
     Warns
     -----
     UserWarning
-        If no group holds samples of two classes, so that there is no null.
+        If no batch holds samples of two classes, so that there is no null.
 
     See Also
     --------
@@ -144,43 +131,21 @@ def selectivity_curve(
     >>> bool(curve["null_q95"][0] < 0.4)
     True
     """
-    activity = find_active(codes, threshold)
-    classes, labels = encode_classes(y, activity.shape[0])
-    class_sizes = np.bincount(labels)
-    group_ids = encode_groups(groups, labels, control)
-    shared = {"y": y, "groups": groups, "control": control}
-    unit_ids = encode_units(units, len(labels), shared)
-    exchange = plan_exchange(
-        labels, group_ids, unit_ids, grid_shape, tested=n_permutations > 0
+    (curve,) = selectivity_curves(
+        codes,
+        y,
+        [label],
+        kind=kind,
+        threshold=threshold,
+        n_permutations=n_permutations,
+        batch=batch,
+        groups=groups,
+        control=control,
+        grid_shape=grid_shape,
+        random_state=random_state,
     )
-    rows = exchange.moved_rows(labels) if label is None else _row_of(label, classes)
-    scores = score_features(activity, labels, class_sizes, kind)
-    best = scores[rows].max(axis=0)
-    order = np.argsort(-best, kind="stable")
-    columns = {"feature": order, "score": best[order]}
+    columns = {"feature": curve.features, "score": curve.scores}
     if n_permutations > 0:
-        null = null_statistics(
-            lambda permuted: np.sort(permuted[rows].max(axis=0))[::-1],
-            activity,
-            labels,
-            kind,
-            exchange=exchange,
-            n_permutations=n_permutations,
-            random_state=random_state,
-        )
-        if not exchange.moved(labels)[rows].any():
-            null.fill(np.nan)
-        columns["null_q05"], columns["null_q95"] = np.quantile(
-            null, [0.05, 0.95], axis=0
-        )
+        columns |= {"null_q05": curve.low, "null_q95": curve.high}
     settings = {"kind": kind, "label": label, "n_permutations": int(n_permutations)}
     return as_table(columns, settings)
-
-
-def _row_of(label, classes):
-    found = np.flatnonzero(equals(classes, label, "label"))
-    if not found.size:
-        raise ValueError(
-            f"No sample has the label {label!r}; the classes are {classes.tolist()}."
-        )
-    return found

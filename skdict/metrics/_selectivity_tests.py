@@ -8,20 +8,18 @@ from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.table import as_table
 from skdict.stats import (
-    adjust,
-    count_and_test,
+    KIND_CONSTRAINT,
+    THRESHOLD_CONSTRAINT,
+    encode_batch,
     encode_classes,
     encode_groups,
-    encode_units,
     find_active,
     null_statistics,
     permutation_p_value,
     plan_exchange,
-    score_counts,
+    run_label_tests,
     score_features,
 )
-
-from ._selectivity import KIND_CONSTRAINT, THRESHOLD_CONSTRAINT
 
 ALPHA_CONSTRAINT = [Interval(Real, 0, 1, closed="right")]
 METHOD_CONSTRAINT = [StrOptions({"bh", "by"})]
@@ -32,6 +30,7 @@ METHOD_CONSTRAINT = [StrOptions({"bh", "by"})]
         "codes": ["array-like", "sparse matrix"],
         "y": ["array-like"],
         "threshold": THRESHOLD_CONSTRAINT,
+        "batch": ["array-like", None],
         "groups": ["array-like", None],
         "control": ["array-like", None],
         "grid_shape": ["array-like", None],
@@ -45,6 +44,7 @@ def selectivity_tests(
     y,
     *,
     threshold=0.0,
+    batch=None,
     groups=None,
     control=None,
     grid_shape=None,
@@ -67,9 +67,13 @@ def selectivity_tests(
     threshold : float, default=0.0
         A feature is active in a sample where ``|z| > threshold``.
 
-    groups : array-like of shape (n_samples,), default=None
+    batch : array-like of shape (n_samples,), default=None
         Under the null hypothesis labels are exchanged among the samples of the same
-        group only, for example inside each experiment batch.
+        batch only.
+
+    groups : array-like of shape (n_samples,), default=None
+        What was labelled as a whole, such as the image of each token or the well of
+        each cell, as in `selectivity_report`: the labels of whole groups are exchanged.
 
     control : array-like of shape (n_samples,), default=None
         Boolean or 0/1 array of the control samples that fitted the whitening, as in
@@ -100,7 +104,7 @@ def selectivity_tests(
         - `q_value`: the smallest false discovery rate at which the pair is still
           among the discoveries.
 
-        Classes that share no group with another, such as that of the controls with
+        Classes that share no batch with another, such as that of the controls with
         `control`, are not tested and not among the pairs.
 
         - `alpha`, `method`, `n_tests`: the same in all rows; `n_tests` counts all
@@ -114,7 +118,7 @@ def selectivity_tests(
     Warns
     -----
     UserWarning
-        If no group holds samples of two classes, so that nothing is tested.
+        If no batch holds samples of two classes, so that nothing is tested.
 
     See Also
     --------
@@ -125,18 +129,18 @@ def selectivity_tests(
     -----
     Where feature and class sizes are given, the average score grows with the number
     of samples of the class in which the feature is active. Under permutation of the
-    labels that number is hypergeometric, and with groups a sum of independent
-    hypergeometric numbers, one for each group:
+    labels that number is hypergeometric, and with batches a sum of independent
+    hypergeometric numbers, one for each batch:
 
     .. math::
 
         p = P\Big(\sum_g H_g \ge n_\mathrm{active}\Big), \quad
         H_g \sim \mathrm{Hypergeometric}(N_g, K_g, n_g)
 
-    with :math:`N_g` samples in group `g`, the feature active in :math:`K_g` of them,
+    with :math:`N_g` samples in batch `g`, the feature active in :math:`K_g` of them,
     and :math:`n_g` of them of the class. So no labels are drawn: the p-values are
     the limit of infinitely many permutations, and small ones are not cut off at
-    ``1 / n_permutations``. Without groups all of them are exact. With groups those
+    ``1 / n_permutations``. Without batches all of them are exact. With batches those
     below 0.1 are, in classes of up to 1000 samples; the others come from the gamma
     distribution with the same mean, variance and skewness (skewness 0.02 at least),
     which mostly errs upwards far out in the tail.
@@ -151,10 +155,12 @@ def selectivity_tests(
     are never smaller than the probability that each image by itself has as many active
     tokens of the class or more.
 
-    Samples that were labelled as a whole, as the tokens of an image are, count as
-    independent here, and the p-values come out far too small. Make one row of each
-    image first, for example the number of its tokens in which a feature is active,
-    with a `threshold` on that; or ask `selectivity_report`, which takes `units`.
+    With `groups`, the labels of whole groups are exchanged, each row counting as
+    before. The number of active samples of a class, less those expected at the
+    feature's overall rate, then has no simple distribution: its tail is that of
+    Pearson's type III distribution with the mean, the variance and the skewness of the
+    permutations, and never thinner than the probability that the groups of the class
+    in which the feature is active get its label again.
 
     References
     ----------
@@ -180,28 +186,26 @@ def selectivity_tests(
     """
     activity = find_active(codes, threshold)
     classes, labels = encode_classes(y, activity.shape[0])
-    class_sizes = np.bincount(labels)
-    group_ids = encode_groups(groups, labels, control)
-    exchange = plan_exchange(labels, group_ids, None, grid_shape)
-    counts, p_values = count_and_test(activity, labels, class_sizes, exchange)
-    tested = exchange.moved(labels)
-    q_values = adjust(p_values, method, tested)
-    scores = score_counts(counts, class_sizes, "average")
+    batch_ids = encode_batch(batch, labels, control)
+    shared = {"y": y, "batch": batch, "control": control}
+    group_ids = encode_groups(groups, len(labels), shared)
+    exchange = plan_exchange(labels, batch_ids, group_ids, grid_shape)
+    tests = run_label_tests(activity, labels, exchange, method)
 
-    found = (q_values <= alpha) & tested[:, None]
+    found = (tests.q_values <= alpha) & tests.tested[:, None]
     which, features = np.nonzero(found)
-    order = np.lexsort((features, -scores[found], p_values[found]))
+    order = np.lexsort((features, -tests.scores[found], tests.p_values[found]))
     columns = {"class": classes[which], "feature": features}
     columns |= {
-        "n_active": counts[found],
-        "score": scores[found],
-        "p_value": p_values[found],
-        "q_value": q_values[found],
+        "n_active": tests.counts[found],
+        "score": tests.scores[found],
+        "p_value": tests.p_values[found],
+        "q_value": tests.q_values[found],
     }
     settings = {
         "alpha": float(alpha),
         "method": method,
-        "n_tests": int(tested.sum()) * p_values.shape[1],
+        "n_tests": int(tests.tested.sum()) * activity.shape[1],
     }
     return as_table({name: column[order] for name, column in columns.items()}, settings)
 
@@ -214,8 +218,8 @@ def selectivity_tests(
         "kind": KIND_CONSTRAINT,
         "threshold": THRESHOLD_CONSTRAINT,
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
+        "batch": ["array-like", None],
         "groups": ["array-like", None],
-        "units": ["array-like", None],
         "control": ["array-like", None],
         "grid_shape": ["array-like", None],
         "random_state": ["random_state"],
@@ -230,8 +234,8 @@ def selectivity_counts(
     kind="average",
     threshold=0.0,
     n_permutations=0,
+    batch=None,
     groups=None,
-    units=None,
     control=None,
     grid_shape=None,
     random_state=None,
@@ -260,12 +264,12 @@ def selectivity_counts(
     n_permutations : int, default=0
         Number of permutations of `y`. With 0 the table has no null.
 
-    groups : array-like of shape (n_samples,), default=None
-        Labels are permuted among the samples of the same group only.
+    batch : array-like of shape (n_samples,), default=None
+        Labels are permuted among the samples of the same batch only.
 
-    units : array-like of shape (n_samples,), default=None
+    groups : array-like of shape (n_samples,), default=None
         What was labelled as a whole, such as the image of each token, as in
-        `selectivity_report`: the labels of whole units are exchanged.
+        `selectivity_report`: the labels of whole groups are exchanged.
 
     control : array-like of shape (n_samples,), default=None
         Boolean or 0/1 array of the control samples that fitted the whitening, as in
@@ -303,7 +307,7 @@ def selectivity_counts(
     Warns
     -----
     UserWarning
-        If no group holds samples of two classes, so that nothing is tested.
+        If no batch holds samples of two classes, so that nothing is tested.
 
     See Also
     --------
@@ -338,11 +342,11 @@ def selectivity_counts(
     _, labels = encode_classes(y, activity.shape[0])
     levels = _check_score_thresholds(score_thresholds)
     class_sizes = np.bincount(labels)
-    group_ids = encode_groups(groups, labels, control)
-    shared = {"y": y, "groups": groups, "control": control}
-    unit_ids = encode_units(units, len(labels), shared)
+    batch_ids = encode_batch(batch, labels, control)
+    shared = {"y": y, "batch": batch, "control": control}
+    group_ids = encode_groups(groups, len(labels), shared)
     exchange = plan_exchange(
-        labels, group_ids, unit_ids, grid_shape, tested=n_permutations > 0
+        labels, batch_ids, group_ids, grid_shape, tested=n_permutations > 0
     )
     tested = exchange.moved_rows(labels)
     scores = score_features(activity, labels, class_sizes, kind)

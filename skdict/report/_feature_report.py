@@ -18,7 +18,7 @@ from skdict._utils.steps import steps_of, unfrozen
 from skdict._utils.table import as_table
 from skdict._utils.warn import warn
 from skdict.inspection.estimators import fitted_attribute, name_of
-from skdict.stats import LabelTester, are_neighbours_alike, can_permute, find_active
+from skdict.stats import are_neighbours_alike, can_permute
 
 from ._cards import gen_cards
 from ._features import check_names, describe, to_columns
@@ -346,27 +346,23 @@ class FeatureReport:
             control = mask_of(self.control, "control", layout).astype(np.intp)
         metadata = sort_metadata(self.metadata, layout, groups)
         check_names(metadata.confounds, y is not None)
-        units = [] if groups is None else [groups]
+        nested_groups = [] if groups is None else [groups]
         if layout.n_images is not None:
             image_ids = np.repeat(np.arange(layout.n_images), layout.per_image)
             # What differs inside a group may still be shared by the rows of an image.
             if groups is None or not can_permute(groups, image_ids):
-                units.append(image_ids)
+                nested_groups.append(image_ids)
 
         with self._progress(layout.n_rows, "codes", "row") as bar:
             encoded = encode_rows(self.estimator, self.X, bar.update)
-        tester = LabelTester(
-            find_active(encoded.codes, self.threshold),
-            units,
-            control,
-            layout.grid_shape,
-        )
         features = describe(
             encoded.names,
             encoded.codes,
             y,
             metadata.confounds,
-            tester,
+            nested_groups=nested_groups,
+            control=control,
+            grid_shape=layout.grid_shape,
             alpha=self.alpha,
             threshold=self.threshold,
             n_permutations=self.n_permutations,

@@ -6,7 +6,14 @@ import numpy as np
 
 from skdict._utils.labels import encode
 from skdict.metrics import auroc_scores
-from skdict.stats import Tests
+from skdict.stats import (
+    LabelTests,
+    choose_exchange,
+    cross,
+    find_active,
+    null_of_best,
+    run_label_tests,
+)
 
 # A card names at most so many labels.
 MAX_LABELS = 10
@@ -29,7 +36,7 @@ class Column:
     name: str
     levels: np.ndarray
     ids: np.ndarray
-    tests: Tests
+    tests: LabelTests
     null: np.ndarray | None  # of each level
     best: np.ndarray  # of each feature
 
@@ -72,8 +79,10 @@ def describe(
     codes,
     y,
     confounds,
-    tester,
     *,
+    nested_groups,
+    control,
+    grid_shape,
     alpha,
     threshold,
     n_permutations,
@@ -88,7 +97,12 @@ def describe(
     codes : csr_array of shape (n_rows, n_features)
     y : ndarray of shape (n_rows,) or None
     confounds : dict of ndarray of shape (n_rows,)
-    tester : LabelTester
+    nested_groups : sequence of ndarray of shape (n_rows,) of int
+        What may share a label, the largest first: the patient of each row, the image.
+    control : ndarray of shape (n_rows,) of int, or None
+        Which rows are controls; nothing is exchanged between them and the others.
+    grid_shape : tuple of int (height, width) or None
+        The grid of an image's tokens, where the rows are such.
     alpha, threshold, n_permutations, random_state
         As in `FeatureReport`.
 
@@ -97,29 +111,38 @@ def describe(
     features : Features
     """
     n_rows, n_features = codes.shape
-    n_active = np.bincount(tester.activity.indices, minlength=n_features)
+    activity = find_active(codes, threshold)
+    n_active = np.bincount(activity.indices, minlength=n_features)
     features = Features(names, n_active, n_rows, None, alpha=alpha, threshold=threshold)
+    # Groups of one row each are rows.
+    nested_groups = [ids for ids in nested_groups if len(np.unique(ids)) < n_rows]
+
+    def run_tests(ids, batch_ids):
+        exchange = choose_exchange(ids, nested_groups, batch_ids, grid_shape)
+        return run_label_tests(activity, ids, exchange)
 
     def tested(name, values):
         levels, ids = encode(values, name, n_rows)
-        tests = tester.test(ids)
+        tests = run_tests(ids, control)
         null = None
         if n_permutations:
-            best = tester.best_under_null(ids, n_permutations, random_state)
+            best = null_of_best(
+                activity,
+                ids,
+                "average",
+                exchange=tests.exchange,
+                n_permutations=n_permutations,
+                random_state=random_state,
+            )
             null = np.where(tests.tested, np.quantile(best, 0.95, axis=0), np.nan)
-        # Scores are at least -1: any that is significant stands above the others.
-        found = tests.q_values <= alpha
-        best = np.where(found, tests.scores, tests.scores - 4).argmax(axis=0)
-        return Column(name, levels, ids, tests, null, best)
+        return Column(name, levels, ids, tests, null, tests.best_classes(alpha))
 
     if y is not None:
         features.label = tested("y", y)
-        if tester.units:
+        if nested_groups:
             features.notes.append(
                 _describe_exchange(
-                    features.label.tests.exchange,
-                    tester.units[0],
-                    features.label.ids,
+                    features.label.tests.exchange, nested_groups[0], features.label.ids
                 )
             )
         auroc = auroc_scores(codes, features.label.ids)
@@ -127,7 +150,8 @@ def describe(
     for name, values in confounds.items():
         column = features.confounds[name] = tested(name, values)
         if y is not None:
-            within = tester.test(features.label.ids, column.ids)
+            inside = column.ids if control is None else cross(control, column.ids)
+            within = run_tests(features.label.ids, inside)
             features.within[name] = within.q_values.min(axis=0)
             if not within.tested.any():
                 features.notes.append(
@@ -147,7 +171,7 @@ def _describe_exchange(exchange, groups, ids):
             "and whole groups are exchanged under the null hypothesis."
         )
     note = f"Labels differ inside {n_mixed:,} of {n_groups:,} groups "
-    if exchange.unit_ids is not None:
+    if exchange.group_ids is not None:
         note += "and belong to whole images, which are exchanged inside these groups."
     elif exchange.grid_shape is not None:
         n_shifts = exchange.grid_shape[0] * exchange.grid_shape[1]
@@ -211,7 +235,7 @@ def to_columns(features):
     def add_scores(column, key, what, best_key, score_key, null_key, q_key):
         tests = column.tests
         how = f"the {what} of each row is permuted"
-        if tests.exchange.unit_ids is not None:
+        if tests.exchange.group_ids is not None:
             how = f"the {what} of each whole group of rows is permuted"
         elif tests.exchange.grid_shape is not None:
             how = f"each image's map of {what} is shifted over its grid"

@@ -5,11 +5,12 @@ through `skdict.metrics`, `skdict.images` and `skdict.report`.
 """
 
 from .activity import check_codes, count_active, find_active, indicator
-from .exact_tests import count_and_test
+from .curves import selectivity_curves
 from .exchange import (
     Exchange,
     are_neighbours_alike,
     check_grid_shape,
+    choose_exchange,
     correlate_all_shifts,
     is_of_images,
     number_images,
@@ -17,48 +18,58 @@ from .exchange import (
     plan_exchange,
     shifts,
 )
-from .group_tests import LabelTester, Tests
+from .label_tests import LabelTests, run_label_tests
 from .labels import (
     can_permute,
     cross,
+    encode_batch,
     encode_classes,
     encode_groups,
-    encode_units,
     named_columns,
 )
-from .p_values import ROUNDING, adjust, at_least, permutation_p_value
+from .p_values import ROUNDING, at_least, permutation_p_value
 from .ranks import centred_ranks
-from .scores import null_statistics, score_counts, score_features
+from .scores import (
+    KIND_CONSTRAINT,
+    THRESHOLD_CONSTRAINT,
+    null_of_best,
+    null_statistics,
+    score_counts,
+    score_features,
+)
 
 __all__ = [
+    "KIND_CONSTRAINT",
     "ROUNDING",
+    "THRESHOLD_CONSTRAINT",
     "Exchange",
-    "LabelTester",
-    "Tests",
-    "adjust",
+    "LabelTests",
     "are_neighbours_alike",
     "at_least",
     "can_permute",
     "centred_ranks",
     "check_codes",
     "check_grid_shape",
+    "choose_exchange",
     "correlate_all_shifts",
     "count_active",
-    "count_and_test",
     "cross",
     "encode_classes",
+    "encode_batch",
     "encode_groups",
-    "encode_units",
     "find_active",
     "indicator",
     "is_of_images",
     "named_columns",
+    "null_of_best",
     "null_statistics",
     "number_images",
     "permutation_p_value",
     "permutations",
     "plan_exchange",
     "score_counts",
+    "run_label_tests",
     "score_features",
+    "selectivity_curves",
     "shifts",
 ]

@@ -1,4 +1,4 @@
-"""What is exchanged under the null hypothesis: labels of rows, of units, or maps."""
+"""What is exchanged under the null hypothesis: labels of rows, of groups, or maps."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from scipy import fft
 
 from skdict._utils.warn import warn
 
-from .labels import exchanged_classes
+from .labels import can_permute, cross, exchanged_classes
 
 # Neighbours are alike where Moran's I exceeds this, and chance by as many deviations.
 _MIN_MORAN = 0.1
@@ -20,28 +20,28 @@ class Exchange:
 
     Parameters
     ----------
+    batch_ids : ndarray of shape (n_samples,), default=None
+        Batch of each sample; labels stay inside their batch. None: one batch.
     group_ids : ndarray of shape (n_samples,), default=None
-        Group of each sample; labels stay inside their group. None: one group.
-    unit_ids : ndarray of shape (n_samples,), default=None
-        Unit of each sample; whole units exchange their labels. None: each sample is a
-        unit.
+        Group of each sample; whole groups exchange their labels. None: each sample is a
+        group.
     grid_shape : tuple of int (height, width), default=None
         Where given, the samples are tokens, image by image, and the label map of each
-        image is shifted as a whole. The groups are then the images.
+        image is shifted as a whole. The batches are then the images.
     """
 
+    batch_ids: np.ndarray | None = None
     group_ids: np.ndarray | None = None
-    unit_ids: np.ndarray | None = None
     grid_shape: tuple[int, int] | None = None
 
     @property
     def by_rows(self):
         """Whether single rows exchange their labels."""
-        return self.unit_ids is None and self.grid_shape is None
+        return self.group_ids is None and self.grid_shape is None
 
     def moved(self, labels):
         """Which classes an exchange can move."""
-        return exchanged_classes(labels, self.group_ids)
+        return exchanged_classes(labels, self.batch_ids)
 
     def moved_rows(self, labels):
         """Which rows of a table of classes are moved; all where none is."""
@@ -54,11 +54,11 @@ class Exchange:
         """Yield `values` with their entries exchanged, `n_permutations` times."""
         if self.grid_shape is not None:
             return shifts(values, self.grid_shape, n_permutations, rng)
-        return permutations(values, self.group_ids, n_permutations, rng, self.unit_ids)
+        return permutations(values, self.batch_ids, n_permutations, rng, self.group_ids)
 
 
 def plan_exchange(
-    labels, group_ids, unit_ids=None, grid_shape=None, *, name="y", tested=True
+    labels, batch_ids, group_ids=None, grid_shape=None, *, name="y", tested=True
 ):
     """Decide what is exchanged. Called by public functions, for the warnings' sake.
 
@@ -66,7 +66,7 @@ def plan_exchange(
     ----------
     labels : ndarray of shape (n_samples,) or (n_samples, n_targets)
         Numbers of the classes, or continuous targets.
-    group_ids, unit_ids : ndarray of shape (n_samples,) or None
+    batch_ids, group_ids : ndarray of shape (n_samples,) or None
         As in `Exchange`.
     grid_shape : array-like of int (height, width) or None
         Grid of the tokens of an image, as the user gave it.
@@ -80,38 +80,76 @@ def plan_exchange(
     exchange : Exchange
     """
     if grid_shape is None:
-        grid = _guess_grid(labels, group_ids) if unit_ids is None and tested else None
+        grid = _guess_grid(labels, batch_ids) if group_ids is None and tested else None
         if grid is not None:
             warn(
-                f"{name} differs inside the groups and is alike for neighbours, if "
-                f"each group is an image of {grid[0]} x {grid[1]} tokens. Exchanged "
+                f"{name} differs inside the batches and is alike for neighbours, if "
+                f"each batch is an image of {grid[0]} x {grid[1]} tokens. Exchanged "
                 f"token by token, the p-values are far too small then: pass "
                 f"grid_shape={grid}.",
             )
-        return Exchange(group_ids, unit_ids)
+        return Exchange(batch_ids, group_ids)
     grid_shape = check_grid_shape(grid_shape)
-    if unit_ids is not None:
+    if group_ids is not None:
         raise ValueError(
-            "units and grid_shape exclude each other: with units whole units "
-            "exchange their labels, with grid_shape the labels that differ inside an "
+            "groups and grid_shape exclude each other: with groups the labels of whole "
+            "groups are exchanged, with grid_shape the labels that differ inside an "
             "image are shifted over its grid."
         )
     image_ids = number_images(len(labels), grid_shape)
-    if group_ids is not None and not is_of_images(group_ids, grid_shape):
+    if batch_ids is not None and not is_of_images(batch_ids, grid_shape):
         raise ValueError(
-            "groups or control differs inside an image. With grid_shape the labels of "
+            "batch or control differs inside an image. With grid_shape the labels of "
             "an image are shifted over all of its tokens, so that they cannot stay "
-            "inside a group, or apart from controls, that holds only some of them. "
+            "inside a batch, or apart from controls, that holds only some of them. "
             "Where control marks tokens of an image, score images that the whitening "
             "has not seen, without control."
         )
     if tested and is_of_images(labels, grid_shape):
         warn(
             f"{name} is the same for all tokens of each image: shifting it over the "
-            "grid changes nothing, so nothing is tested. Pass units instead, which "
+            "grid changes nothing, so nothing is tested. Pass groups instead, which "
             "exchanges the labels of whole images.",
         )
     return Exchange(image_ids, None, grid_shape)
+
+
+def choose_exchange(labels, nested_groups=(), batch_ids=None, grid_shape=None):
+    """Decide what is exchanged where several labels of the same samples are tested.
+
+    Rows of one image are not independent. Where all rows of a group share a label, the
+    labels of whole groups are exchanged, and where labels differ between the tokens of
+    an image, its label map is shifted over the grid. Only where neither can be are they
+    exchanged row by row inside the groups: for want of a grid, or because a batch holds
+    only some tokens of an image.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,)
+        Numbers of the classes.
+    nested_groups : sequence of ndarray of shape (n_samples,), default=()
+        What may share a label, the largest first: the patient of each row, the image.
+    batch_ids : ndarray of shape (n_samples,), default=None
+        As in `Exchange`. A group that lies in several batches is one in each of them.
+    grid_shape : tuple of int (height, width), default=None
+        Grid of the tokens of an image.
+
+    Returns
+    -------
+    exchange : Exchange
+    """
+    for groups in nested_groups:
+        if len(np.unique(groups)) == len(groups):
+            continue  # groups of one row each are rows
+        inside = groups if batch_ids is None else cross(groups, batch_ids)
+        if not can_permute(labels, groups):
+            return Exchange(batch_ids, inside)
+        batch_ids = inside
+    if grid_shape is not None and (
+        batch_ids is None or is_of_images(batch_ids, grid_shape)
+    ):
+        return Exchange(number_images(len(labels), grid_shape), None, grid_shape)
+    return Exchange(batch_ids)
 
 
 def check_grid_shape(grid_shape):
@@ -152,47 +190,47 @@ def is_of_images(values, grid_shape):
 # Exchanges
 
 
-def permutations(values, group_ids, n_permutations, rng, unit_ids=None):
-    """Yield `values` permuted: inside the groups, and units as a whole.
+def permutations(values, batch_ids, n_permutations, rng, group_ids=None):
+    """Yield `values` permuted: inside the batches, and groups as a whole.
 
     Parameters
     ----------
     values : ndarray of shape (n_samples,)
-        The same for all samples of a unit.
-    group_ids : ndarray of shape (n_samples,) or None
-        Group of each sample, the same for all samples of a unit. None: one group.
+        The same for all samples of a group.
+    batch_ids : ndarray of shape (n_samples,) or None
+        Batch of each sample, the same for all samples of a group. None: one batch.
     n_permutations : int
         Number of permutations.
     rng : RandomState
-        Source of the permutations; units are drawn in the order of their numbers.
-    unit_ids : ndarray of shape (n_samples,), default=None
-        Unit of each sample. None: each sample is one.
+        Source of the permutations; groups are drawn in the order of their numbers.
+    group_ids : ndarray of shape (n_samples,), default=None
+        Group of each sample. None: each sample is one.
 
     Yields
     ------
     permuted : ndarray of shape (n_samples,)
     """
-    if unit_ids is not None:
-        values, group_ids = of_units(unit_ids, values, group_ids)
-        for permuted in permutations(values, group_ids, n_permutations, rng):
-            yield permuted[unit_ids]
+    if group_ids is not None:
+        values, batch_ids = of_groups(group_ids, values, batch_ids)
+        for permuted in permutations(values, batch_ids, n_permutations, rng):
+            yield permuted[group_ids]
         return
-    if group_ids is None:
+    if batch_ids is None:
         for _ in range(n_permutations):
             yield rng.permutation(values)
         return
-    # Sorting by (group, random key) shuffles all groups at once.
-    places = np.argsort(group_ids, kind="stable")
+    # Sorting by (batch, random key) shuffles all batches at once.
+    places = np.argsort(batch_ids, kind="stable")
     for _ in range(n_permutations):
-        shuffled = np.lexsort((rng.random_sample(len(values)), group_ids))
+        shuffled = np.lexsort((rng.random_sample(len(values)), batch_ids))
         permuted = np.empty_like(values)
         permuted[places] = values[shuffled]
         yield permuted
 
 
-def of_units(unit_ids, *columns):
-    """One entry for each unit of columns that its samples share."""
-    first = np.unique(unit_ids, return_index=True)[1]
+def of_groups(group_ids, *columns):
+    """One entry for each group of columns that its samples share."""
+    first = np.unique(group_ids, return_index=True)[1]
     return [None if column is None else column[first] for column in columns]
 
 
@@ -255,22 +293,22 @@ def are_neighbours_alike(labels, grid_shape):
     return bool(morans_i > max(_MIN_MORAN, _MIN_DEVIATIONS / np.sqrt(here.size)))
 
 
-def _guess_grid(labels, group_ids):
-    """Side lengths of the images that groups seem to be, where neighbours are alike.
+def _guess_grid(labels, batch_ids):
+    """Side lengths of the images that batches seem to be, where neighbours are alike.
 
-    A guess, so it must not be wrong often: the groups follow each other, all of one
+    A guess, so it must not be wrong often: the batches follow each other, all of one
     square number of rows. In a table in which the rows of a class stand together, rows
     near to each other are alike, and the nearer the more; on a grid, a token is like
     its right neighbour, and more like the one below it, `width` rows further, than
     like the token half as far.
     """
-    if group_ids is None or labels.ndim > 1:
+    if batch_ids is None or labels.ndim > 1:
         return None
-    n_groups = group_ids.max() + 1
-    side = round((len(group_ids) / n_groups) ** 0.5)
-    if side < 3 or n_groups * side * side != len(group_ids):
+    n_batches = batch_ids.max() + 1
+    side = round((len(batch_ids) / n_batches) ** 0.5)
+    if side < 3 or n_batches * side * side != len(batch_ids):
         return None
-    if not is_of_images(group_ids, (side, side)):
+    if not is_of_images(batch_ids, (side, side)):
         return None
     rows = labels.reshape(-1, side * side)
     agreement = _Agreement(rows)

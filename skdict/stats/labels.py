@@ -1,8 +1,8 @@
-"""Labels and groups as numbers."""
+"""Labels and batches as numbers."""
 
 import numpy as np
 
-from skdict._utils.labels import as_mask, encode, labels_or_missing
+from skdict._utils.labels import as_mask, encode, equals, labels_or_missing
 from skdict._utils.warn import warn
 
 
@@ -17,48 +17,58 @@ def encode_classes(y, n_samples):
     return classes, labels
 
 
-def encode_groups(groups, labels, control=None):
-    """Number the groups inside which labels may be permuted; None for all samples.
+def row_of(label, classes):
+    """The row of a class, as an array of one index."""
+    found = np.flatnonzero(equals(classes, label, "label"))
+    if not found.size:
+        raise ValueError(
+            f"No sample has the label {label!r}; the classes are {classes.tolist()}."
+        )
+    return found
 
-    Control samples are groups of their own: their labels are exchanged among
+
+def encode_batch(batch, labels, control=None):
+    """Number the batches inside which labels may be permuted; None for all samples.
+
+    Control samples are batches of their own: their labels are exchanged among
     themselves only. Called by public functions directly, for the warning's sake.
     """
-    if groups is None and control is None:
+    if batch is None and control is None:
         return None
-    group_ids = np.zeros(len(labels), dtype=np.intp)
-    if groups is not None:
-        group_ids = encode(groups, "groups", len(labels))[1]
+    batch_ids = np.zeros(len(labels), dtype=np.intp)
+    if batch is not None:
+        batch_ids = encode(batch, "batch", len(labels))[1]
     if control is not None:
-        group_ids = cross(group_ids, as_mask(control, "control", len(labels)))
-    if not can_permute(labels, group_ids):
+        batch_ids = cross(batch_ids, as_mask(control, "control", len(labels)))
+    if not can_permute(labels, batch_ids):
         warn(
-            "No group holds samples of two classes: permuting y inside the groups "
+            "No batch holds samples of two classes: permuting y inside the batches "
             "changes nothing, so nothing is tested.",
         )
-    return group_ids
+    return batch_ids
 
 
-def encode_units(units, n_samples, shared):
-    """Number the units whose labels are exchanged as a whole; None for single samples.
+def encode_groups(groups, n_samples, shared):
+    """Number the groups whose labels are exchanged as a whole; None for single samples.
 
     Parameters
     ----------
-    units : array-like of shape (n_samples,) or None
-        Unit of each sample.
+    groups : array-like of shape (n_samples,) or None
+        Group of each sample.
     n_samples : int
         Number of samples.
     shared : dict of array-like of shape (n_samples,)
-        What must be the same for all samples of a unit, by name; None is left out.
+        What must be the same for all samples of a group, by name; None is left out.
 
     Returns
     -------
-    unit_ids : ndarray of shape (n_samples,) or None
-        Units by number, in the order in which they occur: units of one sample are
+    group_ids : ndarray of shape (n_samples,) or None
+        Groups by number, in the order in which they occur: groups of one sample are
         permuted as the samples themselves.
     """
-    if units is None:
+    if groups is None:
         return None
-    names, ids = encode(units, "units", n_samples)
+    names, ids = encode(groups, "groups", n_samples)
     for name, column in shared.items():
         if column is not None:
             _check_shared(names, ids, name, column)
@@ -76,32 +86,32 @@ def _check_shared(names, ids, name, column):
     values, value_ids = np.unique(
         labels_or_missing(column, name)[0], return_inverse=True
     )
-    unit_of_pair, value_of_pair = np.divmod(
+    group_of_pair, value_of_pair = np.divmod(
         np.unique(ids * len(values) + value_ids), len(values)
     )
-    mixed = np.flatnonzero(np.bincount(unit_of_pair) > 1)
+    mixed = np.flatnonzero(np.bincount(group_of_pair) > 1)
     if mixed.size:
-        own = values[value_of_pair[unit_of_pair == mixed[0]]].tolist()
+        own = values[value_of_pair[group_of_pair == mixed[0]]].tolist()
         listed = ", ".join(map(str, own[:5])) + (", ..." if len(own) > 5 else "")
         raise ValueError(
-            f"{name} differs inside {mixed.size} of {len(names)} units, the first of "
-            f"them {names[mixed[0]]} with {listed}. A unit is exchanged as a whole, so "
-            f"that all of its samples must share {name}."
+            f"{name} differs inside {mixed.size} of {len(names)} groups, the first of "
+            f"them {names[mixed[0]]} with {listed}. A group is exchanged as a "
+            f"whole, so that all of its samples must share {name}."
         )
 
 
-def can_permute(labels, group_ids) -> bool:
-    """Whether any group holds samples of two classes."""
-    return bool(exchanged_classes(labels, group_ids).any())
+def can_permute(labels, batch_ids) -> bool:
+    """Whether any batch holds samples of two classes."""
+    return bool(exchanged_classes(labels, batch_ids).any())
 
 
-def exchanged_classes(labels, group_ids):
-    """Which classes share a group with another, so that permutation moves them."""
+def exchanged_classes(labels, batch_ids):
+    """Which classes share a batch with another, so that permutation moves them."""
     n_classes = labels.max() + 1
-    if group_ids is None:
+    if batch_ids is None:
         return np.full(n_classes, n_classes > 1)
-    groups, classes = np.divmod(np.unique(group_ids * n_classes + labels), n_classes)
-    shared = np.bincount(groups)[groups] > 1
+    batch, classes = np.divmod(np.unique(batch_ids * n_classes + labels), n_classes)
+    shared = np.bincount(batch)[batch] > 1
     exchanged = np.zeros(n_classes, dtype=bool)
     exchanged[classes[shared]] = True
     return exchanged

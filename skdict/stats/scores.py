@@ -1,18 +1,25 @@
 """The score of selectivity: counts of active samples, and its permutation null."""
 
+from numbers import Real
+
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state
 
 from skdict._utils.arrays import blocks
+from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import StrOptions
 
 from .activity import count_active, indicator
-from .exchange import Exchange, of_units
+from .exchange import Exchange, of_groups
+
+KIND_CONSTRAINT = [StrOptions({"average", "maximum"})]
+THRESHOLD_CONSTRAINT = [Interval(Real, 0, None, closed="left")]
 
 # Cells of the table of scores that are worked on at a time.
 _BLOCK_CELLS = 2**17
 
-# Cells of a table of units and features up to which it is kept.
+# Cells of a table of groups and features up to which it is kept.
 _MAX_TABLE_CELLS = 2**25
 
 
@@ -64,10 +71,10 @@ def null_statistics(
     def score(labels, out):
         return score_features(activity, labels, class_sizes, kind, out=out)
 
-    if exchange.unit_ids is not None:
-        score = _scorer_of_units(activity, exchange.unit_ids, len(class_sizes), kind)
-        labels, group_ids = of_units(exchange.unit_ids, labels, exchange.group_ids)
-        exchange = Exchange(group_ids)
+    if exchange.group_ids is not None:
+        score = _scorer_of_groups(activity, exchange.group_ids, len(class_sizes), kind)
+        labels, batch_ids = of_groups(exchange.group_ids, labels, exchange.batch_ids)
+        exchange = Exchange(batch_ids)
     null, scores = [], None
     for permuted in exchange.permuted(labels, n_permutations, rng):
         # Into the same table: new memory for it costs as much as the arithmetic.
@@ -76,24 +83,48 @@ def null_statistics(
     return np.array(null)
 
 
-def _scorer_of_units(activity, unit_ids, n_classes, kind):
-    """A function from the labels of units to the table of scores of their samples."""
-    sizes = np.bincount(unit_ids)
+def null_of_best(
+    activity, labels, kind, *, exchange: Exchange, n_permutations, random_state
+):
+    """The best score of all features for each class, in every permutation.
+
+    The one null of a best score: of `selectivity_report`, of the HTML report and, as
+    the mean over the classes, of `compare_dictionaries`.
+
+    Returns
+    -------
+    null : ndarray of shape (n_permutations, n_classes)
+    """
+    null = null_statistics(
+        lambda scores: scores.max(axis=1),
+        activity,
+        labels,
+        kind,
+        exchange=exchange,
+        n_permutations=n_permutations,
+        random_state=random_state,
+    )
+    return null.reshape(n_permutations, labels.max() + 1)
+
+
+def _scorer_of_groups(activity, group_ids, n_classes, kind):
+    """A function from the labels of groups to the table of scores of their samples."""
+    sizes = np.bincount(group_ids)
     if len(sizes) * activity.shape[1] > _MAX_TABLE_CELLS:
 
         def count(labels):
-            return count_active(activity, labels[unit_ids], n_classes)
+            return count_active(activity, labels[group_ids], n_classes)
 
     else:
-        # The samples of a unit stay together, so that they are counted once. In C
+        # The samples of a group stay together, so that they are counted once. In C
         # order, as the product adds up whole rows.
-        table = (indicator(unit_ids, len(sizes)).T @ activity).toarray(order="C")
+        table = (indicator(group_ids, len(sizes)).T @ activity).toarray(order="C")
 
         def count(labels):
             return indicator(labels, n_classes).T @ table
 
     def score(labels, out):
-        # Units differ in size, and with them the permuted classes.
+        # Groups differ in size, and with them the permuted classes.
         class_sizes = np.bincount(labels, weights=sizes, minlength=n_classes)
         return score_counts(count(labels), class_sizes, kind, out)
 

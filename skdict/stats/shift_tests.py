@@ -6,15 +6,14 @@ from scipy.stats import pearson3
 
 from skdict._utils.arrays import blocks
 
-from .activity import count_active
 from .exchange import number_images
 
 # Cells of maps that are correlated at a time.
 _BLOCK_CELLS = 2**22
 
 
-def count_and_test_shifts(activity, labels, n_classes, grid_shape):
-    """Count active tokens, and how probable as many are when label maps are shifted.
+def shift_p_values(activity, labels, counts, grid_shape):
+    """How probable as many active tokens of a class are when label maps are shifted.
 
     Parameters
     ----------
@@ -22,12 +21,12 @@ def count_and_test_shifts(activity, labels, n_classes, grid_shape):
         From `find_active`, image by image and row by row of the grid.
     labels : ndarray of shape (n_images * height * width,)
         Class of each token.
-    n_classes : int
+    counts : ndarray of shape (n_classes, n_components)
+        Active tokens of each class.
     grid_shape : tuple of int (height, width)
 
     Returns
     -------
-    counts : ndarray of shape (n_classes, n_components), int32
     p_values : ndarray of shape (n_classes, n_components)
 
     Notes
@@ -39,7 +38,6 @@ def count_and_test_shifts(activity, labels, n_classes, grid_shape):
     many or more, which is the exact tail where a single image has the feature and the
     class.
     """
-    counts = count_active(activity, labels, n_classes)
     n_tokens = grid_shape[0] * grid_shape[1]
     n_images = number_images(len(labels), grid_shape)[-1] + 1
     excess, variance, third, log_each = np.zeros((4, *counts.shape))
@@ -71,7 +69,7 @@ def count_and_test_shifts(activity, labels, n_classes, grid_shape):
             n_moved[place] += squares.any(axis=2)
     each = np.exp(log_each)
     tail = np.maximum(pearson_tail(excess, variance, third), each)
-    return counts, np.where(n_moved > 1, tail, each)
+    return np.where(n_moved > 1, tail, each)
 
 
 def pearson_tail(excess, variance, third):

@@ -1,0 +1,79 @@
+"""Tests of all pairs of feature and class, whatever is exchanged under the null."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .activity import count_active, indicator
+from .exact_tests import row_p_values
+from .exchange import Exchange, of_groups
+from .group_tests import group_p_values
+from .p_values import adjust
+from .scores import score_counts
+from .shift_tests import shift_p_values
+
+
+@dataclass
+class LabelTests:
+    """The tests of all pairs; tables have the shape (n_classes, n_components)."""
+
+    sizes: np.ndarray  # samples of each class
+    counts: np.ndarray  # active ones among them
+    scores: np.ndarray  # average selectivity
+    p_values: np.ndarray
+    q_values: np.ndarray
+    tested: np.ndarray  # of each class, whether an exchange moves it
+    exchange: Exchange  # what was exchanged
+
+    def best_classes(self, alpha):
+        """For each feature, its class with the highest score.
+
+        Among those with a q-value up to `alpha`; where there is none, among all.
+        """
+        # Scores are at least -1: any that is significant stands above the others.
+        found = self.q_values <= alpha
+        return np.where(found, self.scores, self.scores - 4).argmax(axis=0)
+
+
+def run_label_tests(activity, labels, exchange, method="bh"):
+    """Test every feature for every class.
+
+    Parameters
+    ----------
+    activity : csr_array of shape (n_samples, n_components), int8
+        From `find_active`.
+    labels : ndarray of shape (n_samples,)
+        Class of each sample.
+    exchange : Exchange
+        How labels are exchanged: row by row, by whole groups, or as maps.
+    method : {"bh", "by"}, default="bh"
+        How the false discovery rate is controlled over all pairs that are tested.
+
+    Returns
+    -------
+    tests : LabelTests
+    """
+    sizes = np.bincount(labels)
+    counts = count_active(activity, labels, len(sizes))
+    group_ids = exchange.group_ids
+    if exchange.grid_shape is not None:
+        p_values = shift_p_values(activity, labels, counts, exchange.grid_shape)
+    elif group_ids is not None:
+        p_values = group_p_values(
+            (indicator(group_ids, group_ids.max() + 1).T @ activity).tocsr(),
+            np.bincount(group_ids),
+            *of_groups(group_ids, labels, exchange.batch_ids),
+            len(sizes),
+        )
+    else:
+        p_values = row_p_values(activity, labels, counts, sizes, exchange.batch_ids)
+    tested = exchange.moved(labels)
+    return LabelTests(
+        sizes=sizes,
+        counts=counts,
+        scores=score_counts(counts, sizes, "average"),
+        p_values=p_values,
+        q_values=adjust(p_values, method, tested),
+        tested=tested,
+        exchange=exchange,
+    )
