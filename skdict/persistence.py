@@ -3,7 +3,7 @@
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -138,6 +138,7 @@ def _unsupported(value, place):
     """Places of the values that skops cannot write, as "place (type)"."""
     import skops.io
 
+    parts: Iterable[tuple[str, Any]]
     if isinstance(value, BaseEstimator):
         parts = ((f"{place}.{name}", part) for name, part in vars(value).items())
     elif isinstance(value, dict):

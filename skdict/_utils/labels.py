@@ -6,6 +6,8 @@ looked at before NumPy sees them. They may come in lists, arrays, masked arrays 
 tensors, or as columns of pandas, polars and Arrow.
 """
 
+from __future__ import annotations
+
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -309,7 +311,7 @@ def _typed(column, name, fractions):
 
 def _from_objects(objects, name, fractions):
     types = set(map(type, objects))
-    kinds = {}
+    kinds: dict[str, str] = {}
     for type_ in sorted(types, key=lambda type_: type_.__name__):
         kind = next((k for t, k in _KIND_OF_TYPE if issubclass(type_, t)), None)
         if kind is None:
@@ -318,7 +320,7 @@ def _from_objects(objects, name, fractions):
     if len(kinds) > 1:
         raise _mixed(name, [*kinds.values()])
     # Few labels stand for many rows: each is converted once.
-    places = {}
+    places: dict[object, int] = {}
     ids = np.fromiter(
         (places.setdefault(x, len(places)) for x in objects), np.intp, len(objects)
     )

@@ -109,7 +109,7 @@ def _extract(tokens_per_image, n_images, seed, data=None):
     extractor = TokenExtractor(
         efficientnet_lite0(), _LAYER, pool=None, batch_size=_BATCH, device="cpu"
     ).set_output(transform="default")
-    kept = []
+    kept: list[np.ndarray] = []
     for start in range(0, len(images), _CHUNK):
         pixels = images[start : start + _CHUNK, None].astype(np.float32) / 255
         embed = extractor.transform if kept else extractor.fit_transform
@@ -279,5 +279,5 @@ def load_elpv_tokens(
         grid_shape=grid_shape,
         rows=rows,
         columns=columns,
-        **({"images": data[0][numbers]} if return_images else {}),
+        **({"images": data[0][numbers]} if return_images and data is not None else {}),
     )

@@ -134,7 +134,7 @@ def _selectivity(codes, test: Part, n_permutations: int, seed) -> dict[str, floa
     activity = find_active(codes, 0.0)
     _, labels = encode_classes(test.y, activity.shape[0])
     exchange = exchange_of(test, labels)
-    figures = {}
+    figures: dict[str, float] = {}
     for kind in ("average", "maximum"):
         if kind == "maximum" and labels.max() == 1:
             # With two classes the two are the same.

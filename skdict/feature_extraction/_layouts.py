@@ -1,8 +1,9 @@
 """Which axis of a layer's output holds images, tokens and features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,6 +66,7 @@ def first_tensor(output) -> Tensor:
 def _search_tensor(output):
     if isinstance(output, Tensor):
         return output
+    parts: Iterable[Any]
     if isinstance(output, Mapping):
         parts = output.values()
     elif isinstance(output, Sequence) and not isinstance(output, str | bytes):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -181,7 +182,7 @@ def _called_as_they_are(model):
     try:
         for module in model.modules():
             own = vars(module)
-            new = {}
+            new: dict[str, Any] = {}
             if own.get("_compiled_call_impl") is not None:  # module.compile()
                 new["_compiled_call_impl"] = None
             if (inner := _inner_name(module)) is not None:
@@ -232,13 +233,15 @@ def layer_output(
 
     def keep_size(module, args, output):
         if (
-            is_running
+            feature_maps is not None
+            and is_running
             and threading.get_ident() == thread
             and isinstance(output, Tensor)
             and output.ndim == 4
             and len(output) == len(batch)
         ):
-            feature_maps.add(tuple(output.shape[2:]))
+            height, width = output.shape[2:]
+            feature_maps.add((height, width))
 
     with ExitStack() as hooks:
         hooks.callback(is_running.clear)

@@ -109,6 +109,7 @@ class _Run:
                 "the images are finite. A model in half precision may overflow: try "
                 "float32."
             )
+        assert embeddings is not None  # there is at least one image
         return embeddings.reshape(-1, embeddings.shape[2])
 
 

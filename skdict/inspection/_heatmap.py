@@ -325,7 +325,7 @@ def _check_views(views, names):
         return ["image", "composite", *channels, "heatmap"]
     if isinstance(views, str) or is_integer(views):
         views = [views]
-    chosen = []
+    chosen: list[str | int] = []
     for view in views if np.iterable(views) else [views]:
         if isinstance(view, str) and view in ("image", "composite", "heatmap"):
             chosen.append(view)

@@ -2,6 +2,7 @@
 
 from itertools import cycle
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
@@ -155,8 +156,10 @@ class SparsityCurveDisplay:
             for x, mean, std, label in zip(k, means, stds, names, strict=True):
                 # Continues where the curves that are already there end.
                 marker = _MARKERS[len(_curves(ax)) % len(_MARKERS)]
-                line_kwargs = {"marker": marker}
-                line_kwargs["label"] = None if label is None else plain(label)
+                line_kwargs = {
+                    "marker": marker,
+                    "label": None if label is None else plain(label),
+                }
                 line_kwargs = validate_style_kwargs(line_kwargs, kwargs)
                 (line,) = ax.plot(x, mean, **line_kwargs)
                 lines.append(line)
@@ -398,7 +401,7 @@ def _make_probe_score(probe, rows, y, cv, groups):
 
 def _probe_on_x(runs, by):
     """The reference in a table of runs; none where the curves have not the same."""
-    values = {}
+    values: dict[Any, list[float]] = {}
     for run in runs:
         values.setdefault(run[by], []).append(run.get("probe_x", np.nan))
     means = np.array([np.mean(some) for some in values.values()])

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ ONCE = "skdict.inspection.once"
 _MAX_COLOURS = 4  # of one entry
 
 _TICK_SIZE = 7
-_RC = {
+_RC: dict[Any, Any] = {
     "figure.dpi": 200,
     "font.size": 8,
     "axes.labelsize": 8,
@@ -166,7 +167,8 @@ def legend_above(ax, handles=None, *, height=2.0):
 
 def _entries(ax):
     """What has a label, in its order; at the end what stands once, in its colours."""
-    entries, last = {}, {}
+    entries: dict[Any, list] = {}
+    last: dict[Any, list] = {}
     for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
         once = getattr(handle, "get_gid", str)() == ONCE
         if once:

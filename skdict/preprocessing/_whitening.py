@@ -372,7 +372,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             found = self._axes(moments, eps)
         except _TooFewControlsError as error:
             # Later batches may bring what is missing; until then transform says what.
-            self._missing = str(error)
+            self._missing: str | None = str(error)
         else:
             self._whiten(moments, found, home)
         return self
@@ -626,14 +626,14 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         if k is None or not isinstance(moments, FewRows):
             return None
         wanted = 0.0 if isinstance(k, Integral) else k
-        k = k if isinstance(k, Integral) else degrees
+        k = int(k) if isinstance(k, Integral) else degrees
         # No axis has less variance than the shrinkage leaves to the features.
         floor = intensity * moments.power[varying] / degrees
         rank = len(floor)
         if k > min(degrees, rank - 1) or not (floor > rounding[varying]).all():
             return None
         variances, axes = leading_shrunk_axes(moments, intensity, k) or (None, None)
-        if axes is None:
+        if axes is None or variances is None:
             return None
         held = (moments.centred @ axes.T).square().sum(dim=0) / degrees
         solver = axes.shape[1] * torch.finfo(floor.dtype).eps * variances[0]

@@ -157,10 +157,11 @@ def _histograms(features, feature, cosines, rows, codes):
         cases.append(
             (title, "activation", codes[active], of_active, _MAX_ACTIVITY_BINS)
         )
-    return [
-        _histogram(title, xlabel, *histogram(values, which, n_bins), names)
-        for title, xlabel, values, which, n_bins in cases
-    ]
+    histograms = []
+    for title, xlabel, values, which, n_bins in cases:
+        edges, shares = histogram(values, which, n_bins)
+        histograms.append(_histogram(title, xlabel, edges, shares, names))
+    return histograms
 
 
 def _histogram(title, xlabel, edges, shares, names):

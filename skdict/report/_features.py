@@ -149,7 +149,7 @@ def describe(
         features.auroc = auroc[np.arange(n_features), features.label.best]
     for name, values in confounds.items():
         column = features.confounds[name] = tested(name, values)
-        if y is not None:
+        if features.label is not None:
             inside = column.ids if control is None else cross(control, column.ids)
             within = run_tests(features.label.ids, inside)
             features.within[name] = within.q_values.min(axis=0)

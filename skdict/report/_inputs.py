@@ -116,8 +116,9 @@ class Layout:
     grid_shape: tuple[int, int] | None = None  # of the tokens of an image
 
     @property
-    def per_image(self):
-        return self.n_rows // self.n_images
+    def per_image(self) -> int:
+        """Rows of each image; only where there are images."""
+        return self.n_rows // (self.n_images or 1)
 
 
 def lay_out(X, images, grid_shape):

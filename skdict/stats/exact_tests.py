@@ -53,7 +53,7 @@ def row_p_values(activity, labels, counts, class_sizes, batch_ids=None):
     ).tocsr()
     active = (indicator(batch_ids, n_batches).T @ activity).tocsr()
     p_values = _gamma_tail(counts, *_cumulants(members, active, sizes))
-    for c in np.flatnonzero(class_sizes <= _MAX_EXACT_SIZE):
+    for c in np.flatnonzero(class_sizes <= _MAX_EXACT_SIZE).tolist():
         features = np.flatnonzero(p_values[c] <= _MAYBE_SIGNIFICANT)
         if not features.size:
             continue

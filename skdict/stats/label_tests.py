@@ -59,10 +59,12 @@ def run_label_tests(activity, labels, exchange, method="bh"):
     if exchange.grid_shape is not None:
         p_values = shift_p_values(activity, labels, counts, exchange.grid_shape)
     elif group_ids is not None:
+        own_labels, own_batches = of_groups(group_ids, labels, exchange.batch_ids)
         p_values = group_p_values(
             (indicator(group_ids, group_ids.max() + 1).T @ activity).tocsr(),
             np.bincount(group_ids),
-            *of_groups(group_ids, labels, exchange.batch_ids),
+            own_labels,
+            own_batches,
             len(sizes),
         )
     else:
