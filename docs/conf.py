@@ -9,6 +9,7 @@ from pathlib import Path
 from sphinx_gallery.sorting import ExplicitOrder
 
 import skdict
+from skdict.decomposition._registry import DICTIONARIES
 
 sys.path.insert(0, str(Path(__file__).parent))  # mathml.py
 
@@ -122,6 +123,19 @@ def write_api_reference(app, config):
         target.write_text(text)
 
 
+def write_table_of_dictionaries(app, config):
+    """Write api/generated/dictionaries.inc from the registry, for the user guide."""
+    lines = ["| Dictionary | Encoder | Non-zeros of a code | Source |", "|---|---|---|---|"]
+    lines += [
+        f"| {{class}}`~skdict.{entry.estimator.__name__}` | {entry.encoder} | "
+        f"{entry.non_zeros} | {entry.source} |"
+        for entry in DICTIONARIES
+    ]
+    target = Path(app.srcdir, "api", "generated", "dictionaries.inc")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("\n".join(lines) + "\n")
+
+
 def unlink_foreign_references(app, what, name, obj, options, lines):
     """Inherited methods keep scikit-learn's text, which links to its own guide."""
     home = getattr(obj, "__module__", "") or ""
@@ -142,6 +156,7 @@ def escape_fitted_attributes(app, what, name, obj, options, lines):
 
 def setup(app):
     app.connect("config-inited", write_api_reference)
+    app.connect("config-inited", write_table_of_dictionaries)
     app.connect("autodoc-process-docstring", unlink_foreign_references, priority=100)
     # After numpydoc, which turns the sections into rst.
     app.connect("autodoc-process-docstring", escape_fitted_attributes, priority=900)

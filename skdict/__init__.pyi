@@ -11,13 +11,14 @@ from . import (
     preprocessing,
     report,
 )
-from .decomposition import ICFL, Reconstructor, TopKSAE, Truncator
+from .decomposition import ICFL, SAE, Reconstructor, TopKSAE, Truncator
 from .feature_extraction import TokenExtractor
 from .persistence import load, save
 from .preprocessing import ControlCenterScaler, ControlPCAWhitener
 
 __all__ = [
     "ICFL",
+    "SAE",
     "ControlCenterScaler",
     "ControlPCAWhitener",
     "Reconstructor",

@@ -33,6 +33,7 @@ from skdict import (
     Truncator,
     load,
 )
+from skdict.decomposition import _registry
 
 X = np.random.default_rng(0).normal(size=(40, 5))
 CONTROL = np.arange(40) % 2 == 0
@@ -46,13 +47,19 @@ def scaler_without_batches():
         return ControlCenterScaler().fit(X, control=CONTROL)
 
 
+def fitted_and_streamed(cls):
+    name, make = cls.__name__, lambda: cls(7, 3, **SMALL)
+    return {
+        name: lambda: make().fit(X),
+        f"{name}, stream": lambda: make().partial_fit(X).partial_fit(X),
+    }
+
+
+DICTIONARIES = [entry.estimator for entry in _registry.DICTIONARIES]
 ESTIMATORS = {
-    "icfl": lambda: ICFL(7, 3, **SMALL).fit(X),
+    **{n: make for cls in DICTIONARIES for n, make in fitted_and_streamed(cls).items()},
     "icfl-refit": lambda: ICFL(7, 3, refit=True, **SMALL).fit(X.astype(np.float32)),
-    "icfl-stream": lambda: ICFL(7, 3, **SMALL).partial_fit(X).partial_fit(X),
-    "sae": lambda: TopKSAE(7, 3, **SMALL).fit(X),
     "sae-dense": lambda: TopKSAE(7, 3, sparse_output=False, **SMALL).fit(X),
-    "sae-stream": lambda: TopKSAE(7, 3, **SMALL).partial_fit(X).partial_fit(X),
     "whitener": lambda: ControlPCAWhitener().fit(X, control=CONTROL),
     "whitener-zca": lambda: ControlPCAWhitener(3, method="zca").fit(X, control=CONTROL),
     "whitener-stream": lambda: ControlPCAWhitener(shrinkage="auto").partial_fit(

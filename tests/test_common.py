@@ -27,12 +27,17 @@ from skdict import (
     TopKSAE,
     Truncator,
 )
+from skdict.decomposition import _registry
 
+DICTIONARIES = {e.estimator.__name__: e.estimator for e in _registry.DICTIONARIES}
 # Most checks fit anew; that the full training passes is shown by one of each class.
 SHORT = {"max_iter": 3}
 TABLE_ESTIMATORS = {
-    "ICFL": ICFL(),
-    "ICFL, dense": ICFL(sparse_output=False, **SHORT),
+    **{name: cls() for name, cls in DICTIONARIES.items()},
+    **{
+        f"{name}, dense": cls(sparse_output=False, **SHORT)
+        for name, cls in DICTIONARIES.items()
+    },
     "ICFL, all options": ICFL(
         n_components=12,
         k=4,
@@ -44,8 +49,6 @@ TABLE_ESTIMATORS = {
         max_iter=3,
         sparse_output=False,
     ),
-    "TopKSAE": TopKSAE(),
-    "TopKSAE, dense": TopKSAE(sparse_output=False, **SHORT),
     "ControlCenterScaler": ControlCenterScaler(),
     "ControlPCAWhitener": ControlPCAWhitener(),
     "ControlPCAWhitener, zca": ControlPCAWhitener(method="zca", shrinkage="auto"),

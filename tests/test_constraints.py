@@ -8,7 +8,8 @@ import pytest
 from sklearn.base import BaseEstimator
 
 import skdict
-from skdict import ICFL, TopKSAE, Truncator
+from skdict import ICFL, Truncator
+from skdict.decomposition import _registry
 from skdict._utils.constraints import check_name, check_names, is_integer
 from skdict._utils.sklearn_private import Interval as AnyInterval
 from skdict._utils.sklearn_private import make_constraint
@@ -19,6 +20,8 @@ MODULES = [
     f"skdict.{part}"
     for part in ("decomposition", "evaluation", "feature_extraction", "datasets")
 ]
+
+DICTIONARIES = [entry.estimator for entry in _registry.DICTIONARIES]
 
 
 def _constraints():
@@ -72,7 +75,7 @@ def test_whole_numbers_are_never_taken_by_their_class_alone():
 
 
 @pytest.mark.parametrize("name", ["n_components", "k", "max_iter", "batch_size"])
-@pytest.mark.parametrize("estimator", [ICFL(), TopKSAE()], ids=str)
+@pytest.mark.parametrize("estimator", [cls() for cls in DICTIONARIES], ids=str)
 def test_messages_name_the_parameter(estimator, name):
     with pytest.raises(ValueError, match=f"'{name}' parameter of .* Got True"):
         type(estimator)(**{name: True}).fit(X)
@@ -80,7 +83,7 @@ def test_messages_name_the_parameter(estimator, name):
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @pytest.mark.parametrize("callbacks", [[None], [print, "x"], print, (1,), {print}])
-@pytest.mark.parametrize("make", [ICFL, TopKSAE])
+@pytest.mark.parametrize("make", DICTIONARIES)
 def test_callbacks_are_checked_before_the_first_pass(make, callbacks, method):
     estimator = make(8, 2, callbacks=callbacks)
     with pytest.raises(ValueError, match=r"'callbacks' parameter.*list.*of callables"):

@@ -8,7 +8,12 @@ import torch.nn.functional as F
 from sklearn.metrics import r2_score
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, GradientNormClipping
 
-from skdict.models import Clock, PursuitDictionary, TopKAutoencoder
+from skdict.models import (
+    Clock,
+    PursuitDictionary,
+    ReLUAutoencoder,
+    TopKAutoencoder,
+)
 from skdict.models.dictionary import half_squared_error
 from skdict.ops import SlotCode
 from skdict.training import DictionaryNet, restore, state_of
@@ -56,7 +61,14 @@ def topk(*, auxiliary_weight=1 / 32, dead_after=20, **params):
     return make_net(model, **({"lr": 0.01} | params))
 
 
-both = pytest.mark.parametrize("make", [pursuit, topk])
+def relu(*, alpha=0.02, k=3, **params):
+    model = ReLUAutoencoder(
+        F.normalize(draw(M, D)), alpha=alpha, k=k, scale_encoder=True
+    )
+    return make_net(model, **({"lr": 0.01} | params))
+
+
+every_model = pytest.mark.parametrize("make", [pursuit, topk, relu])
 
 
 def parameters(net):
@@ -117,7 +129,7 @@ def test_loss_is_half_the_squared_error_of_a_row():
     assert half_squared_error(x_hat, x) == 1.25
 
 
-@both
+@every_model
 def test_atoms_stay_on_the_unit_sphere(make):
     norms = []
     watch = Watch(lambda net: norms.append(net.module_.atoms.detach().norm(dim=1)))
@@ -127,7 +139,7 @@ def test_atoms_stay_on_the_unit_sphere(make):
         torch.testing.assert_close(norm, torch.ones(M, dtype=torch.float64))
 
 
-@both
+@every_model
 def test_all_parameters_learn_but_the_pre_bias_of_a_pursuit(make):
     net = make()
     before = parameters(net)
@@ -137,7 +149,7 @@ def test_all_parameters_learn_but_the_pre_bias_of_a_pursuit(make):
         assert torch.equal(after, before[name]) is not learned, name
 
 
-@both
+@every_model
 def test_generator_is_the_only_source_of_randomness(make):
     def run(seed, global_seed):
         torch.manual_seed(global_seed)
@@ -157,7 +169,7 @@ def test_generator_is_the_only_source_of_randomness(make):
     assert not same(first[0], other[0])
 
 
-@both
+@every_model
 def test_rows_are_divided_by_the_scale(make):
     plain, scaled = make(), make(scale=8.0)
     fit(plain)
@@ -165,7 +177,7 @@ def test_rows_are_divided_by_the_scale(make):
     assert same(parameters(plain), parameters(scaled))
 
 
-@both
+@every_model
 def test_rows_may_be_read_only_and_stay_as_they_are(make):
     rows = X.numpy().copy()
     rows.flags.writeable = False
@@ -176,7 +188,7 @@ def test_rows_may_be_read_only_and_stay_as_they_are(make):
     assert same(parameters(net), parameters(same_net))
 
 
-@both
+@every_model
 def test_an_epoch_counts_its_own_rows_only(make):
     seen = []
     net = make(lr=0.0)
@@ -193,7 +205,7 @@ def test_an_epoch_counts_its_own_rows_only(make):
     )
 
 
-@both
+@every_model
 def test_rate_falls_linearly_to_zero(make):
     net = make(n_steps=12, lr=0.6)
     rates = record_rates(net)
@@ -203,7 +215,7 @@ def test_rate_falls_linearly_to_zero(make):
     assert net.clock.steps_left == 0
 
 
-@both
+@every_model
 def test_rate_of_a_stream_falls_with_the_root_of_the_steps(make):
     net = make(n_steps=None)
     net.clock.n_steps = 1500
@@ -222,7 +234,7 @@ def test_rate_does_not_depend_on_how_often_it_is_asked_for():
     assert net.learning_rate.rate(5) == net.learning_rate.rate(5) == 0.01 * 7 / 12
 
 
-@both
+@every_model
 def test_all_groups_of_parameters_have_the_rate_of_the_step(make):
     net = make(n_steps=12, lr=0.6)
     (group,) = net.optimizer_.param_groups
@@ -238,7 +250,7 @@ def test_all_groups_of_parameters_have_the_rate_of_the_step(make):
     assert seen == [{0.6 * (left / 12)} for left in range(12, 0, -1)]
 
 
-@both
+@every_model
 def test_a_stream_goes_on_in_other_nets_as_if_in_one(make):
     params = {"n_steps": None, "batch_size": 5}
     if make is pursuit:
@@ -262,7 +274,7 @@ def test_a_stream_goes_on_in_other_nets_as_if_in_one(make):
     assert joblib.hash(state) == joblib.hash(state_of(one))
 
 
-@both
+@every_model
 def test_state_does_not_change_with_the_net(make):
     net = make(n_steps=None)
     fit(net)
@@ -275,7 +287,7 @@ def test_state_does_not_change_with_the_net(make):
     assert joblib.hash(state) == before
 
 
-@both
+@every_model
 def test_evaluation_mode_wherever_nothing_is_learned(make):
     net = make(held_out=torch.arange(5))
     modes = []
@@ -542,10 +554,49 @@ def test_dead_latents_come_back():
     assert dead_fraction(1.0) < 5 / 15
 
 
+# ReLUAutoencoder
+
+
+def test_penalty_is_the_mean_l1_norm_after_the_warm_up():
+    net = relu(alpha=0.3, k=None, n_steps=40, lr=1e-12)
+    model = net.module_
+    penalties = []
+
+    def record(net):
+        objective = model.objective(X, X)
+        plain = half_squared_error(objective.reconstruction, X)
+        norm = objective.code.values.sum(1).mean()
+        penalties.append(float((objective.loss - plain) / norm))
+
+    net.callbacks_.append(("record", Watch(record)))
+    net.train(X, 2)
+    # A tenth of the 40 steps, then all of it.
+    np.testing.assert_allclose(penalties, [0.075, 0.15, 0.225] + [0.3] * 5)
+
+
+def test_weight_of_the_penalty_follows_the_wanted_number():
+    def factor(k):
+        net = relu(k=k, n_steps=100, lr=1e-9)
+        fit(net)
+        return float(net.module_.log_factor.exp())
+
+    active = float((relu().module_.encode(X).values > 0).sum(1).double().mean())
+    assert factor(active / 2) > 1.05
+    assert factor(2 * active) < 0.95
+    assert factor(None) == 1
+
+
+def test_held_out_rows_that_activate_more_lower_the_target():
+    model = relu(k=4).module_
+    model.active.fill_(2.0)
+    model.calibrate_(torch.full((M,), 10), 25)  # 15 * 10 / 25 = 6 of them a row
+    assert model.excess == 3
+
+
 # The loop
 
 
-@both
+@every_model
 def test_record_of_an_epoch(make):
     net = make(scale=2.0, lr=0.0, variance=3.0)
     history = fit(net, 2 * X)
@@ -563,7 +614,7 @@ def test_record_of_an_epoch(make):
         assert all(type(value) in (int, float) for value in record.values())
 
 
-@both
+@every_model
 def test_rows_without_spread_are_explained_if_rebuilt_exactly(make):
     def explained(rows):
         net = make(lr=0.0, variance=0.0)
@@ -576,7 +627,7 @@ def test_rows_without_spread_are_explained_if_rebuilt_exactly(make):
     assert explained(exact + X) == 0.0
 
 
-@both
+@every_model
 @pytest.mark.parametrize("max_iter", [1, 7])
 def test_ends_after_max_iter(make, max_iter):
     net = make(n_steps=4 * max_iter)
@@ -629,7 +680,7 @@ def test_winds_down_once_flat(monkeypatch, explained, n_epochs):
     assert net.clock.steps_left == 0
 
 
-@both
+@every_model
 def test_held_out_rows_are_validated_on_and_never_learned_from(make):
     held_out = torch.tensor([3, 17, 39])
     # Far away, they would be seen at once in whatever learns from them.
@@ -662,7 +713,7 @@ def script_validation(monkeypatch, net, errors, after=lambda: None):
     monkeypatch.setattr(net, "run_single_epoch", run)
 
 
-@both
+@every_model
 def test_the_epoch_that_is_best_on_held_out_rows_is_kept(monkeypatch, make):
     net, seen = make(held_out=torch.arange(8)), []
     script_validation(
@@ -748,7 +799,7 @@ def test_any_other_answer_goes_on(answer):
     assert len(fit(topk(callbacks=[lambda record: answer]))) == 3
 
 
-@both
+@every_model
 @pytest.mark.parametrize("where", ["callable", "callback", "step"])
 def test_keyboard_interrupt_gets_through(make, where):
     def interrupt(*args):
@@ -769,7 +820,7 @@ def test_keyboard_interrupt_gets_through(make, where):
 # Callbacks of skorch
 
 
-@both
+@every_model
 def test_epoch_scoring_sees_rows_and_reconstructions(make):
     scores = [
         EpochScoring("r2", name="train_r2", on_train=True),

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -88,6 +89,13 @@ class DictionaryEstimator(
     """
 
     _model: type[Dictionary]
+
+    n_iter_: int
+    n_steps_: int
+    n_samples_seen_: int
+    history_: list[dict[str, Any]]
+    _scale: float
+    _training_state: dict[str, Any] | None
 
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],

@@ -10,9 +10,11 @@ from sklearn.utils.validation import check_is_fitted
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import StrOptions
 from skdict.decomposition._base import FixedSparsity
+from skdict.decomposition._shared_docs import documented
 from skdict.models import PursuitDictionary
 
 
+@documented
 class ICFL(FixedSparsity):
     """Iterative Codebook Feature Learning: a dictionary with a pursuit encoder.
 
@@ -26,12 +28,8 @@ class ICFL(FixedSparsity):
 
     Parameters
     ----------
-    n_components : int, default=None
-        Number of atoms (the paper's M). None: ``8 * n_features``, or as many as
-        ``init`` holds.
-    k : int, default=None
-        Most non-zeros of a code. None: a tenth of the features, at least 1, at most
-        ``n_components``. Larger values count as ``n_components``, with a warning.
+    n_components : shared
+    k : shared
     atoms_per_step : int, default=5
         Atoms picked at once (the paper's L). There are
         ``ceil(k / atoms_per_step)`` steps (the paper's J), the last one smaller
@@ -50,81 +48,40 @@ class ICFL(FixedSparsity):
         Of two atoms with a larger cosine similarity, the one that fired less is
         redrawn uniformly from the unit sphere.
     reset_every : int, default=100
-        Steps between resets. There is none in the last so many steps, in which a
-        new atom would not have the time to learn.
+        Steps between resets. No resets in the last ``reset_every`` steps: a new
+        atom would not have time to learn.
     learning_rate : float, default=0.5
         Step along the gradient of each atom divided by its curvature, which makes
         it free of the data's scale, of ``k`` and of how often atoms fire; 1 moves
         an atom to its minimiser. Values between 0.1 and 1 differ little.
-    batch_size : int or "auto", default="auto"
-        Rows per step. "auto" takes a 16th of the rows, at least 256 and at most
-        4096.
-    max_iter : int, default=30
-        Passes over the data, at most. The learning rate falls linearly to zero
-        over them. With 0 the dictionary stays as ``init`` makes it: a baseline.
-    tol : float or None, default=1e-3
-        A pass that raises the explained variance by less counts as flat; after
-        ``n_iter_no_change`` flat passes the learning rate falls to zero within as
-        many more, and training ends. None trains for ``max_iter`` passes.
-    n_iter_no_change : int, default=5
-        See ``tol``.
-    validation_fraction : float or None, default=None
-        Share of the rows, rounded down, that :meth:`fit` holds out at random where
-        they are five at least. Flat
-        passes are then those that do not raise the explained variance of these rows,
-        and the atoms of the best pass are kept. None: learn from all rows; longer
-        training does not make this dictionary worse.
-    init : {"random", "samples"} or array-like, default="samples"
-        First atoms: drawn uniformly from the unit sphere, rows of the data less
-        their mean (random ones where there are too few rows), or given, of shape
-        (n_components, n_features). They are scaled to unit norm.
-    warm_start : bool, default=False
-        Start :meth:`fit` from the last dictionary; ``init`` then counts only the
-        first time.
-    sparse_output : bool, default=True
-        Codes as a CSR matrix, or as a dense array (needed by ``set_output`` and by
-        array-API dispatch).
-    device : str, default="auto"
-        Where torch computes: "auto" takes CUDA, then MPS, then the CPU. Any name
-        that torch knows, such as "cuda:1", is accepted.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the first atoms, of the order of the rows and of redrawn atoms. With an
-        int, two fits on the same machine with the same number of threads agree to
-        the bit on the CPU.
-    verbose : int, default=0
-        Above zero, a progress bar with loss, explained variance and dead share.
-    callbacks : list of callables or None, default=None
-        Each is called after every pass with that pass's entry of ``history_``;
-        training stops where one returns True.
+    batch_size : shared
+    max_iter : shared
+    tol : shared
+    n_iter_no_change : shared
+    validation_fraction : shared
+    init : shared
+    warm_start : shared
+    sparse_output : shared
+    device : shared
+    random_state : shared
+    verbose : shared
+    callbacks : shared
 
     Attributes
     ----------
-    components_ : ndarray of shape (n_components, n_features)
-        The atoms (feature directions), unit rows.
+    components_ : shared
     pre_bias_ : ndarray of shape (n_features,)
         Mean of the rows seen. Subtracted before encoding, added after decoding.
-    feature_density_ : ndarray of shape (n_components,)
-        Share of the samples on which each feature fired, over the last pass of
-        training, in which the dictionary still moved.
-    dead_features_ : ndarray of bool of shape (n_components,)
-        Features whose density is below 1e-5.
-    n_iter_ : int
-        Passes made; with :meth:`partial_fit`, its calls.
-    n_steps_ : int
-        Optimisation steps made.
+    feature_density_ : shared
+    dead_features_ : shared
+    n_iter_ : shared
+    n_steps_ : shared
     n_samples_seen_ : int
         Rows that ``pre_bias_`` is the mean of: those of :meth:`fit` and of later
         calls of :meth:`partial_fit`.
-    history_ : list of dict
-        One per pass: ``epoch``, ``loss`` (mean squared error of a row),
-        ``explained_variance``, ``dead_fraction``, ``resets``, ``learning_rate`` and
-        ``seconds``, all but the last as the rows went by; with
-        ``validation_fraction`` also ``validation_explained_variance``, behind the
-        pass.
-    n_features_in_ : int
-        Number of features seen during :meth:`fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features seen during :meth:`fit`, where all are strings.
+    history_ : shared
+    n_features_in_ : shared
+    feature_names_in_ : shared
 
     See Also
     --------

@@ -3,6 +3,7 @@
 from skdict.models.autoencoder import Autoencoder
 from skdict.models.dictionary import Clock, Dictionary, Objective, Parameter
 from skdict.models.pursuit import PursuitDictionary
+from skdict.models.relu import ReLUAutoencoder
 from skdict.models.topk import TopKAutoencoder
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "Objective",
     "Parameter",
     "PursuitDictionary",
+    "ReLUAutoencoder",
     "TopKAutoencoder",
 ]

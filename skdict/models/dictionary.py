@@ -107,6 +107,8 @@ class Dictionary(nn.Module):
     }
     counters: ClassVar[Mapping[str, Array]] = {}
     optimizer: ClassVar[type[torch.optim.Optimizer]] = torch.optim.Adam
+    # Whether the epoch that explains most of the held-out rows is the best one.
+    keeps_best_epoch: ClassVar[bool] = True
     # Steps after which the learning rate of an endless stream starts to fall.
     stream_steps: ClassVar[int] = 500
 
@@ -116,7 +118,7 @@ class Dictionary(nn.Module):
         self.pre_bias = nn.Parameter(atoms.new_zeros(atoms.shape[1]))
         for name, rule in self.counters.items():
             dtype = torch.int64 if rule.kind == "i" else atoms.dtype
-            shape = [len(atoms) if size == ATOMS[0] else size for size in rule.shape]
+            shape = [len(atoms) for _ in rule.shape]  # a number for each atom, or one
             self.register_buffer(name, atoms.new_zeros(shape, dtype=dtype))
 
     # Rows to codes and back
@@ -169,6 +171,9 @@ class Dictionary(nn.Module):
         """Follow the parameters' move; return the number of redrawn atoms."""
         self.project_()
         return 0
+
+    def calibrate_(self, fired: Tensor, n_rows: int) -> None:
+        """Follow how often each atom fired on ``n_rows`` held-out rows, each epoch."""
 
     @torch.no_grad()
     def project_(self) -> None:

@@ -42,6 +42,8 @@ class PursuitDictionary(Dictionary):
         would not have time to learn.
     """
 
+    curvature: Tensor
+    fired_since_reset: Tensor
     counters = {
         "curvature": Array(("n_components",), low=0),
         "fired_since_reset": Array(("n_components",), kind="i", low=0),
@@ -115,7 +117,9 @@ class PursuitDictionary(Dictionary):
         redundant = redundant_atoms(
             self.atoms, self.reset_similarity, self.fired_since_reset
         )
-        drawn = random_unit_rows(self.atoms.shape, generator, self.atoms.dtype)
+        drawn = random_unit_rows(
+            (len(redundant), self.atoms.shape[1]), generator, self.atoms.dtype
+        )
         drawn = drawn.to(self.atoms.device)
         self.atoms.copy_(torch.where(redundant[:, None], drawn, self.atoms))
         self.curvature.masked_fill_(redundant, 0)

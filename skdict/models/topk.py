@@ -30,6 +30,8 @@ class TopKAutoencoder(Autoencoder):
         Rows without firing after which a latent counts as dead.
     """
 
+    rows_since_fired: Tensor
+    dead: Tensor
     counters = {"rows_since_fired": Array(("n_components",), kind="i", low=0)}
 
     def __init__(

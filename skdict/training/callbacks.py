@@ -69,8 +69,7 @@ class EarlyEnd(Callback):
             self.best_, self.n_flat_ = net.watched, 0
         if self.n_flat_ >= net.n_iter_no_change and net.clock.last_step is not None:
             self.winding_down_ = True
-            if net.held_out is not None:
-                net.best_epoch.restore(net)
+            net.best_epoch.restore(net)
             steps_per_epoch = len(net.get_iterator(dataset_train))
             net.learning_rate.wind_down(net, net.n_iter_no_change * steps_per_epoch)
 
@@ -78,7 +77,8 @@ class EarlyEnd(Callback):
 class BestEpoch(Callback):
     """Keeps the parameters of the epoch that was best on the held-out rows.
 
-    They are put back when the training ends. Without held-out rows it does nothing.
+    They are put back when the training ends. It does nothing without held-out rows, or
+    for a model whose best epoch is not the one that explains most.
     """
 
     def on_train_begin(self, net, **kwargs):
@@ -86,7 +86,7 @@ class BestEpoch(Callback):
         self.parameters_: dict[str, Tensor] = {}
 
     def on_epoch_end(self, net, **kwargs):
-        if net.held_out is None:
+        if net.held_out is None or not net.module_.keeps_best_epoch:
             return
         if net.watched > self.best_ or not self.parameters_:
             self.best_ = net.watched

@@ -292,7 +292,10 @@ class DictionaryNet(NeuralNet):
             self._count(step, len(batch[0]), training)
             self.notify("on_batch_end", batch=batch, training=training, **step)
         if not training:
-            self.validation_error /= iterator.batches.n_rows
+            n_rows = iterator.batches.n_rows
+            self.validation_error /= n_rows
+            with torch.no_grad():
+                self.module_.calibrate_(self.fired_held_out, n_rows)
 
     @torch.no_grad()
     def look(self, X) -> None:
@@ -305,6 +308,7 @@ class DictionaryNet(NeuralNet):
     def _begin_counts(self, training: bool) -> None:
         if not training:
             self.validation_error = torch.zeros_like(self.validation_error)
+            self.fired_held_out = torch.zeros_like(self.fired)
             return
         self.fired.zero_()
         self.squared_error.zero_()
@@ -313,6 +317,7 @@ class DictionaryNet(NeuralNet):
     def _count(self, step: dict[str, Tensor], n_rows: int, training: bool) -> None:
         if not training:
             self.validation_error += step["squared_error"]
+            self.fired_held_out += step["fired"]
             return
         self.squared_error += step["squared_error"]
         self.fired += step["fired"]

@@ -1,0 +1,151 @@
+"""The ReLU autoencoder with an L1 penalty."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+from skdict._utils.constraints import Interval
+from skdict.decomposition._base import DictionaryEstimator
+from skdict.decomposition._shared_docs import documented
+from skdict.models import ReLUAutoencoder
+
+
+@documented
+class SAE(DictionaryEstimator):
+    """Sparse autoencoder with ReLU and an L1 penalty.
+
+    ``z = relu(W_enc (x - b_pre) + b_enc)`` and ``x_hat = z W_dec + b_pre``; the loss
+    is ``||x - x_hat||^2 / 2 + alpha ||z||_1``, mean over the rows. Codes have any
+    number of non-zeros: ask for a mean number with ``k``, or weigh them by ``alpha``.
+
+    Read more in the :ref:`User Guide <dictionaries>`.
+
+    Parameters
+    ----------
+    n_components : shared
+    k : float, default=None
+        Wanted mean number of non-zeros of a code. The weight of the penalty then
+        starts at ``alpha`` and moves during training until the held-out rows have
+        that many. None: the weight stays at ``alpha``.
+    alpha : float, default=0.05
+        Weight of the L1 norm of the codes, for rows that are divided by their spread:
+        it means the same for data of any scale. It rises from zero over the first
+        tenth of the steps.
+    learning_rate : float, default=3e-3
+        Of Adam, on rows that are divided by their spread.
+    batch_size : shared
+    max_iter : shared
+    tol : shared
+    n_iter_no_change : shared
+    validation_fraction : float or None, default=0.1
+        Fraction of the rows that :meth:`fit` holds out at random; none where that are
+        fewer than five. With ``k``, the active features are counted there: rows that
+        are not learned from activate more of them. None: in all rows.
+    init : shared
+    warm_start : shared
+    sparse_output : shared
+    device : shared
+    random_state : shared
+    verbose : shared
+    callbacks : shared
+
+    Attributes
+    ----------
+    components_ : shared
+    pre_bias_ : shared
+    encoder_components_ : shared
+    encoder_bias_ : shared
+    feature_density_ : shared
+    dead_features_ : shared
+    n_iter_ : shared
+    n_steps_ : shared
+    n_samples_seen_ : shared
+    history_ : shared
+    n_features_in_ : shared
+    feature_names_in_ : shared
+
+    See Also
+    --------
+    TopKSAE : Keeps the ``k`` largest latents of each row instead.
+    ICFL : Dictionary whose encoder is a pursuit, not learned.
+
+    Notes
+    -----
+    Decoder rows have unit norm, so that the penalty cannot be escaped by small codes
+    and large atoms [1]_. The encoder starts as the decoder, scaled so that it rebuilds
+    the rows best, the pre-bias as the geometric median of a sample. The penalty makes
+    all coefficients smaller than the least squares has them; at the same number of
+    non-zeros, this model rebuilds less than :class:`TopKSAE`.
+
+    Training does not end early by default, and the last epoch is kept: while the codes
+    become sparse, they explain less.
+
+    References
+    ----------
+    .. [1] Bricken, T. et al. "Towards Monosemanticity: Decomposing Language Models
+       With Dictionary Learning". Transformer Circuits Thread, 2023.
+
+    Examples
+    --------
+    >>> from skdict import SAE
+    >>> from skdict.datasets import make_planted_dictionary
+    >>> X = make_planted_dictionary(2000, 16, random_state=0).data
+    >>> sae = SAE(n_components=64, k=6, random_state=0).fit(X)
+    >>> codes = sae.transform(X)
+    >>> codes.shape
+    (2000, 64)
+    >>> 5 < codes.nnz / 2000 < 7
+    True
+    """
+
+    _model = ReLUAutoencoder
+    _parameter_constraints: dict = {
+        **DictionaryEstimator._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "k": [Interval(Real, 0, None, closed="neither"), None],
+    }
+
+    def __init__(
+        self,
+        n_components=None,
+        k=None,
+        *,
+        alpha=0.05,
+        learning_rate=3e-3,
+        batch_size="auto",
+        max_iter=100,
+        tol=None,
+        n_iter_no_change=5,
+        validation_fraction=0.1,
+        init="samples",
+        warm_start=False,
+        sparse_output=True,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        callbacks=None,
+    ):
+        self.n_components = n_components
+        self.k = k
+        self.alpha = alpha
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.validation_fraction = validation_fraction
+        self.init = init
+        self.warm_start = warm_start
+        self.sparse_output = sparse_output
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    def _new_model(self, atoms, n_samples):
+        return ReLUAutoencoder(
+            atoms,
+            alpha=self.alpha,
+            k=self.k,
+            scale_encoder=isinstance(self.init, str),
+        )
