@@ -125,7 +125,10 @@ def write_api_reference(app, config):
 
 def write_table_of_dictionaries(app, config):
     """Write api/generated/dictionaries.inc from the registry, for the user guide."""
-    lines = ["| Dictionary | Encoder | Non-zeros of a code | Source |", "|---|---|---|---|"]
+    lines = [
+        "| Dictionary | Encoder | Non-zeros of a code | Source |",
+        "|---|---|---|---|",
+    ]
     lines += [
         f"| {{class}}`~skdict.{entry.estimator.__name__}` | {entry.encoder} | "
         f"{entry.non_zeros} | {entry.source} |"

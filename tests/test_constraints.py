@@ -9,10 +9,10 @@ from sklearn.base import BaseEstimator
 
 import skdict
 from skdict import ICFL, Truncator
-from skdict.decomposition import _registry
 from skdict._utils.constraints import check_name, check_names, is_integer
 from skdict._utils.sklearn_private import Interval as AnyInterval
 from skdict._utils.sklearn_private import make_constraint
+from skdict.decomposition import _registry
 from skdict.report import FeatureReport
 
 X = np.random.default_rng(0).normal(size=(30, 6))

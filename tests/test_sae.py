@@ -8,7 +8,7 @@ from skdict import SAE
 from skdict.datasets import make_planted_dictionary
 from skdict.metrics import feature_density
 
-X = make_planted_dictionary(4000, 16, n_components=24, n_active=2, random_state=0).data
+X = make_planted_dictionary(12000, 16, n_components=24, n_active=2, random_state=0).data
 TRAIN, TEST = train_test_split(X, random_state=0)
 
 
@@ -40,7 +40,9 @@ def test_codes_are_the_equation():
 def test_the_scale_of_the_rows_does_not_matter():
     model = SAE(32, alpha=0.1, max_iter=3, random_state=0)
     codes = model.fit(X).transform(X).toarray()
-    np.testing.assert_array_equal(model.fit(8 * X).transform(8 * X).toarray(), 8 * codes)
+    np.testing.assert_array_equal(
+        model.fit(8 * X).transform(8 * X).toarray(), 8 * codes
+    )
 
 
 def test_k_is_searched_like_any_parameter():

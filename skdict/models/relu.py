@@ -35,10 +35,12 @@ class ReLUAutoencoder(Autoencoder):
 
     # Sparser epochs explain less.
     keeps_best_epoch = False
+    warm_up: Tensor
     log_factor: Tensor
     active: Tensor
     excess: Tensor
     counters = {
+        "warm_up": Array((), low=0, high=1),  # fraction of the weight that is in force
         "log_factor": Array(()),  # of the weight, over alpha
         "active": Array((), low=0),  # latents in a row, running mean over the batches
         "excess": Array((), low=0),  # held-out rows over it; 0 before it is known
@@ -50,7 +52,6 @@ class ReLUAutoencoder(Autoencoder):
         super().__init__(atoms, scale_encoder=scale_encoder)
         self.alpha = alpha
         self.k = k
-        self.warm_up = 0.0
 
     def encode(self, x):
         return DenseCode(
@@ -67,7 +68,7 @@ class ReLUAutoencoder(Autoencoder):
     def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
         last = clock.last_step
         rise = _STREAM_WARM_UP if last is None else _WARM_UP * last
-        self.warm_up = min(1.0, clock.n_steps / max(1.0, rise))
+        self.warm_up.fill_(min(1.0, clock.n_steps / max(1.0, rise)))
         if self.k is not None:
             active = objective.fired.sum() / len(objective.code)
             self.active.lerp_(active.to(self.active), _NEWEST)
