@@ -51,7 +51,7 @@ def fitted_and_streamed(cls):
     name, make = cls.__name__, lambda: cls(7, 3, **SMALL)
     return {
         name: lambda: make().fit(X),
-        f"{name}, stream": lambda: make().partial_fit(X).partial_fit(X),
+        f"{name}-stream": lambda: make().partial_fit(X).partial_fit(X),
     }
 
 
