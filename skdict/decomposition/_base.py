@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skdict._guards import learns, own_precision
-from skdict._utils.checks import check_floats
+from skdict._utils.checks import as_numpy, check_finite, check_floats
 from skdict._utils.constraints import Callbacks, Interval
 from skdict._utils.fitted import (
     Array,
@@ -45,10 +45,8 @@ from skdict.ops import Code
 from skdict.ops.atoms import random_unit_rows, unit_rows
 from skdict.rows import (
     RowBatches,
-    as_numpy,
     as_rows,
     centre_and_spread,
-    check_finite,
     like,
     resolve_device,
     to_device,
@@ -276,7 +274,7 @@ class DictionaryEstimator(
             pre_bias = xp.astype(pre_bias, codes.dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             X_hat = codes @ components + pre_bias
-        check_finite(X_hat, f"The reconstruction overflows {X_hat.dtype}")
+        check_finite(X_hat, "The reconstruction", f"overflows {X_hat.dtype}")
         return X_hat
 
     @own_precision
@@ -581,6 +579,6 @@ def _check_batch(
     if bad.any():
         raise ValueError(
             f"{what} overflows {str(dtype).removeprefix('torch.')} in {bad.sum()} of "
-            f"{n_rows} rows (the first is row "
-            f"{i * _INFERENCE_ROWS + int(bad.int().argmax())})."
+            f"{n_rows} rows, the first of them row "
+            f"{i * _INFERENCE_ROWS + int(bad.int().argmax())}."
         )

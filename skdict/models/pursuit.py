@@ -95,11 +95,13 @@ class PursuitDictionary(Dictionary):
         self.pre_bias.copy_(mean)
 
     def precondition_(self, objective):
+        gradient = self.atoms.grad
+        assert gradient is not None
         now = objective.code.mean_squares(len(self.atoms))
         self.curvature.lerp_(now, _NEWEST)
         # Of the two the larger: a rare atom fires above its own average.
         curvature = torch.maximum(now, self.curvature)
-        self.atoms.grad /= torch.where(curvature > 0, curvature, 1.0)[:, None]
+        gradient /= torch.where(curvature > 0, curvature, 1.0)[:, None]
 
     def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
         super().maintain_(objective, clock)

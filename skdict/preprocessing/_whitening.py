@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 from skdict._guards import learns, own_precision
 from skdict._utils.arrays import blocks
+from skdict._utils.checks import as_numpy
 from skdict._utils.constraints import Interval
 from skdict._utils.fitted import (
     Array,
@@ -68,11 +69,7 @@ from skdict.preprocessing._rows import (
     place_in,
     storage_eps,
 )
-from skdict.rows import (
-    as_numpy,
-    as_tensor,
-    validate_rows,
-)
+from skdict.rows import as_tensor, validate_rows
 
 __all__ = ["ControlPCAWhitener"]
 

@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn.utils import gen_batches
 
 from skdict._utils.arrays import row_blocks, unit_rows
-from skdict._utils.checks import as_floats, check_finite
+from skdict._utils.checks import as_floats, as_numpy, check_finite
 from skdict._utils.labels import (
     as_labels,
     as_mask,
@@ -23,7 +23,6 @@ from skdict.inspection.estimators import (
     last_step,
     rows_before,
 )
-from skdict.rows import as_numpy
 from skdict.stats import check_grid_shape, named_columns
 
 # A column with more values than this is none of batches.

@@ -3,15 +3,13 @@
 from skdict.rows.batches import RowBatches
 from skdict.rows.devices import as_tensor, resolve_device, to_device
 from skdict.rows.moments import centre_and_spread, working_scale
-from skdict.rows.validation import as_numpy, as_rows, check_finite, like, validate_rows
+from skdict.rows.validation import as_rows, like, validate_rows
 
 __all__ = [
     "RowBatches",
-    "as_numpy",
     "as_rows",
     "as_tensor",
     "centre_and_spread",
-    "check_finite",
     "like",
     "resolve_device",
     "to_device",

@@ -9,12 +9,14 @@ import torch
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from skdict._utils.checks import as_floats, on_host, readable, refuse_sparse_frames
-from skdict._utils.sklearn_private import (
-    get_namespace,
-    get_namespace_and_device,
-    move_to,
+from skdict._utils.checks import (
+    as_floats,
+    as_numpy,
+    check_finite,
+    readable,
+    refuse_sparse_frames,
 )
+from skdict._utils.sklearn_private import get_namespace_and_device
 
 
 def validate_rows(estimator, X, *, reset: bool):
@@ -35,31 +37,8 @@ def validate_rows(estimator, X, *, reset: bool):
             reset=reset,
         )
     X = as_floats(X)
-    check_finite(X, "Input X contains NaN or infinity")
+    check_finite(X, "Input X", "contains NaN or infinity")
     return X
-
-
-def check_finite(X, problem: str) -> None:
-    """Raise a ValueError that counts the rows with NaN or infinity."""
-    xp, _ = get_namespace(X)
-    with np.errstate(over="ignore", invalid="ignore"):
-        # One pass without a temporary; it may overflow, so it only acquits.
-        if bool(xp.isfinite(xp.sum(X))):
-            return
-    bad = ~as_numpy(xp.all(xp.isfinite(X), axis=1))
-    if bad.any():
-        raise ValueError(
-            f"{problem} in {bad.sum()} of {len(bad)} rows "
-            f"(the first is row {bad.argmax()})."
-        )
-
-
-def as_numpy(array) -> np.ndarray:
-    """The array in numpy, wherever it lives."""
-    array = on_host(array)
-    if hasattr(array, "__array_namespace__") and not isinstance(array, np.ndarray):
-        array = move_to(array, xp=np, device="cpu")
-    return np.asarray(array)
 
 
 def like(tensor: Tensor, X) -> Any:
