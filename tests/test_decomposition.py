@@ -1145,7 +1145,7 @@ def test_a_reconstruction_that_overflows_is_told(cls, monkeypatch):
 
     model = planted(cls, max_iter=1).fit(X)
     monkeypatch.setattr(Dictionary, "decode", overflow)
-    with pytest.raises(ValueError, match=r"reconstruction overflows .*is row 1234\)"):
+    with pytest.raises(ValueError, match=r"reconstruction overflows .*row 1234\."):
         model.score(X)
 
 
