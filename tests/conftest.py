@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 
 # scipy reads this once, at its first import; without it scikit-learn refuses
 # `array_api_dispatch=True`, which the array-API tests switch on.
@@ -12,6 +13,7 @@ os.environ["SCIPY_ARRAY_API"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -101,3 +103,21 @@ def pytest_terminal_summary(terminalreporter, config):
 @pytest.fixture(scope="session")
 def browser_path(pytestconfig):
     return pytestconfig.stash[browser_key]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """No test finds a figure that another one, or a doctest, has left open."""
+    _close_figures()
+    yield
+    _close_figures()
+
+
+def _close_figures():
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

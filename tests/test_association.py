@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
+from oracles import code_values
 from scipy import sparse, stats
 
 from skdict.metrics import _association as module
@@ -18,12 +19,6 @@ from skdict.metrics import (
 )
 
 METHODS = ("pearson", "spearman")
-code_values = st.sampled_from([0.0, 0.0, 0.0, -0.0, 0.25, 0.5, -0.5, 2.0, -3.0])
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 @pytest.fixture

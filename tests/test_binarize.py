@@ -11,11 +11,6 @@ from scipy import sparse
 from skdict.metrics import binarize_at_quantiles, selectivity_scores
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.integers(1, 8), st.data())
 def test_quantiles_of_numpy_without_ties(seed, n_samples, n_features, data):

@@ -19,11 +19,6 @@ NOISE, CLASS, BATCH, BOTH, PLATE = range(5)
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
 def planted(rng):
     """Labels that are uneven over the batches, and features for each of them."""
     batch = rng.integers(0, 4, N)

@@ -29,11 +29,6 @@ COLUMNS = [
 any_float = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 @st.composite
 def reconstructions(draw, elements):
     shape = draw(st.tuples(st.integers(4, 12), st.integers(1, 3)))

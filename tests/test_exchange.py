@@ -73,11 +73,6 @@ def share_below(p_values, level=0.05):
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
 def tokens(rng):
     """Sparse codes and labels of 3 images of 4 x 6 tokens."""
     codes = rng.random((72, 5)) * (rng.random((72, 5)) < 0.4)

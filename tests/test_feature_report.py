@@ -44,11 +44,6 @@ N_IMAGES = 12
 N_TOKENS = N_IMAGES * 24
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 @pytest.fixture(scope="module")
 def tokens():
     return np.random.default_rng(1).normal(size=(N_TOKENS, 7)).astype(np.float32)

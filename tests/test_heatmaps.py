@@ -26,11 +26,6 @@ coarse = st.sampled_from([-2.0, -1.0, 0.0, 0.0, 1.0, 3.0])
 grid_shapes = st.tuples(st.integers(2, 5), st.integers(2, 5))
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def smooth(rng, n, size, sigma=2.5):
     """Smooth noise without any meaning."""
     noise = rng.normal(size=(n, size, size))

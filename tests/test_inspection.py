@@ -72,13 +72,6 @@ RUNS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    plt.close("all")  # what other modules have left open
-    yield
-    plt.close("all")
-
-
 # Every display, drawn from an estimator; the tests below hold for all of them.
 DRAWN = {
     "selectivity curve": lambda ax: SelectivityCurveDisplay.from_estimator(

@@ -23,17 +23,6 @@ from skdict.metrics import direction_cosines
 GRID = (4, 6)
 
 
-@pytest.fixture(autouse=True)
-def no_figure_is_left():
-    yield
-    plt.close("all")
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 @pytest.fixture
 def heatmaps(rng):
     return rng.uniform(-0.6, 0.4, size=(5, *GRID))

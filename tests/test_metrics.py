@@ -43,11 +43,6 @@ def pairs_of_matrices(draw, elements=small_float):
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
 def tiny_blocks(monkeypatch):
     monkeypatch.setattr("skdict._utils.arrays._BLOCK_ENTRIES", 30)
     monkeypatch.setattr("skdict.metrics._dictionary._BLOCK_ATOMS", 4)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from oracles import algorithm_1
 from sklearn.linear_model import orthogonal_mp_gram
 
 from skdict.ops import chunks, pursuit, slots
@@ -22,37 +23,6 @@ def gaussian(n, m, d, seed, dtype=torch.float64):
     atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
     x = rng.normal(size=(n, d))
     return torch.tensor(x, dtype=dtype), torch.tensor(atoms, dtype=dtype)
-
-
-def algorithm_1(x, W, k, atoms_per_step, selection, refit=False, tol=None):
-    """Algorithm 1 on one row, as the paper prints it.
-
-    Also the least lead of the atoms picked over the others, below which the pick is
-    a matter of rounding: atoms just picked all correlate with the residual by 0.
-    """
-    r, z, lead = x, np.zeros(len(W)), np.inf
-    k = min(k, len(W))
-    for n_picked in range(0, k, atoms_per_step):
-        if tol is not None and np.linalg.norm(r) <= tol * np.linalg.norm(x):
-            break
-        c = W @ r
-        score = np.abs(c) if selection == "absolute" else c
-        order = np.argsort(-score)
-        n = min(atoms_per_step, k - n_picked)
-        lead = min([lead, *(score[order[n - 1]] - score[order[n:]])])
-        support = order[:n]
-        z[support] += np.linalg.lstsq(W[support].T, r)[0]
-        if refit == "every_step":
-            z = on_support(x, W, z)
-        r = x - z @ W
-    return (on_support(x, W, z) if refit else z), lead
-
-
-def on_support(x, W, z):
-    support = z.nonzero()[0]
-    z = np.zeros_like(z)
-    z[support] = np.linalg.lstsq(W[support].T, x)[0]
-    return z
 
 
 def reference(x, W, *args, **kwargs):

@@ -5,29 +5,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
+from oracles import labelled_codes
 from scipy import sparse, stats
 from sklearn.metrics import roc_auc_score
 
 from skdict.metrics import auroc_scores
 from skdict.stats import ranks as module
-
-code_values = st.sampled_from([0.0, 0.0, 0.0, -0.0, 0.25, 0.5, -0.5, 2.0, -3.0])
-
-
-@st.composite
-def labelled_codes(draw):
-    n_classes = draw(st.integers(2, 4))
-    extra = draw(st.lists(st.integers(0, n_classes - 1), max_size=12))
-    y = np.array(draw(st.permutations([*range(n_classes), *extra])))
-    shape = (len(y), draw(st.integers(1, 6)))
-    return draw(hnp.arrays(np.float64, shape, elements=code_values)), y
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 @settings(deadline=None, max_examples=60)

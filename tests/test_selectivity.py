@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
+from oracles import labelled_codes
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -33,19 +33,6 @@ from skdict.metrics import (
 )
 
 KINDS = ("average", "maximum")
-
-# Values on both sides of the thresholds below, and on them.
-code_values = st.sampled_from([0.0, 0.0, 0.0, -0.0, 0.25, 0.5, -0.5, 2.0, -3.0])
-
-
-@st.composite
-def labelled_codes(draw, max_classes=4):
-    n_classes = draw(st.integers(2, max_classes))
-    extra = draw(st.lists(st.integers(0, n_classes - 1), max_size=12))
-    y = np.array(draw(st.permutations([*range(n_classes), *extra])))
-    shape = (len(y), draw(st.integers(1, 6)))
-    codes = draw(hnp.arrays(np.float64, shape, elements=code_values))
-    return codes, y
 
 
 def brute_force(codes, y, kind, threshold):
@@ -320,11 +307,6 @@ class TestErrors:
     def test_one_dimensional_codes(self):
         with pytest.raises(ValueError, match="Expected 2D"):
             selectivity_scores(np.ones(4), self.y)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 @pytest.fixture

@@ -14,11 +14,6 @@ from skdict.stats import permutations
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
 def planted(rng):
     """Random codes in which feature 4 marks class "b"; batches of unequal labels."""
     y = np.repeat(["a", "b", "c"], [60, 40, 20])

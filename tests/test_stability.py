@@ -37,11 +37,6 @@ def two_codes(draw, elements=code_values):
     return [draw(hnp.arrays(np.float64, shape, elements=elements)) for shape in shapes]
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def unit(A):
     return A / np.linalg.norm(A, axis=1, keepdims=True)
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,12 +72,6 @@ CONFIGURATIONS = {
     "set_output pandas": {},
     "set_output polars": {},
 }
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
 
 
 @contextmanager

@@ -28,11 +28,6 @@ COLUMNS = [
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
 def halves(rng):
     """Labels that the first two of six features tell, none of the others."""
     y = np.tile(["a", "b", "c"], 60)

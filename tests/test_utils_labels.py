@@ -7,7 +7,6 @@ import inspect
 import io
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -710,12 +709,6 @@ def assert_takes_labels(call, kinds=AWKWARD):
         for name in AWKWARD[kind]:
             values, make = makers[name]
             np.testing.assert_equal(results(call(make(values))), expected, name)
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.mark.parametrize("name", marked(LABELS))
