@@ -131,7 +131,7 @@ def test_any_sizes_give_a_sparse_code_no_worse_than_zero(
     assert code.indices.dtype == torch.int64
     assert code.values.dtype == dtype
     assert code.values.isfinite().all()
-    for indices, values in zip(*code, strict=True):
+    for indices, values in zip(code.indices, code.values, strict=True):
         active = indices[values != 0]
         assert (active.diff() > 0).all()
     assert (residual(x, W, code) <= x.norm(dim=1) * (1 + 1e-5)).all()
