@@ -52,7 +52,7 @@ HIGHER_IS_BETTER = [
     "probe_codes",
     "probe_reconstruction",
 ]
-LOWER_IS_BETTER = ["dead_share", "coherence", "fit_seconds", "encode_seconds"]
+LOWER_IS_BETTER = ["dead_fraction", "coherence", "fit_seconds", "encode_seconds"]
 
 
 def main() -> None:

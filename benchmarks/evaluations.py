@@ -139,14 +139,14 @@ def cases(
                     f"{method}, {to_targets}",
                     codes,
                     targets,
-                    method=method,
+                    correlation=method,
                 ),
                 case(
                     "association_report",
                     f"{method}, {to_targets}, {permuted}",
                     codes,
                     targets,
-                    method=method,
+                    correlation=method,
                     **null,
                 ),
             )
@@ -160,7 +160,7 @@ def cases(
             **null,
         ),
         case(
-            "variance_explained",
+            "eta_squared",
             f"{to_labels} and 10 batches, {permuted}",
             codes,
             {"label": y, "batch": batch},

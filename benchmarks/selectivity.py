@@ -45,8 +45,8 @@ def main() -> None:
     seconds = by_turns(
         {
             "selectivity_scores": lambda: selectivity_scores(codes, y),
-            'selectivity_scores, kind="maximum"': lambda: selectivity_scores(
-                codes, y, kind="maximum"
+            'selectivity_scores, contrast="maximum"': lambda: selectivity_scores(
+                codes, y, contrast="maximum"
             ),
             "one pass": lambda: (
                 codes.data.sum(),

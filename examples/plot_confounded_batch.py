@@ -60,7 +60,8 @@ print(pd.crosstab(label[study], material[study], rownames=[""], colnames=[""]))
 # ----------------
 # A dictionary of 80 atoms learns on the 40 tokens of each image of the study, centred
 # and of unit length. A feature shall be active in an image where it is active on more
-# than five tokens (``threshold=5``), so that the images are the samples of the tests.
+# than five tokens (``activity_threshold=5``), so that the images are the samples of
+# the tests.
 
 member = sparse.csr_array((np.ones(len(image)), (image, np.arange(len(image)))))
 
@@ -74,7 +75,7 @@ def count_tokens(X, learn_on):
 
 centred = StandardScaler(with_std=False).fit(cells.data[study[image]])
 counts = count_tokens(centred.transform(cells.data), study)
-settings = {"threshold": 5, "n_permutations": 999, "random_state": 0}
+settings = {"activity_threshold": 5, "n_permutations": 999, "random_state": 0}
 report = selectivity_report(counts[study], label[study], **settings)
 print(report.round(3).to_string(index=False))
 
@@ -89,7 +90,10 @@ print(report.round(3).to_string(index=False))
 # the material where it is selective for one, and for no class inside.
 
 features = describe_features(
-    counts[study], label[study], confounds={"material": material[study]}, threshold=5
+    counts[study],
+    label[study],
+    confounds={"material": material[study]},
+    activity_threshold=5,
 )
 best = int(report["best_feature"][0])
 columns = ["score", "q_value", "best_material", "material_score", "material_q_value"]

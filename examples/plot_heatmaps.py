@@ -206,7 +206,7 @@ for name, images in (("learned from", learn), ("held out", ~learn)):
 maps = image_heatmaps(~learn, np.vstack([atoms[feature], random[0]]))
 shown = cells.images[~learn]
 GalleryDisplay.from_predictions(
-    maps[0], shown, pool="max", n_items=5, overlay=True, feature=feature
+    maps[0], shown, image_score="max", n_items=5, overlay=True, feature=feature
 )
 
 # %%

@@ -176,13 +176,13 @@ for name, of_tokens in dictionaries.items():
 #
 # Against all others, or against the nearest
 # ------------------------------------------
-# ``kind="average"``, used so far, compares a class with all other tokens pooled.
-# ``kind="maximum"`` compares it with that other class in which the feature is active
-# most often. It is never the larger of the two, and its null is lower as well.
+# ``contrast="average"``, used so far, compares a class with all other tokens pooled.
+# ``contrast="maximum"`` compares it with that other class in which the feature is
+# active most often. It is never the larger of the two, and its null is lower as well.
 
 kinds = [
     selectivity_report(
-        codes, label, kind=kind, groups=image, n_permutations=999, random_state=0
+        codes, label, contrast=kind, groups=image, n_permutations=999, random_state=0
     ).set_index("class")[["score", "null_q95", "p_value"]]
     for kind in ("average", "maximum")
 ]

@@ -47,7 +47,7 @@ fits = [ICFL(160, 8, init="random", random_state=seed).fit(X) for seed in range(
 atoms = [fit.components_ for fit in fits]
 report = stability_report(atoms, random_state=0)
 columns = ["matched_cosine", "covariance_matched_cosine", "isotropic_matched_cosine"]
-print(report[["a", "b", "share_matched", *columns]].round(3).to_string(index=False))
+print(report[["a", "b", "matched_fraction", *columns]].round(3).to_string(index=False))
 
 # %%
 # :func:`skdict.metrics.stability_report` pairs the atoms of every two seeds so that the
@@ -55,7 +55,7 @@ print(report[["a", "b", "share_matched", *columns]].round(3).to_string(index=Fal
 # of many atoms finds a partner that suits it, and more easily where random atoms have
 # the mean and the covariance of the real ones. The seeds agree better than that, and
 # yet only a minority of the pairs have a cosine above 0.7, which is what
-# `share_matched` counts.
+# `matched_fraction` counts.
 #
 # Features that come back
 # -----------------------
@@ -106,7 +106,7 @@ for ax, chosen, title in zip(
 ):
     threefold = atoms[0][chosen], atoms[1][which[0, chosen]], atoms[2][which[1, chosen]]
     AtomSimilarityDisplay.from_components(
-        np.vstack(threefold), threshold=0.7, limit=1, colorbar=ax is axes[1], ax=ax
+        np.vstack(threefold), min_similarity=0.7, limit=1, colorbar=ax is axes[1], ax=ax
     )
     ax.set_title(f"15 {title}")
 

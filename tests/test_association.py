@@ -14,8 +14,8 @@ from skdict.metrics import _association as module
 from skdict.metrics import (
     association_report,
     association_scores,
+    eta_squared,
     rescore_associations,
-    variance_explained,
 )
 
 METHODS = ("pearson", "spearman")
@@ -50,7 +50,7 @@ class TestScores:
         targets = data.draw(hnp.arrays(np.float64, (n, 2), elements=code_values))
         expected = oracle(codes, targets, method)
         for form in (np.asarray, sparse.csr_array, sparse.csc_matrix):
-            scores = association_scores(form(codes), targets, method=method)
+            scores = association_scores(form(codes), targets, correlation=method)
             assert_allclose(scores, expected, atol=1e-12)
 
     @pytest.mark.parametrize("method", METHODS)
@@ -61,17 +61,17 @@ class TestScores:
         for factor in (1e-200, 1e-3, 1e200):
             for other in (1e-200, 1e200):
                 scores = association_scores(
-                    factor * codes, other * targets, method=method
+                    factor * codes, other * targets, correlation=method
                 )
                 assert_allclose(scores, expected, atol=1e-12)
-        shifted = association_scores(codes + 1e6, targets - 1e6, method=method)
+        shifted = association_scores(codes + 1e6, targets - 1e6, correlation=method)
         assert_allclose(shifted, expected, atol=1e-6)
 
     @pytest.mark.parametrize("method", METHODS)
     def test_constants_have_no_correlation(self, method):
         codes = np.column_stack((np.zeros(6), np.full(6, 0.1), np.arange(6)))
         targets = np.column_stack((np.arange(6.0), np.full(6, 0.1)))
-        scores = association_scores(codes, targets, method=method)
+        scores = association_scores(codes, targets, correlation=method)
         assert_allclose(scores, [[0, 0], [0, 0], [1, 0]], atol=1e-12)
 
     @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ class TestScores:
         codes = rng.choice([0.0, 0.0, 1.0, -128.0], size=(30, 8))
         targets = rng.normal(size=30)
         assert_allclose(
-            association_scores(convert(codes), targets, method=method),
+            association_scores(convert(codes), targets, correlation=method),
             oracle(codes, targets[:, None], method),
             atol=1e-12,
         )
@@ -104,7 +104,7 @@ class TestScores:
         for part in (codes.data, codes.indices, codes.indptr):
             part.flags.writeable = False
         for method in METHODS:
-            scores = association_scores(codes, np.arange(n), method=method)
+            scores = association_scores(codes, np.arange(n), correlation=method)
             assert scores.shape == (n, 1)
 
     def test_bad_input(self, rng):
@@ -122,8 +122,8 @@ class TestScores:
             association_scores([[1.0]], [1.0])
         with pytest.raises(ValueError, match=r"must be numbers.*selectivity_report"):
             association_scores(np.eye(4), [*"abcd"])
-        with pytest.raises(ValueError, match="'method' parameter"):
-            association_scores(np.eye(4), np.arange(4.0), method="kendall")
+        with pytest.raises(ValueError, match="'correlation' parameter"):
+            association_scores(np.eye(4), np.arange(4.0), correlation="kendall")
         with pytest.raises(ValueError, match="0 sample"):
             association_scores(np.empty((0, 3)), [])
 
@@ -136,7 +136,7 @@ class TestReport:
         report = association_report(
             sparse.csr_array(codes),
             targets,
-            method=method,
+            correlation=method,
             n_permutations=19,
             random_state=3,
         )
@@ -155,7 +155,7 @@ class TestReport:
         assert_allclose(report["null_q95"], np.quantile(null, 0.95, axis=0))
         expected = (1 + (null >= np.abs(scores).max(axis=0)).sum(axis=0)) / 20
         assert_allclose(report["p_value"], expected)
-        assert set(report["method"]) == {method}
+        assert set(report["correlation"]) == {method}
         assert set(report["n_permutations"]) == {19}
 
     def test_finds_what_is_planted_only(self, planted):
@@ -208,7 +208,7 @@ class TestRescore:
     @pytest.mark.parametrize("method", METHODS)
     def test_same_pairs_on_other_data(self, planted, method):
         codes, targets = planted
-        report = association_report(codes[:100], targets[:100], method=method)
+        report = association_report(codes[:100], targets[:100], correlation=method)
         table = rescore_associations(
             report,
             sparse.csr_array(codes[100:]),
@@ -216,13 +216,13 @@ class TestRescore:
             n_permutations=99,
             random_state=0,
         )
-        scores = association_scores(codes[100:], targets[100:], method=method)
+        scores = association_scores(codes[100:], targets[100:], correlation=method)
         assert_array_equal(table["target"], report["target"])
         assert_array_equal(table["feature"], report["feature"])
         assert_array_equal(table["score_before"], report["score"])
         assert_allclose(table["score"], scores[report["feature"], range(3)])
         assert list(table["p_value"][:2]) == [0.01, 0.01]
-        assert set(table["method"]) == {method}
+        assert set(table["correlation"]) == {method}
         assert set(table["n_permutations"]) == {99}
 
     @pytest.mark.parametrize("method", METHODS)
@@ -230,14 +230,14 @@ class TestRescore:
     def test_a_report_from_a_file(self, planted, method, name, tmp_path):
         codes, targets = planted
         targets = targets.set_axis([name(i) for i in range(3)], axis=1)
-        report = association_report(codes[:100], targets[:100], method=method)
+        report = association_report(codes[:100], targets[:100], correlation=method)
         report.to_csv(tmp_path / "report.csv")
         read = pd.read_csv(tmp_path / "report.csv")
         options = {"n_permutations": 19, "random_state": 0}
         expected = rescore_associations(report, codes[100:], targets[100:], **options)
         again = rescore_associations(read, codes[100:], targets[100:], **options)
         assert_allclose(again["score_before"], expected["score_before"])
-        for column in ("feature", "score", "p_value", "method", "n_permutations"):
+        for column in ("feature", "score", "p_value", "correlation", "n_permutations"):
             assert_array_equal(again[column], expected[column])
 
     @pytest.mark.parametrize(
@@ -245,9 +245,18 @@ class TestRescore:
         [
             (lambda r: 3, "report must be a table of .* int has no column target"),
             (lambda r: [r], "this list has no column"),
-            (lambda r: r.drop(columns="method"), "DataFrame has no column method"),
-            (lambda r: r.assign(method="kendall"), "'spearman' throughout.* kendall"),
-            (lambda r: r.assign(method=[*METHODS, "pearson"]), "pearson, spearman"),
+            (
+                lambda r: r.drop(columns="correlation"),
+                "DataFrame has no column correlation",
+            ),
+            (
+                lambda r: r.assign(correlation="kendall"),
+                "'spearman' throughout.* kendall",
+            ),
+            (
+                lambda r: r.assign(correlation=[*METHODS, "pearson"]),
+                "pearson, spearman",
+            ),
             (lambda r: r[:0], "it holds nothing"),
             (lambda r: r.assign(feature=-1), "indices of features, .* -1"),
             (lambda r: r.assign(feature=0.5), r"indices of features, .* 0\.5"),
@@ -293,7 +302,7 @@ class TestRescore:
             rescore_associations(report, codes, targets.to_numpy()[:, :2])
         with pytest.raises(ValueError, match="only 2 features"):
             rescore_associations(report, codes[:, :2], targets)
-        with pytest.raises(ValueError, match="groups has length 3"):
+        with pytest.raises(ValueError, match="batch has length 3"):
             rescore_associations(
                 report, codes, targets, n_permutations=1, batch=[0, 0, 1]
             )
@@ -314,7 +323,7 @@ class TestVariance:
         if len(np.unique(ids)) == n:
             return
         for form in (np.asarray, sparse.csr_array):
-            table = variance_explained(form(codes), {"scanner": ids})
+            table = eta_squared(form(codes), {"scanner": ids})
             n_levels = len(np.unique(ids))
             for f, column in enumerate(codes.T):
                 eta = table["scanner_eta_squared"][f]
@@ -339,16 +348,16 @@ class TestVariance:
         codes = sparse.random_array((90, 5), density=0.3, rng=rng, format="csr")
         factors = {"slide": np.arange(90) % 7, "side": np.arange(90) % 2}
         options = {"n_permutations": 9, "random_state": 0}
-        expected = variance_explained(codes, factors, **options)
+        expected = eta_squared(codes, factors, **options)
         monkeypatch.setattr(module, "_BLOCK_CELLS", 15)
-        table = variance_explained(codes, factors, **options)
+        table = eta_squared(codes, factors, **options)
         pd.testing.assert_frame_equal(table, expected)
 
     def test_many_levels_explain_nothing_by_chance(self, rng):
         codes = sparse.csr_array(
             rng.random((600, 200)) * (rng.random((600, 200)) < 0.3)
         )
-        table = variance_explained(codes, {"well": rng.integers(0, 150, 600)})
+        table = eta_squared(codes, {"well": rng.integers(0, 150, 600)})
         assert table["well_eta_squared"].mean() == pytest.approx(149 / 599, abs=0.02)
         assert table["well_omega_squared"].mean() == pytest.approx(0, abs=0.01)
         assert table["well_mean_omega_squared"][0] == pytest.approx(
@@ -364,7 +373,7 @@ class TestVariance:
         codes[:, 1] += scanner == 1
         codes[:, 2] += tissue == "a"
         codes[:, 3] = 5.0
-        table = variance_explained(
+        table = eta_squared(
             codes,
             pd.DataFrame({"tissue": tissue, "scanner": scanner}),
             n_permutations=39,
@@ -382,13 +391,11 @@ class TestVariance:
     def test_p_values_against_a_loop(self, rng):
         codes = rng.random((60, 5)) * (rng.random((60, 5)) < 0.5)
         ids = rng.integers(0, 3, 60)
-        table = variance_explained(
-            codes, {"stain": ids}, n_permutations=19, random_state=2
-        )
+        table = eta_squared(codes, {"stain": ids}, n_permutations=19, random_state=2)
         permutations = np.random.RandomState(2)
         null = np.array(
             [
-                variance_explained(codes, {"stain": permutations.permutation(ids)})[
+                eta_squared(codes, {"stain": permutations.permutation(ids)})[
                     "stain_eta_squared"
                 ]
                 for _ in range(19)
@@ -402,29 +409,29 @@ class TestVariance:
         scanner = (rng.random(200) < np.where(slide < 2, 0.9, 0.1)).astype(int)
         codes = (slide < 2)[:, None] + rng.random((200, 1))
         options = {"n_permutations": 39, "random_state": 0}
-        free = variance_explained(codes, {"scanner": scanner}, **options)
-        inside = variance_explained(codes, {"scanner": scanner}, batch=slide, **options)
+        free = eta_squared(codes, {"scanner": scanner}, **options)
+        inside = eta_squared(codes, {"scanner": scanner}, batch=slide, **options)
         assert free["scanner_p_value"][0] == 1 / 40
         assert inside["scanner_p_value"][0] > 0.05
 
     def test_small_blocks(self, rng, monkeypatch):
         codes = rng.random((60, 5))
         factors = {"stain": rng.integers(0, 7, 60)}
-        expected = variance_explained(codes, factors)
+        expected = eta_squared(codes, factors)
         monkeypatch.setattr(module, "_BLOCK_CELLS", 10)
-        pd.testing.assert_frame_equal(variance_explained(codes, factors), expected)
+        pd.testing.assert_frame_equal(eta_squared(codes, factors), expected)
 
     def test_bad_input(self):
         codes = np.eye(4)
         with pytest.raises(ValueError, match="factors is empty"):
-            variance_explained(codes, {})
+            eta_squared(codes, {})
         with pytest.raises(ValueError, match="factor stain has the value 1"):
-            variance_explained(codes, {"stain": [1, 1, 1, 1]})
+            eta_squared(codes, {"stain": [1, 1, 1, 1]})
         with pytest.raises(ValueError, match="another value for every sample"):
-            variance_explained(codes, {"stain": [1, 2, 3, 4]})
+            eta_squared(codes, {"stain": [1, 2, 3, 4]})
         with pytest.raises(ValueError, match="stain has length 2"):
-            variance_explained(codes, {"stain": [1, 2]})
+            eta_squared(codes, {"stain": [1, 2]})
         with pytest.raises(ValueError, match="stain holds 1 missing"):
-            variance_explained(codes, {"stain": ["a", "b", None, "b"]})
+            eta_squared(codes, {"stain": ["a", "b", None, "b"]})
         with pytest.raises(ValueError, match="must be a dict or a DataFrame"):
-            variance_explained(codes, [1, 1, 2, 2])
+            eta_squared(codes, [1, 1, 2, 2])

@@ -47,7 +47,7 @@ def test_flags(planted):
     assert features["best_class"][CLASS] == features["best_class"][BOTH] == "b"
     assert features["q_value"][NOISE] > 0.05
     assert set(features["alpha"]) == {0.05}
-    assert set(features["method"]) == {"bh"}
+    assert set(features["correction"]) == {"bh"}
 
 
 def test_columns(planted):

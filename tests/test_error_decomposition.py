@@ -18,9 +18,9 @@ from skdict.metrics import decompose_error, explained_variance
 
 COLUMNS = [
     "reconstruction",
-    "error_share",
-    "linear_share",
-    "nonlinear_share",
+    "error_fraction",
+    "linear_fraction",
+    "nonlinear_fraction",
     "norm_r2",
     "gain",
     "linear_gain",
@@ -48,9 +48,9 @@ def loop(X, X_hat, splits):
         fitted = Ridge(alpha=1.0).fit(A, norms[train])
         norm_rest += ((norms[test] - fitted.predict(B)) ** 2).sum()
     return {
-        "error_share": norms.sum() / ((X - X.mean(axis=0)) ** 2).sum(),
-        "linear_share": 1 - rest / norms.sum(),
-        "nonlinear_share": rest / norms.sum(),
+        "error_fraction": norms.sum() / ((X - X.mean(axis=0)) ** 2).sum(),
+        "linear_fraction": 1 - rest / norms.sum(),
+        "nonlinear_fraction": rest / norms.sum(),
         "norm_r2": 1 - norm_rest / ((norms - norms.mean()) ** 2).sum(),
     }
 
@@ -75,7 +75,7 @@ def test_against_a_loop(shape, rng):
 def test_finite_for_any_finite_input(arrays):
     X, X_hat, X_refit = arrays
     report = decompose_error(X, X_hat, X_refit=X_refit, cv=2)
-    shares = report[["linear_share", "nonlinear_share", "norm_r2"]]
+    shares = report[["linear_fraction", "nonlinear_fraction", "norm_r2"]]
     assert not shares.isna().any(axis=None)
     for linear, nonlinear, _ in shares.itertuples(index=False):
         # Both 0 where exact. Extrapolation over a few rows can be off by any factor.
@@ -95,7 +95,7 @@ def test_parts_are_told_apart(rng):
         "noise": (rng.normal(size=X.shape), 0.0),
         "even": (np.square(X) - 1.0, 0.0),
     }.values():
-        share = decompose_error(X, X - error).loc[0, "linear_share"]
+        share = decompose_error(X, X - error).loc[0, "linear_fraction"]
         assert_allclose(share, expected, atol=0.02)
 
 
@@ -106,7 +106,7 @@ def test_norm_that_is_linear_in_the_row(rng):
     X_hat = X - np.sqrt(X[:, :1]) * directions
     report = decompose_error(X, X_hat)
     assert report.loc[0, "norm_r2"] > 0.999
-    assert report.loc[0, "linear_share"] < 0.1
+    assert report.loc[0, "linear_fraction"] < 0.1
     # Errors of one length have no norm to predict.
     assert decompose_error(X, X - 1.0).loc[0, "norm_r2"] == 0.0
 
@@ -116,7 +116,7 @@ def test_what_a_refit_gains(rng):
     X_hat = 0.8 * X + 0.1 * noise
     report = decompose_error(X, X_hat, X_refit=X + 0.1 * noise)
     assert report["reconstruction"].tolist() == ["plain", "refit"]
-    assert_allclose(report["error_share"], [0.05, 0.01], rtol=0.1)
+    assert_allclose(report["error_fraction"], [0.05, 0.01], rtol=0.1)
     assert_allclose(report["gain"], [0.0, 0.8], atol=0.02)
     # The shrinkage was all of it, and it is linear.
     assert_allclose(report["linear_gain"], [0.0, 0.8], atol=0.02)
@@ -138,7 +138,7 @@ def test_refit_of_icfl():
     report = decompose_error(X, X_hat, X_refit=X_refit)
     for row, reconstruction in enumerate((X_hat, X_refit)):
         assert_allclose(
-            report.loc[row, "error_share"],
+            report.loc[row, "error_fraction"],
             1 - explained_variance(X, reconstruction),
             rtol=1e-4,
         )
@@ -156,14 +156,14 @@ def test_groups_are_kept_together(rng):
     X = np.hstack((X, y_dummies))
     X_hat = X - np.hstack((error, np.zeros_like(y_dummies)))
     shuffled = KFold(5, shuffle=True, random_state=0)
-    leaky = decompose_error(X, X_hat, cv=shuffled).loc[0, "linear_share"]
-    honest = decompose_error(X, X_hat, groups=groups).loc[0, "linear_share"]
+    leaky = decompose_error(X, X_hat, cv=shuffled).loc[0, "linear_fraction"]
+    honest = decompose_error(X, X_hat, groups=groups).loc[0, "linear_fraction"]
     assert leaky > 0.95
     assert honest < 0.3
     explicit = decompose_error(X, X_hat, cv=GroupKFold(5), groups=groups)
-    assert explicit.loc[0, "linear_share"] == honest
+    assert explicit.loc[0, "linear_fraction"] == honest
     with config_context(enable_metadata_routing=True):
-        routed = decompose_error(X, X_hat, groups=groups).loc[0, "linear_share"]
+        routed = decompose_error(X, X_hat, groups=groups).loc[0, "linear_fraction"]
     assert routed == honest
 
 
@@ -172,7 +172,7 @@ def test_estimator(rng):
     estimator = LinearRegression()
     plain = decompose_error(X, 0.5 * X + noise, estimator=estimator)
     ridge = decompose_error(X, 0.5 * X + noise, estimator=Ridge(alpha=100.0))
-    assert plain.loc[0, "linear_share"] < 0.0 < ridge.loc[0, "linear_share"] + 0.1
+    assert plain.loc[0, "linear_fraction"] < 0.0 < ridge.loc[0, "linear_fraction"] + 0.1
     assert not hasattr(estimator, "coef_")
 
 

@@ -159,14 +159,14 @@ def test_figures_are_those_of_a_plain_loop():
             "cosine": reconstruction_cosine(Z[test], Z_hat[test]),
             "explained_variance": explained_variance(Z[test], Z_hat[test]),
             "l0": codes[test].nnz / len(test),
-            "dead_share": dead_feature_fraction(codes[train]),
+            "dead_fraction": dead_feature_fraction(codes[train]),
             "coherence": mutual_coherence(dictionary.components_),
             "probe_x": probe(Z),
             "probe_codes": probe(codes),
             "probe_reconstruction": probe(Z_hat),
         }
         for kind in ("average", "maximum"):
-            scores = selectivity_scores(codes[test], Y[test], kind=kind)
+            scores = selectivity_scores(codes[test], Y[test], contrast=kind)
             expected[f"{kind}_selectivity"] = scores.max(axis=0).mean()
         keys = {"dictionary", "seed", "fold", "refitted"}
         assert set(run) == {*expected, *SECONDS, *keys}
@@ -305,7 +305,7 @@ def test_without_y_no_probe_and_no_selectivity():
         "cosine",
         "explained_variance",
         "l0",
-        "dead_share",
+        "dead_fraction",
         "coherence",
         *SECONDS,
     }
@@ -314,7 +314,7 @@ def test_without_y_no_probe_and_no_selectivity():
 def test_dead_features_are_those_of_the_training_rows():
     folds = [(np.arange(5, 240), np.arange(5))]  # 5 rows use at most 10 of 12 features
     table = compare_dictionaries({"a": icfl(max_iter=20)}, X, cv=folds, seeds=1)
-    assert means(table).loc["dead_share", "a"] == 0
+    assert means(table).loc["dead_fraction", "a"] == 0
 
 
 def test_probe_is_the_users():
@@ -539,7 +539,7 @@ def test_null_is_that_of_the_selectivity_report(grouped):
     options = {"batch": batch, "n_permutations": 29, "random_state": 7}
     for kind in ("average", "maximum"):
         report = selectivity_report(
-            codes, y, kind=kind, groups=groups if grouped else None, **options
+            codes, y, contrast=kind, groups=groups if grouped else None, **options
         )
         assert figures[f"{kind}_selectivity"] == report["mean_score"][0]
         assert figures[f"{kind}_selectivity_null"] == report["null_mean_q95"][0]

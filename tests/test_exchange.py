@@ -13,13 +13,13 @@ from scipy import ndimage, sparse, stats
 from skdict.images import morans_i
 from skdict.metrics import (
     association_report,
+    eta_squared,
     rescore_associations,
     selectivity_counts,
     selectivity_curve,
     selectivity_report,
     selectivity_scores,
     selectivity_tests,
-    variance_explained,
 )
 from skdict.stats import choose_exchange, run_label_tests, shift_tests
 from skdict.stats.exchange import (
@@ -42,7 +42,7 @@ OF_TARGETS = {
     "rescore": lambda codes, y, **kwargs: rescore_associations(
         association_report(codes[:, :1], y), codes, y, **kwargs
     ),
-    "factors": lambda codes, y, **kwargs: variance_explained(codes, {"y": y}, **kwargs),
+    "factors": lambda codes, y, **kwargs: eta_squared(codes, {"y": y}, **kwargs),
 }
 EVERY_NULL = OF_LABELS | OF_TARGETS
 
@@ -142,9 +142,9 @@ class TestLevel:
             codes, target = smooth_case(rng, 2)
             factors = {"depth": in_thirds(target)}
             null = {"n_permutations": 99, "random_state": seed}
-            table = variance_explained(codes, factors, grid_shape=(24, 24), **null)
+            table = eta_squared(codes, factors, grid_shape=(24, 24), **null)
             shifted.append(table["depth_p_value"])
-            table = variance_explained(codes, factors, **null)
+            table = eta_squared(codes, factors, **null)
             by_token.append(table["depth_p_value"])
         assert share_below(by_token) >= 0.5
         assert share_below(shifted) <= 0.12
@@ -389,7 +389,7 @@ class TestWarnings:
         maps = rng.integers(0, n_classes, (3, 12, 12))
         indicators = np.concatenate([maps == c for c in range(n_classes)])
         expected = morans_i(
-            indicators.astype(float), neighbours="rook", n_permutations=0
+            indicators.astype(float), neighbors="rook", n_permutations=0
         ).statistic
         agreement = _Agreement(maps.reshape(3, -1))
         right = agreement.morans_i(

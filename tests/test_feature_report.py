@@ -345,7 +345,7 @@ class TestList:
         page = make_page(pca, tokens, labels)
         assert page.features["score"] == [0, 0, 0]
         assert any("need a threshold" in note for note in page.report["notes"])
-        page = make_page(pca, tokens, labels, threshold=1.0)
+        page = make_page(pca, tokens, labels, activity_threshold=1.0)
         assert not any("need a threshold" in note for note in page.report["notes"])
 
     def test_n_permutations_0_has_no_null(self, make_page, pipe, tokens, labels):
@@ -733,7 +733,7 @@ class TestCards:
 
     def test_threshold_holds_for_histograms(self, make_page, pipe, tokens):
         threshold = 0.2
-        page = make_page(pipe, tokens, threshold=threshold)
+        page = make_page(pipe, tokens, activity_threshold=threshold)
         codes = np.abs(pipe.transform(tokens).toarray())
         assert_allclose(
             page.features["density"], (codes > threshold).mean(axis=0), rtol=1e-3
@@ -962,7 +962,7 @@ class TestBadInput:
             ({"groups": [1, 2]}, "groups has length 2"),
             ({"control": [1, 0]}, "control has length 2"),
             ({"control": np.arange(288) % 3}, "control must be a boolean"),
-            ({"threshold": -1}, "threshold"),
+            ({"activity_threshold": -1}, "activity_threshold"),
             ({"alpha": 0}, "alpha"),
             ({"n_permutations": 1.5}, "n_permutations"),
         ],
@@ -1168,7 +1168,12 @@ class TestSizes:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("threshold", 0.5), ("alpha", 0.9), ("n_permutations", 0), ("y", "other")],
+    [
+        ("activity_threshold", 0.5),
+        ("alpha", 0.9),
+        ("n_permutations", 0),
+        ("y", "other"),
+    ],
 )
 def test_a_parameter_that_is_replaced_counts(name, value):
     rng = np.random.default_rng(0)

@@ -393,7 +393,7 @@ class TestMoran:
         z = heatmaps - heatmaps.mean(axis=(1, 2), keepdims=True)
         if np.abs(z).max() < 1e-6:
             heatmaps[0, 0, 0] += 1
-        result = morans_i(heatmaps, neighbours=neighbours, n_permutations=0)
+        result = morans_i(heatmaps, neighbors=neighbours, n_permutations=0)
         expected = brute_force_moran(heatmaps, neighbours)
         assert_allclose(result.statistic, expected, rtol=1e-7, atol=1e-9)
         assert "p_value" not in result
@@ -402,7 +402,7 @@ class TestMoran:
         heatmaps = rng.normal(size=(2, 1, 6))
         for neighbours in ("rook", "queen"):
             for form in (heatmaps, heatmaps.transpose(0, 2, 1)):
-                statistic = morans_i(form, neighbours=neighbours).statistic
+                statistic = morans_i(form, neighbors=neighbours).statistic
                 assert_allclose(statistic, brute_force_moran(heatmaps, "rook"))
 
     @pytest.mark.parametrize("neighbours", ["rook", "queen"])
@@ -410,7 +410,7 @@ class TestMoran:
         heatmaps = rng.exponential(size=(2, 4, 5))
         heatmaps[1] += 9
         result = morans_i(
-            heatmaps, neighbours=neighbours, n_permutations=20_000, random_state=0
+            heatmaps, neighbors=neighbours, n_permutations=20_000, random_state=0
         )
         assert result.expected == -1 / 19
         error = result.null.std() / np.sqrt(len(result.null))
@@ -477,7 +477,7 @@ class TestStrongest:
         heatmaps = rng.normal(size=(9, 3, 4))
         for pool in ("mean", "max"):
             scores = getattr(heatmaps.reshape(9, -1), pool)(axis=1)
-            table = rank_images(heatmaps, n_images=3, pool=pool)
+            table = rank_images(heatmaps, n_images=3, image_score=pool)
             order = np.argsort(scores)
             assert table["image"].tolist() == [*order[:-4:-1], *order[:3]]
             assert_allclose(table["score"], scores[table["image"]])

@@ -78,7 +78,7 @@ DRAWN = {
         PIPELINE, X, Y, n_permutations=5, random_state=0, ax=ax
     ),
     "selectivity curve of a label": lambda ax: SelectivityCurveDisplay.from_estimator(
-        PIPELINE, X, Y, label="treatment A", kind="maximum", n_permutations=0, ax=ax
+        PIPELINE, X, Y, label="treatment A", contrast="maximum", n_permutations=0, ax=ax
     ),
     "selectivity CDF": lambda ax: SelectivityCDFDisplay.from_estimator(
         PIPELINE, X, Y, ax=ax
@@ -340,13 +340,13 @@ def test_estimators_without_codes_are_refused():
 
 @pytest.mark.parametrize("kind", ["average", "maximum"])
 def test_curve_is_the_sorted_best_scores(kind):
-    scores = selectivity_scores(CODES, Y, kind=kind, threshold=0.1)
-    curve = selectivity_curve(CODES, Y, kind=kind, threshold=0.1)
+    scores = selectivity_scores(CODES, Y, contrast=kind, activity_threshold=0.1)
+    curve = selectivity_curve(CODES, Y, contrast=kind, activity_threshold=0.1)
     best = scores.max(axis=1)
     np.testing.assert_array_equal(curve["score"], np.sort(best)[::-1])
     np.testing.assert_array_equal(best[curve["feature"]], curve["score"])
-    assert list(curve) == ["feature", "score", "kind", "label", "n_permutations"]
-    assert set(curve["kind"]) == {kind}
+    assert list(curve) == ["feature", "score", "contrast", "label", "n_permutations"]
+    assert set(curve["contrast"]) == {kind}
     assert set(curve["label"]) == {None}
     assert set(curve["n_permutations"]) == {0}
 
@@ -392,13 +392,13 @@ def test_curve_refuses_a_label_that_is_not_there():
         selectivity_curve(CODES, Y, label="treatment C")
     with pytest.raises(ValueError, match="has length 3"):
         SelectivityCurveDisplay.from_predictions(CODES, Y[:3])
-    with pytest.raises(ValueError, match="kind"):
-        SelectivityCurveDisplay.from_predictions(CODES, Y, kind="median")
+    with pytest.raises(ValueError, match="contrast"):
+        SelectivityCurveDisplay.from_predictions(CODES, Y, contrast="median")
     assert plt.get_fignums() == []
 
 
 def test_curve_display_draws_the_curve():
-    settings = {"n_permutations": 20, "random_state": 0, "kind": "maximum"}
+    settings = {"n_permutations": 20, "random_state": 0, "contrast": "maximum"}
     display = SelectivityCurveDisplay.from_predictions(
         CODES, Y, name="codes", linewidth=3, null_kwargs={"alpha": 0.5}, **settings
     )
@@ -431,8 +431,8 @@ def test_curve_display_draws_the_curve():
 )
 def test_the_settings_of_a_null_reach_it(exchange):
     settings = {
-        "kind": "maximum",
-        "threshold": 0.1,
+        "contrast": "maximum",
+        "activity_threshold": 0.1,
         "n_permutations": 9,
         "random_state": 4,
     } | exchange
@@ -493,8 +493,10 @@ def test_no_two_of_many_lines_look_alike():
 
 
 def test_cdf_display_draws_shares_of_features():
-    display = SelectivityCDFDisplay.from_predictions(CODES, Y, threshold=0.1, name="a")
-    best = selectivity_scores(CODES, Y, threshold=0.1).max(axis=1)
+    display = SelectivityCDFDisplay.from_predictions(
+        CODES, Y, activity_threshold=0.1, name="a"
+    )
+    best = selectivity_scores(CODES, Y, activity_threshold=0.1).max(axis=1)
     np.testing.assert_array_equal(display.scores, best)
     x, y = display.line_.get_data()
     np.testing.assert_array_equal(x[1:], np.sort(best))
@@ -521,8 +523,8 @@ def test_cdf_band_is_that_of_the_sorted_curve(label, complementary):
     settings = {
         "n_permutations": 20,
         "random_state": 0,
-        "kind": "maximum",
-        "threshold": 0.1,
+        "contrast": "maximum",
+        "activity_threshold": 0.1,
         "batch": np.arange(120) % 3,
         "groups": 3 * (np.arange(120) // 10) + np.arange(120) % 3,
         "control": Y == "control",
@@ -606,9 +608,9 @@ def test_a_curve_of_a_class_that_is_never_exchanged_has_no_band():
 
 def test_cdf_display_of_labels():
     display = SelectivityCDFDisplay.from_predictions(
-        CODES, Y, labels=["treatment B", "control"], kind="maximum", name="codes"
+        CODES, Y, labels=["treatment B", "control"], contrast="maximum", name="codes"
     )
-    scores = selectivity_scores(CODES, Y, kind="maximum")
+    scores = selectivity_scores(CODES, Y, contrast="maximum")
     for line, column in zip(display.line_, (2, 0), strict=True):
         np.testing.assert_array_equal(line.get_xdata()[1:], np.sort(scores[:, column]))
     assert display.name == ["codes, treatment B", "codes, control"]
@@ -912,8 +914,8 @@ def test_density_display_takes_the_densities():
     np.testing.assert_array_equal(in_training.density, DICTIONARY.feature_density_)
     codes = PIPELINE.transform(X)
     for display in (
-        DensityDisplay.from_estimator(PIPELINE, X, threshold=0.1, name="ICFL"),
-        DensityDisplay.from_predictions(codes, threshold=0.1, name="ICFL"),
+        DensityDisplay.from_estimator(PIPELINE, X, min_density=0.1, name="ICFL"),
+        DensityDisplay.from_predictions(codes, min_density=0.1, name="ICFL"),
     ):
         density = feature_density(codes)
         np.testing.assert_array_equal(display.density, density)
@@ -939,7 +941,7 @@ def test_density_of_a_second_dictionary_joins_the_legend():
 @pytest.mark.parametrize("threshold", [0, -1, 1.5, np.nan])
 def test_density_refuses_other_thresholds(threshold):
     with pytest.raises(ValueError, match="threshold must be a share"):
-        DensityDisplay.from_estimator(PIPELINE, threshold=threshold)
+        DensityDisplay.from_estimator(PIPELINE, min_density=threshold)
     assert plt.get_fignums() == []
 
 
@@ -1095,9 +1097,9 @@ TEXTS = {
         CODES, np.where(Y[0] == Y, MATHS, "b"), labels="all", name=MATHS, **NULL
     ),
     "kinds": lambda: SelectivityCDFDisplay(
-        scores=np.ones(2), kind=MATHS, name=MATHS
+        scores=np.ones(2), contrast=MATHS, name=MATHS
     ).plot(),
-    "kind": lambda: SelectivityCurveDisplay(scores=[0.1], kind=MATHS).plot(),
+    "kind": lambda: SelectivityCurveDisplay(scores=[0.1], contrast=MATHS).plot(),
     "histogram": lambda: DirectionHistogramDisplay(
         cosines=[0.1, 0.3], is_label=[True, False], label=MATHS, feature=MATHS
     ).plot(),

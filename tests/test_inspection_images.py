@@ -133,7 +133,7 @@ class TestHeatmap:
         rows = pipe[0].transform(X)
         expected = direction_cosines(rows, pipe[-1].components_[4])
         assert_allclose(display.heatmaps, expected.reshape(5, *GRID))
-        label = display.colour_bar_.ax.get_ylabel()
+        label = display.colorbar_.ax.get_ylabel()
         assert label == "cosine with feature 4"
         labels = [ax.get_ylabel() for ax in display.axes_[:, 0]]
         assert labels == [f"image {i}" for i in range(5)]
@@ -144,7 +144,7 @@ class TestHeatmap:
             images,
             GRID,
             feature=4,
-            kind="activation",
+            quantity="activation",
             views=["heatmap", "image"],
             image_names=list("abcde"),
         )
@@ -162,7 +162,7 @@ class TestHeatmap:
             ("pipe", -1, "cosine", ValueError, "an index from 0 to 8, got -1"),
             ("pipe", 1.0, "activation", ValueError, "an index from 0 to 8, got 1.0"),
             ("pipe", "icfl1", "cosine", ValueError, "name ends in its index"),
-            ("pipe", 1, "angle", ValueError, "kind must be one of"),
+            ("pipe", 1, "angle", ValueError, "quantity must be one of"),
             ("scaler", 1, "cosine", TypeError, "components_"),
         ],
     )
@@ -173,23 +173,23 @@ class TestHeatmap:
         estimator = {"pipe": pipe, "scaler": pipe[0]}[estimator]
         with pytest.raises(error, match=message):
             HeatmapDisplay.from_estimator(
-                estimator, X, images, GRID, feature=feature, kind=kind
+                estimator, X, images, GRID, feature=feature, quantity=kind
             )
         assert plt.get_fignums() == []
 
     def test_given_axes_are_used(self, heatmaps, images):
         figure, axes = plt.subplots(1, 2)
         display = HeatmapDisplay.from_predictions(
-            heatmaps[0], images[0], ax=axes, views=["composite", 1], colour_bar=False
+            heatmaps[0], images[0], ax=axes, views=["composite", 1], colorbar=False
         )
         assert plt.get_fignums() == [figure.number]
         assert display.figure_ is figure
         assert_array_equal(display.axes_, axes[None])
-        assert display.colour_bar_ is None
+        assert display.colorbar_ is None
         assert [len(ax.images) for ax in axes] == [2, 2]
         again = display.plot(axes[0], views="image")
         assert again is display
-        assert again.colour_bar_ is None
+        assert again.colorbar_ is None
         with pytest.raises(ValueError, match=r"1 x 6 panels .* ax holds 2"):
             display.plot(axes)
         assert plt.get_fignums() == [figure.number]
@@ -256,7 +256,7 @@ class TestHeatmap:
             ({"views": 3}, "no view 3"),
             ({"views": []}, "views is empty"),
             ({"vmax": 0}, "vmax must be positive"),
-            ({"kind": "angle"}, "kind must be one of"),
+            ({"quantity": "angle"}, "quantity must be one of"),
             ({"channel_names": ["a"]}, "3 channels, but channel_names has 1"),
             ({"image_names": ["a"]}, "5 images, but image_names has 1"),
             ({"cmap": "no such map"}, "no such map"),
@@ -383,7 +383,7 @@ class TestGallery:
     def test_from_estimator(self, fitted, images):
         pipe, X = fitted
         display = GalleryDisplay.from_estimator(
-            pipe, X, images, GRID, feature=2, n_items=4, pool="max"
+            pipe, X, images, GRID, feature=2, n_items=4, image_score="max"
         )
         expected = direction_cosines(pipe[0].transform(X), pipe[-1].components_[2])
         assert_allclose(display.heatmaps.ravel(), expected)
@@ -413,7 +413,7 @@ class TestGallery:
         for artist in display.heatmap_artists_.ravel():
             assert artist.get_clim() == (-3.1, 3.1)
             assert artist.get_alpha() == 0.3
-        assert display.plot(overlay=True, vmax=1).colour_bar_.vmax == 1
+        assert display.plot(overlay=True, vmax=1).colorbar_.vmax == 1
 
     def test_patches_per_image_and_empty_panels(self, heatmaps, images):
         heatmaps = heatmaps[:2]
@@ -464,7 +464,7 @@ class TestGallery:
             (4, {}, "4 of them came with 5"),
             (5, {"of": "cells"}, "of must be 'images' or 'patches'"),
             (5, {"n_items": 0}, "'n_images' parameter"),
-            (5, {"kind": "angle"}, "kind must be one of"),
+            (5, {"quantity": "angle"}, "quantity must be one of"),
         ],
     )
     def test_bad_input_leaves_no_figure(self, heatmaps, images, n, options, message):

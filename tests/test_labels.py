@@ -13,12 +13,12 @@ from scipy import sparse, stats
 
 from skdict.metrics import (
     association_report,
+    eta_squared,
     rescore_associations,
     selectivity_counts,
     selectivity_curve,
     selectivity_report,
     selectivity_scores,
-    variance_explained,
 )
 from skdict.stats.exchange import permutations
 
@@ -108,7 +108,7 @@ class TestSelectivity:
         columns = {"batch": groups if grouped else None}
         columns["control"] = control if controlled else None
         codes = np.random.default_rng(1).random((len(labels), 5)) < 0.4
-        options = {"kind": kind, "n_permutations": 19, "random_state": 2}
+        options = {"contrast": kind, "n_permutations": 19, "random_state": 2}
         expected = OF_LABELS[name](codes, labels, **columns, **options)
         for copy in (np.repeat, np.tile):
             rows = copy(np.arange(len(labels)), n_copies)
@@ -144,7 +144,7 @@ class TestSelectivity:
         label = np.array([*"aaabbbbccccc"])
         codes = rng.random((len(image), 6)) * (rng.random((len(image), 6)) < 0.4)
         name = np.array([f"image {i}" for i in rng.permutation(12)])
-        options = {"kind": kind, "threshold": 0.2}
+        options = {"contrast": kind, "activity_threshold": 0.2}
         report = selectivity_report(
             codes,
             label[image],
@@ -243,19 +243,23 @@ class TestAssociation:
         groups = np.arange(20) % 2 if grouped else None
         factors = {"stain": np.arange(20) % 3, "slide": rng.integers(0, 2, 20)}
         options = {"n_permutations": 39, "random_state": 1}
-        report = association_report(codes, targets, method=method)
+        report = association_report(codes, targets, correlation=method)
         expected = (
-            association_report(codes, targets, method=method, batch=groups, **options),
+            association_report(
+                codes, targets, correlation=method, batch=groups, **options
+            ),
             rescore_associations(report, codes, targets, batch=groups, **options),
-            variance_explained(codes, factors, batch=groups, **options),
+            eta_squared(codes, factors, batch=groups, **options),
         )
         rows = np.repeat(np.arange(20), 3)
         options |= {"groups": rows, "batch": None if groups is None else groups[rows]}
         more = {name: values[rows] for name, values in factors.items()}
         copies = (
-            association_report(codes[rows], targets[rows], method=method, **options),
+            association_report(
+                codes[rows], targets[rows], correlation=method, **options
+            ),
             rescore_associations(report, codes[rows], targets[rows], **options),
-            variance_explained(codes[rows], more, **options),
+            eta_squared(codes[rows], more, **options),
         )
         assert_allclose(copies[0]["null_q95"], expected[0]["null_q95"])
         for table, before in zip(copies, expected, strict=True):
@@ -285,7 +289,7 @@ class TestAssociation:
             codes,
             dose[well],
             groups=well,
-            method=method,
+            correlation=method,
             n_permutations=25,
             random_state=2,
         )
@@ -317,8 +321,8 @@ class TestAssociation:
         codes, slide = make_images(rng, n_features=200)
         factors = {"scanner": rng.permutation(np.arange(40) % 2)[slide]}
         options = {"n_permutations": 99, "random_state": 0}
-        whole = variance_explained(codes, factors, groups=slide, **options)
-        free = variance_explained(codes, factors, **options)
+        whole = eta_squared(codes, factors, groups=slide, **options)
+        free = eta_squared(codes, factors, **options)
         low, high = stats.binom.ppf([0.0005, 0.9995], 200, 0.05)
         assert low <= (whole["scanner_p_value"] <= 0.05).sum() <= high
         assert (free["scanner_p_value"] <= 0.05).sum() > 60
@@ -381,11 +385,11 @@ class TestErrors:
             "factor scanner differs inside 2 of 4 groups, the first of them v with 0"
         )
         with pytest.raises(ValueError, match=message):
-            variance_explained(self.CODES, factors, **options)
+            eta_squared(self.CODES, factors, **options)
         groups = np.arange(12) // 2
         for function, values in (
             (association_report, targets["dose"]),
-            (variance_explained, {"stain": factors["stain"]}),
+            (eta_squared, {"stain": factors["stain"]}),
         ):
             with pytest.raises(ValueError, match="batch differs inside 4 of 4 groups"):
                 function(self.CODES, values, batch=groups, **options)

@@ -57,7 +57,7 @@ class TestUsage:
     def test_density_against_numpy(self, codes, threshold):
         expected = (np.abs(codes) > threshold).mean(axis=0)
         for form in (np.asarray, sparse.csr_array, sparse.csc_matrix):
-            density = feature_density(form(codes), threshold=threshold)
+            density = feature_density(form(codes), activity_threshold=threshold)
             assert_array_equal(density, expected)
         dead = dead_feature_fraction(codes, 0.3)
         assert dead == np.mean((codes != 0).mean(axis=0) < 0.3)
@@ -77,14 +77,14 @@ class TestUsage:
         assert_array_equal(feature_density(codes), [1e-5, 2e-5, 0.0])
         assert dead_feature_fraction(codes) == 1 / 3
         assert dead_feature_fraction(codes, 1.5e-5) == 2 / 3
-        assert dead_feature_fraction(codes, threshold=1.0) == 1.0
-        assert dead_feature_fraction(codes, threshold=0.0) == 0.0
+        assert dead_feature_fraction(codes, min_density=1.0) == 1.0
+        assert dead_feature_fraction(codes, min_density=0.0) == 0.0
 
     def test_errors(self):
-        with pytest.raises(ValueError, match="'threshold' parameter"):
+        with pytest.raises(ValueError, match="'min_density' parameter"):
             dead_feature_fraction(np.eye(2), 1.5)
-        with pytest.raises(ValueError, match="'threshold' parameter"):
-            feature_density(np.eye(2), threshold=-1.0)
+        with pytest.raises(ValueError, match="'activity_threshold' parameter"):
+            feature_density(np.eye(2), activity_threshold=-1.0)
         with pytest.raises(ValueError, match="0 sample"):
             feature_density(np.empty((0, 3)))
         with pytest.raises(ValueError, match="1 of 2 rows, the first of them row 1"):
@@ -298,7 +298,7 @@ class TestMatch:
     def test_errors(self):
         with pytest.raises(ValueError, match="features, got 2 and 3"):
             match_dictionaries(np.ones((4, 2)), np.ones((4, 3)))
-        with pytest.raises(ValueError, match="B holds NaN or infinity in 1 of 2 rows"):
+        with pytest.raises(ValueError, match="components_b holds NaN or infinity in 1"):
             match_dictionaries(np.ones((2, 2)), [[1.0, np.inf], [1.0, 1.0]])
 
 

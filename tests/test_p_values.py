@@ -64,7 +64,7 @@ def cases(draw):
 @given(cases(), st.sampled_from(KINDS))
 def test_scores_are_the_floats_next_to_the_fractions(case, kind):
     active, y = case
-    scores = selectivity_scores(active, y, kind=kind)
+    scores = selectivity_scores(active, y, contrast=kind)
     assert_array_equal(scores, as_floats(exact_scores(active, y, kind)))
 
 
@@ -74,7 +74,7 @@ def test_scores_of_many_samples():
     rng = np.random.default_rng(0)
     active = rng.random((len(y), 3)) < [0.1, 0.5, 0.9]
     for kind in KINDS:
-        scores = selectivity_scores(active, y, kind=kind)
+        scores = selectivity_scores(active, y, contrast=kind)
         assert_array_equal(scores, as_floats(exact_scores(active, y, kind)))
 
 
@@ -82,7 +82,9 @@ def test_scores_of_many_samples():
 @given(cases(), st.sampled_from(KINDS))
 def test_p_values_of_classes_and_of_their_mean(case, kind):
     active, y = case
-    report = selectivity_report(active, y, kind=kind, n_permutations=30, random_state=0)
+    report = selectivity_report(
+        active, y, contrast=kind, n_permutations=30, random_state=0
+    )
     drawn = permutations(y, None, 30, np.random.RandomState(0))
     best = exact_scores(active, y, kind).max(axis=0)
     null = [exact_scores(active, permuted, kind).max(axis=0) for permuted in drawn]
@@ -99,7 +101,7 @@ def test_counts_above_a_fraction(case, kind, denominator):
     table = selectivity_counts(
         active,
         y,
-        kind=kind,
+        contrast=kind,
         score_thresholds=as_floats(levels),
         n_permutations=10,
         random_state=0,

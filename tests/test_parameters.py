@@ -35,7 +35,7 @@ ARGUMENTS = {
     "selectivity_counts": LABELLED | NULL | {"score_thresholds": [0.1]},
     "selectivity_tests": LABELLED | {"alpha": 0.1},
     "auroc_scores": LABELLED,
-    "make_selectivity_scorer": {"threshold": 0.0},
+    "make_selectivity_scorer": {"activity_threshold": 0.0},
     "describe_features": LABELLED | {"confounds": {"b": Y % 2}, "alpha": 0.1},
     "association_report": {"codes": CODES, "targets": X} | NULL,
     "association_scores": {"codes": CODES, "targets": X},
@@ -45,15 +45,15 @@ ARGUMENTS = {
         "targets": X,
     }
     | NULL,
-    "variance_explained": {"codes": CODES, "factors": {"b": Y}} | NULL,
+    "eta_squared": {"codes": CODES, "factors": {"b": Y}} | NULL,
     "binarize_at_quantiles": {"X": X, "n_active": 2},
     "reconstruction_cosine": {"X": X, "X_hat": X},
     "explained_variance": {"X": X, "X_hat": X},
     "decompose_error": {"X": X, "X_hat": X + 1, "X_refit": X + 2, "cv": 3},
-    "feature_density": {"codes": CODES, "threshold": 0.0},
-    "dead_feature_fraction": {"codes": CODES, "threshold": 0.0},
+    "feature_density": {"codes": CODES, "activity_threshold": 0.0},
+    "dead_feature_fraction": {"codes": CODES, "min_density": 0.0},
     "mutual_coherence": {"components": X},
-    "match_dictionaries": {"A": X[:5], "B": X[5:10]},
+    "match_dictionaries": {"components_a": X[:5], "components_b": X[5:10]},
     "match_codes": {"codes_a": CODES, "codes_b": CODES},
     "stability_report": {"dictionaries": [X[:5], X[5:10]], "n_random": 1},
     "order_atoms": {"components": X[:8], "n_clusters": 2},
@@ -86,9 +86,19 @@ ARGUMENTS = {
         "min_distance": 1,
     },
 }
-ARRAYS = {"codes", "codes_a", "codes_b", "targets", "X", "X_hat", "X_refit", "A", "B"}
-ARRAYS |= {"components", "projection", "values", "heatmaps", "direction"}
-NUMBERS = {"threshold", "alpha", "n_permutations", "n_random", "n_active", "n_clusters"}
+ARRAYS = {"codes", "codes_a", "codes_b", "targets", "X", "X_hat", "X_refit"}
+ARRAYS |= {"components", "components_a", "components_b"}
+ARRAYS |= {"projection", "values", "heatmaps", "direction"}
+NUMBERS = {
+    "activity_threshold",
+    "min_density",
+    "min_similarity",
+    "alpha",
+    "n_permutations",
+    "n_random",
+    "n_active",
+    "n_clusters",
+}
 NUMBERS |= {"n_images", "n_patches", "max_per_image", "min_distance", "n_shifts"}
 
 NO_ARRAYS = {

@@ -70,12 +70,16 @@ class TestScores:
     def test_equal_brute_force_for_dense_and_csr(self, data, kind, threshold):
         codes, y = data
         expected = brute_force(codes, y, kind, threshold)
-        dense = selectivity_scores(codes, y, kind=kind, threshold=threshold)
+        dense = selectivity_scores(
+            codes, y, contrast=kind, activity_threshold=threshold
+        )
         assert dense.shape == (codes.shape[1], len(np.unique(y)))
         assert_allclose(dense, expected, atol=1e-12, rtol=0)
         assert np.abs(dense).max() <= 1.0
         for same in (sparse.csr_array(codes), with_noise_entries(codes)):
-            scores = selectivity_scores(same, y, kind=kind, threshold=threshold)
+            scores = selectivity_scores(
+                same, y, contrast=kind, activity_threshold=threshold
+            )
             assert_array_equal(scores, dense)
 
     @settings(deadline=None, max_examples=50)
@@ -84,8 +88,8 @@ class TestScores:
         codes, y = data
         order = random.sample(range(len(y)), len(y))
         assert_array_equal(
-            selectivity_scores(codes[order], y[order], kind=kind),
-            selectivity_scores(codes, y, kind=kind),
+            selectivity_scores(codes[order], y[order], contrast=kind),
+            selectivity_scores(codes, y, contrast=kind),
         )
 
     @settings(deadline=None, max_examples=50)
@@ -95,30 +99,32 @@ class TestScores:
         renamed = np.array(["d", "a", "c", "b"])[y]
         order = np.argsort(["d", "a", "c", "b"][: y.max() + 1])
         assert_array_equal(
-            selectivity_scores(codes, renamed, kind=kind),
-            selectivity_scores(codes, y, kind=kind)[:, order],
+            selectivity_scores(codes, renamed, contrast=kind),
+            selectivity_scores(codes, y, contrast=kind)[:, order],
         )
 
     @settings(deadline=None, max_examples=50)
     @given(labelled_codes(), st.sampled_from(KINDS), st.floats(1e-3, 1e3))
     def test_scale_and_sign_do_not_matter_at_threshold_zero(self, data, kind, factor):
         codes, y = data
-        expected = selectivity_scores(codes, y, kind=kind)
-        assert_array_equal(selectivity_scores(factor * codes, y, kind=kind), expected)
-        assert_array_equal(selectivity_scores(-codes, y, kind=kind), expected)
+        expected = selectivity_scores(codes, y, contrast=kind)
+        assert_array_equal(
+            selectivity_scores(factor * codes, y, contrast=kind), expected
+        )
+        assert_array_equal(selectivity_scores(-codes, y, contrast=kind), expected)
 
     @settings(deadline=None, max_examples=50)
     @given(labelled_codes(max_classes=2))
     def test_kinds_are_equal_to_the_bit_for_two_classes(self, data):
         codes, y = data
         assert_array_equal(
-            selectivity_scores(codes, y, kind="maximum"),
-            selectivity_scores(codes, y, kind="average"),
+            selectivity_scores(codes, y, contrast="maximum"),
+            selectivity_scores(codes, y, contrast="average"),
         )
 
     def test_maximum_with_a_tie_at_the_top(self):
         codes = np.array([[1.0], [1.0], [0.0]])
-        scores = selectivity_scores(codes, [0, 1, 2], kind="maximum")
+        scores = selectivity_scores(codes, [0, 1, 2], contrast="maximum")
         assert_array_equal(scores, [[0.0, 0.0, -1.0]])
 
     @pytest.mark.parametrize("form", ["csr", "csc", "coo", "lil", "bsr", "dok", "dia"])
@@ -156,7 +162,7 @@ class TestScores:
         # The float32 next to 0.1 is larger than 0.1.
         codes = np.array([[0.1], [0.0]], dtype=np.float32)
         for same in (codes, sparse.csr_array(codes)):
-            scores = selectivity_scores(same, [0, 1], threshold=0.1)
+            scores = selectivity_scores(same, [0, 1], activity_threshold=0.1)
             assert_array_equal(scores, [[1.0, -1.0]])
 
     @pytest.mark.parametrize(
@@ -278,10 +284,10 @@ class TestErrors:
     @pytest.mark.parametrize(
         "parameter",
         [
-            {"kind": "mean"},
-            {"threshold": -0.1},
-            {"threshold": np.nan},
-            {"threshold": "0"},
+            {"contrast": "mean"},
+            {"activity_threshold": -0.1},
+            {"activity_threshold": np.nan},
+            {"activity_threshold": "0"},
         ],
     )
     def test_parameters(self, parameter):
@@ -326,20 +332,20 @@ class TestReport:
         assert isinstance(report, pd.DataFrame)
         assert list(report) == [
             *("class", "n_samples", "best_feature", "score"),
-            *("kind", "n_permutations", "mean_score"),
+            *("contrast", "n_permutations", "mean_score"),
         ]
         assert list(report["class"]) == ["a", "b", "c"]
         assert list(report["n_samples"]) == [60, 40, 20]
         assert_array_equal(report["best_feature"], scores.argmax(axis=0))
         assert_array_equal(report["score"], scores.max(axis=0))
-        assert set(report["kind"]) == {"average"}
+        assert set(report["contrast"]) == {"average"}
         assert set(report["n_permutations"]) == {0}
         assert_allclose(report["mean_score"], scores.max(axis=0).mean())
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_null_against_a_loop(self, planted, kind):
         codes, y = planted
-        options = {"kind": kind, "threshold": 0.2}
+        options = {"contrast": kind, "activity_threshold": 0.2}
         report = selectivity_report(
             codes, y, n_permutations=19, random_state=3, **options
         )
@@ -481,7 +487,7 @@ class TestReport:
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_class_that_is_never_exchanged_is_not_tested(self, planted, kind):
         codes, y = planted
-        options = {"kind": kind, "n_permutations": 9, "random_state": 0}
+        options = {"contrast": kind, "n_permutations": 9, "random_state": 0}
         report = selectivity_report(codes, y, control=y == "a", **options)
         assert report["p_value"].isna().tolist() == [True, False, False]
         assert report["null_q95"].isna().tolist() == [True, False, False]
@@ -505,8 +511,8 @@ class TestReport:
         codes, y = planted
         codes = codes.copy()
         codes[:, 1] = y == "a"  # the feature of the controls, by far the best
-        options = {"kind": kind, "n_permutations": 19, "random_state": 0}
-        scores = selectivity_scores(codes, y, kind=kind)
+        options = {"contrast": kind, "n_permutations": 19, "random_state": 0}
+        scores = selectivity_scores(codes, y, contrast=kind)
         curve = selectivity_curve(codes, y, control=y == "a", **options)
         expected = np.sort(scores[:, 1:].max(axis=1))[::-1]
         assert_array_equal(curve["score"], expected)
@@ -522,7 +528,7 @@ class TestReport:
         assert (counts["null_mean"] < codes.shape[1]).all()
         # Without controls every class counts, with nothing to exchange, too.
         best = np.sort(scores.max(axis=1))[::-1]
-        assert_array_equal(selectivity_curve(codes, y, kind=kind)["score"], best)
+        assert_array_equal(selectivity_curve(codes, y, contrast=kind)["score"], best)
         with pytest.warns(UserWarning, match="No batch holds samples of two classes"):
             curve = selectivity_curve(codes, y, batch=y, **options)
         assert_array_equal(curve["score"], best)
@@ -532,7 +538,7 @@ class TestReport:
         report = selectivity_report(
             sparse.csr_array((6, 3)),
             [0, 0, 1, 1, 2, 2],
-            kind=kind,
+            contrast=kind,
             n_permutations=4,
             random_state=0,
         )
@@ -609,7 +615,7 @@ class TestScorer:
         pipe = make_pipe().fit(X)
         score = make_selectivity_scorer(kind)(pipe, X, y)
         assert isinstance(score, float)
-        best = selectivity_scores(pipe.transform(X), y, kind=kind).max(axis=0)
+        best = selectivity_scores(pipe.transform(X), y, contrast=kind).max(axis=0)
         assert score == best.mean()
 
     def test_threshold(self, iris):
@@ -617,7 +623,7 @@ class TestScorer:
         loose = make_pipe(Thresholder(0.0)).fit(X)
         strict = make_pipe(Thresholder(1.2)).fit(X)
         assert make_selectivity_scorer()(loose, X, y) == 0.0
-        assert make_selectivity_scorer(threshold=1.2)(
+        assert make_selectivity_scorer(activity_threshold=1.2)(
             loose, X, y
         ) == make_selectivity_scorer()(strict, X, y)
 
@@ -675,7 +681,7 @@ class TestScorer:
         for i, (train, test) in enumerate(GroupKFold(3).split(X, y, groups)):
             codes = make_pipe().fit(X[train]).transform(X[test])
             for kind in KINDS:
-                scores = selectivity_scores(codes, y[test], kind=kind)
+                scores = selectivity_scores(codes, y[test], contrast=kind)
                 assert results[f"test_{kind}"][i] == scores.max(axis=0).mean()
 
     def test_sample_weight_is_for_the_dictionary(self, iris, routing):
@@ -704,12 +710,12 @@ class TestScorer:
         X, y = iris
         plain = make_pipe(StandardScaler()).fit(X)
         framed = make_pipe(StandardScaler()).set_output(transform="pandas").fit(X)
-        scorer = make_selectivity_scorer(threshold=1.0)
+        scorer = make_selectivity_scorer(activity_threshold=1.0)
         assert scorer(framed, X, y) == scorer(plain, X, y) > 0
 
     def test_pickle_clone_repr_and_equality(self, iris):
         X, y = iris
-        scorer = make_selectivity_scorer("maximum", threshold=0.5)
+        scorer = make_selectivity_scorer("maximum", activity_threshold=0.5)
         pipe = make_pipe().fit(X)
         for same in (
             pickle.loads(pickle.dumps(scorer)),
@@ -720,7 +726,7 @@ class TestScorer:
             assert same == scorer
             assert same(pipe, X, y) == scorer(pipe, X, y)
         assert scorer != make_selectivity_scorer("maximum")
-        assert "kind='maximum', threshold=0.5" in repr(scorer)
+        assert "contrast='maximum', activity_threshold=0.5" in repr(scorer)
 
     def test_misuse(self, iris):
         X, y = iris

@@ -213,7 +213,7 @@ class TestPairs:
             "p_value",
             "q_value",
             "alpha",
-            "method",
+            "correction",
             "n_tests",
         ]
         assert len(pairs) == 36
@@ -237,7 +237,7 @@ class TestPairs:
         pairs = selectivity_tests(codes, y, alpha=0.01)
         some = every[every["q_value"] <= 0.01]
         pd.testing.assert_frame_equal(pairs, some.assign(alpha=0.01))
-        assert set(pairs["method"]) == {"bh"}
+        assert set(pairs["correction"]) == {"bh"}
         assert set(pairs["n_tests"]) == {36}
         inside = selectivity_tests(codes, y, batch=batch)
         assert [*zip(inside["class"], inside["feature"], strict=True)] == [("b", 4)]
@@ -250,7 +250,7 @@ class TestPairs:
 
     def test_dependence(self, planted):
         codes, y, _ = planted
-        pairs = selectivity_tests(codes, y, alpha=1, method="by")
+        pairs = selectivity_tests(codes, y, alpha=1, correction="by")
         expected = stats.false_discovery_control(pairs["p_value"], method="by")
         assert_allclose(pairs["q_value"], expected)
 
@@ -281,7 +281,7 @@ class TestPairs:
     def test_threshold(self, planted):
         codes, y, _ = planted
         expected = selectivity_tests(np.abs(codes) > 0.5, y, alpha=1)
-        found = selectivity_tests(codes, y, threshold=0.5, alpha=1)
+        found = selectivity_tests(codes, y, activity_threshold=0.5, alpha=1)
         pd.testing.assert_frame_equal(found, expected)
 
     def test_small_blocks(self, planted, monkeypatch):
@@ -299,7 +299,12 @@ class TestPairs:
 
     @pytest.mark.parametrize(
         "parameter",
-        [{"alpha": 0}, {"alpha": 1.1}, {"method": "holm"}, {"threshold": -1}],
+        [
+            {"alpha": 0},
+            {"alpha": 1.1},
+            {"correction": "holm"},
+            {"activity_threshold": -1},
+        ],
     )
     def test_parameters(self, planted, parameter):
         (name,) = parameter
@@ -328,14 +333,16 @@ class TestCounts:
             sparse.csr_array(codes),
             y,
             score_thresholds=levels,
-            kind=kind,
-            threshold=0.2,
+            contrast=kind,
+            activity_threshold=0.2,
             n_permutations=19,
             random_state=3,
         )
 
         def count(labels):
-            scores = selectivity_scores(codes, labels, kind=kind, threshold=0.2)
+            scores = selectivity_scores(
+                codes, labels, contrast=kind, activity_threshold=0.2
+            )
             return (scores.max(axis=1)[:, None] > levels).sum(axis=0)
 
         rng = np.random.RandomState(3)
@@ -349,10 +356,10 @@ class TestCounts:
     def test_without_permutations(self, planted):
         counts = selectivity_counts(*planted[:2])
         assert list(counts) == [
-            *("score_threshold", "n_features", "kind", "n_permutations")
+            *("score_threshold", "n_features", "contrast", "n_permutations")
         ]
         assert_array_equal(counts["score_threshold"], [0.2, 0.5])
-        assert set(counts["kind"]) == {"average"}
+        assert set(counts["contrast"]) == {"average"}
         assert set(counts["n_permutations"]) == {0}
 
     def test_groups_take_the_batch_into_the_null(self, planted):

@@ -26,7 +26,7 @@ from skdict.metrics._stability import _correlations, _covariance_like
 code_values = st.sampled_from([0.0, 0.0, 0.0, -0.0, 0.25, 0.5, -0.5, 2.0, -3.0, 1e3])
 any_float = st.floats(allow_nan=False, allow_infinity=False)
 
-FIGURES = ["matched_cosine", "share_matched", "max_cosine_a", "max_cosine_b"]
+FIGURES = ["matched_cosine", "matched_fraction", "max_cosine_a", "max_cosine_b"]
 FORMS = [np.asarray, sparse.csr_array, sparse.csr_matrix, sparse.csc_array]
 
 
@@ -182,8 +182,14 @@ class TestStabilityReport:
     def test_figures_against_their_definition(self, n_a, n_b, seed):
         rng = np.random.default_rng(seed)
         A, B = rng.normal(size=(n_a, 3)), rng.normal(size=(n_b, 3))
-        report = stability_report([A, B], threshold=0.3, n_random=0)
-        assert list(report.columns) == ["a", "b", *FIGURES, "threshold", "n_random"]
+        report = stability_report([A, B], min_similarity=0.3, n_random=0)
+        assert list(report.columns) == [
+            "a",
+            "b",
+            *FIGURES,
+            "min_similarity",
+            "n_random",
+        ]
         cosines = unit(A) @ unit(B).T
         matched = match_dictionaries(A, B)[1]
         expected = [
@@ -200,7 +206,7 @@ class TestStabilityReport:
         assert [*zip(report["a"], report["b"], strict=True)] == [
             *combinations(atoms, 2)
         ]
-        assert set(report["threshold"]) == {0.7}
+        assert set(report["min_similarity"]) == {0.7}
         assert set(report["n_random"]) == {3}
         for kind in ("isotropic", "covariance"):
             assert all(f"{kind}_{figure}" in report for figure in FIGURES)
@@ -219,8 +225,8 @@ class TestStabilityReport:
         A = [[1.0, 0.0], [0.0, 1.0]]
         B = [[1.0, 0.0], [0.6, 0.8]]
         for threshold, expected in {0.79: 1.0, 0.81: 0.5, 1.0: 0.0}.items():
-            report = stability_report([A, B], threshold=threshold, n_random=0)
-            assert report.loc[0, "share_matched"] == expected
+            report = stability_report([A, B], min_similarity=threshold, n_random=0)
+            assert report.loc[0, "matched_fraction"] == expected
 
     def test_the_isotropic_null_is_reached_by_random_atoms(self, rng):
         A, B, C = rng.normal(size=(3, 200, 20))
@@ -238,7 +244,7 @@ class TestStabilityReport:
         A, B = rng.normal(size=(2, 200, 20)) * spread + offset
         report = stability_report([A, B], n_random=5, random_state=0).loc[0]
         assert report["matched_cosine"] > report["isotropic_matched_cosine"] + 0.2
-        for figure in ("matched_cosine", "max_cosine_a", "share_matched"):
+        for figure in ("matched_cosine", "max_cosine_a", "matched_fraction"):
             assert_allclose(report[figure], report[f"covariance_{figure}"], atol=0.03)
 
     @pytest.mark.parametrize("power", [0.5, 1.0])
@@ -312,8 +318,8 @@ class TestStabilityReport:
             )
         with pytest.raises(ValueError, match=r"dictionaries\[0\] .* estimator ICFL"):
             stability_report([ICFL(), ICFL()])
-        with pytest.raises(ValueError, match="'threshold' parameter"):
-            stability_report([A, A], threshold=1.5)
+        with pytest.raises(ValueError, match="'min_similarity' parameter"):
+            stability_report([A, A], min_similarity=1.5)
         with pytest.raises(ValueError, match="'dictionaries' parameter"):
             stability_report(A)
 
@@ -329,7 +335,7 @@ class TestOrderAtoms:
         st.sampled_from(["average", "complete", "single", "weighted"]),
     )
     def test_any_finite_atoms(self, atoms, method):
-        result = order_atoms(atoms, method=method, threshold=0.5)
+        result = order_atoms(atoms, linkage=method, min_similarity=0.5)
         assert_array_equal(np.sort(result.order), np.arange(len(atoms)))
         assert result.similarity.shape == (len(atoms), len(atoms))
         assert result.similarity.dtype == np.float32
@@ -343,7 +349,7 @@ class TestOrderAtoms:
         planted = rng.permutation(np.repeat(np.arange(5), 8))
         atoms = np.eye(12)[planted] + 0.02 * rng.normal(size=(40, 12))
         atoms *= rng.uniform(0.1, 9.0, size=(40, 1))
-        for cut in ({"n_clusters": 5}, {"threshold": 0.7}):
+        for cut in ({"n_clusters": 5}, {"min_similarity": 0.7}):
             result = order_atoms(atoms, **cut)
             assert len(set(zip(result.labels, planted, strict=True))) == 5
             assert_array_equal(result.labels[result.order], np.repeat(range(5), 8))
@@ -375,13 +381,13 @@ class TestOrderAtoms:
         atoms = [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]
         n_clusters = {0.81: 3, 0.79: 2, 0.31: 2, 0.29: 1}
         for threshold, expected in n_clusters.items():
-            labels = order_atoms(atoms, threshold=threshold).labels
+            labels = order_atoms(atoms, min_similarity=threshold).labels
             assert labels.max() + 1 == expected
 
     def test_opposite_and_equal_atoms(self, rng):
         atom = rng.normal(size=(1, 7))
         atoms = np.vstack((atom, -atom, 3 * atom, atom / 7))
-        labels = order_atoms(atoms, threshold=1.0).labels
+        labels = order_atoms(atoms, min_similarity=1.0).labels
         assert labels[0] == labels[2] == labels[3] != labels[1]
 
     def test_one_atom(self):
@@ -391,12 +397,12 @@ class TestOrderAtoms:
         assert_allclose(result.similarity, [[1.0]])
 
     def test_errors(self):
-        with pytest.raises(ValueError, match="both n_clusters=2 and threshold"):
-            order_atoms(np.eye(3), n_clusters=2, threshold=0.5)
+        with pytest.raises(ValueError, match="both n_clusters=2 and min_similarity"):
+            order_atoms(np.eye(3), n_clusters=2, min_similarity=0.5)
         with pytest.raises(ValueError, match="n_clusters=4 is more than the 3 atoms"):
             order_atoms(np.eye(3), n_clusters=4)
-        with pytest.raises(ValueError, match="'method' parameter"):
-            order_atoms(np.eye(3), method="ward")
+        with pytest.raises(ValueError, match="'linkage' parameter"):
+            order_atoms(np.eye(3), linkage="ward")
         with pytest.raises(ValueError, match=r"components holds NaN .* row 1"):
             order_atoms([[1.0], [np.nan]])
         with pytest.raises(ValueError, match="0 sample"):

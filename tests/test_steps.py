@@ -146,7 +146,7 @@ def _heatmaps(of):
     return np.concatenate(
         [
             inspection.HeatmapDisplay.from_estimator(
-                fitted, X, IMAGES, GRID, feature=1, kind=kind, views="heatmap"
+                fitted, X, IMAGES, GRID, feature=1, quantity=kind, views="heatmap"
             ).heatmaps.ravel()
             for kind in ("cosine", "activation")
         ]
@@ -155,7 +155,7 @@ def _heatmaps(of):
 
 def _gallery(of):
     display = inspection.GalleryDisplay.from_estimator(
-        of(pipe()).fit(X), X, IMAGES, GRID, feature=1, kind="activation", n_items=2
+        of(pipe()).fit(X), X, IMAGES, GRID, feature=1, quantity="activation", n_items=2
     )
     return first(display, "heatmaps")
 
@@ -317,7 +317,7 @@ WITHOUT_ESTIMATORS = {
     *("selectivity_counts", "selectivity_curve", "selectivity_report"),
     *("selectivity_scores", "selectivity_tests", "split_by_projection"),
     *("stability_report", "strongest_patches", "subspace_probes"),
-    *("summary_table", "token_heatmaps", "variance_explained"),
+    *("summary_table", "token_heatmaps", "eta_squared"),
     # Made by a network, not by an estimator of this table; tested with the others
     # of its module.
     *("TokenExtractor", "load_elpv_tokens", "load_nuclei", "load_tissue_tokens"),

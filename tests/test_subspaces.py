@@ -17,7 +17,7 @@ from skdict.metrics import make_linear_probe, split_by_projection, subspace_prob
 COLUMNS = [
     "space",
     "n_dims",
-    "variance_share",
+    "variance_fraction",
     "balanced_accuracy",
     "fold_std",
     "draw_std",
@@ -183,7 +183,7 @@ class TestProbes:
             third = 3 * mean - low - high
             assert_allclose(std, np.std([low, third, high]))
         # A random subspace and its complement hold all there is.
-        assert_allclose(report.loc[3:, "variance_share"].sum(), 1.0)
+        assert_allclose(report.loc[3:, "variance_fraction"].sum(), 1.0)
 
     def test_random_state(self, halves):
         X, y = halves
@@ -260,7 +260,7 @@ class TestProbes:
         y = np.tile([0, 1], 10)
         report = subspace_probes(np.ones((20, 3)), y, [[1.0, 2.0, 3.0]], random_state=0)
         assert_allclose(report["balanced_accuracy"], 0.5)
-        assert_array_equal(report["variance_share"], np.zeros(5))
+        assert_array_equal(report["variance_fraction"], np.zeros(5))
 
     def test_real_tokens(self):
         # A random projection stands for no model: its two spaces are as good as

@@ -43,6 +43,7 @@ from skdict.metrics import (
     auroc_scores,
     decompose_error,
     describe_features,
+    eta_squared,
     make_selectivity_scorer,
     rescore_associations,
     selectivity_counts,
@@ -51,7 +52,6 @@ from skdict.metrics import (
     selectivity_scores,
     selectivity_tests,
     subspace_probes,
-    variance_explained,
 )
 from skdict.report import FeatureReport
 
@@ -501,13 +501,9 @@ LABELS = {
     "rescore_associations(groups)": lambda v: rescore_associations(
         REPORT, CODES, np.stack(2 * [numbers_of(v)], axis=1), groups=v, **NULL
     ),
-    "variance_explained(factors)": lambda v: variance_explained(
-        CODES, {"place": v}, **NULL
-    ),
-    "variance_explained(batch)": lambda v: variance_explained(
-        CODES, {"place": Y}, batch=v, **NULL
-    ),
-    "variance_explained(groups)": lambda v: variance_explained(
+    "eta_squared(factors)": lambda v: eta_squared(CODES, {"place": v}, **NULL),
+    "eta_squared(batch)": lambda v: eta_squared(CODES, {"place": Y}, batch=v, **NULL),
+    "eta_squared(groups)": lambda v: eta_squared(
         CODES, {"place": numbers_of(v)}, groups=v, **NULL
     ),
     "subspace_probes(y)": lambda v: subspace_probes(

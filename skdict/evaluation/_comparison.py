@@ -160,7 +160,7 @@ def compare_dictionaries(
 
         - `cosine`, `explained_variance`: x against its reconstruction.
         - `l0`: mean number of non-zeros of a code.
-        - `dead_share`: features that are active on fewer than 1e-5 of the *training*
+        - `dead_fraction`: features that are active on fewer than 1e-5 of the *training*
           rows. All else is from held-out rows.
         - `coherence`: largest absolute cosine of two atoms, where an atom is what
           `inverse_transform` makes of one feature.
@@ -462,7 +462,7 @@ MEASURES = (
     "cosine",
     "explained_variance",
     "l0",
-    "dead_share",
+    "dead_fraction",
     "coherence",
     "average_selectivity",
     "average_selectivity_null",

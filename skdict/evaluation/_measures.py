@@ -68,7 +68,7 @@ def measure_dictionary(
         "explained_variance": explained_variance(test.X, X_hat),
         "l0": float(feature_density(codes).sum()),
         # Features silent on the few held-out rows may well be alive.
-        "dead_share": dead_feature_fraction(train_codes),
+        "dead_fraction": dead_feature_fraction(train_codes),
         "coherence": mutual_coherence(decoded_atoms(fitted, codes)),
     }
     codes = _compact(codes)

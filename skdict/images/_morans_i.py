@@ -25,13 +25,13 @@ _BLOCK_VALUES = 2**20
 @validate_params(
     {
         "heatmaps": ["array-like"],
-        "neighbours": [StrOptions(set(_STEPS))],
+        "neighbors": [StrOptions(set(_STEPS))],
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
 )
-def morans_i(heatmaps, *, neighbours="queen", n_permutations=999, random_state=None):
+def morans_i(heatmaps, *, neighbors="queen", n_permutations=999, random_state=None):
     r"""Moran's I: whether neighbouring tokens have like values.
 
     Parameters
@@ -40,7 +40,7 @@ def morans_i(heatmaps, *, neighbours="queen", n_permutations=999, random_state=N
         Heatmaps on the grid of tokens. Several images are pooled; tokens of
         different images are no neighbours.
 
-    neighbours : {"queen", "rook"}, default="queen"
+    neighbors : {"queen", "rook"}, default="queen"
         The 8 tokens around a token, or the 4 that share an edge with it.
 
     n_permutations : int, default=999
@@ -99,7 +99,7 @@ def morans_i(heatmaps, *, neighbours="queen", n_permutations=999, random_state=N
     >>> import numpy as np
     >>> from skdict.images import morans_i
     >>> heatmap = np.add.outer(np.arange(8.0), np.arange(8.0))
-    >>> result = morans_i(heatmap, neighbours="rook", random_state=0)
+    >>> result = morans_i(heatmap, neighbors="rook", random_state=0)
     >>> round(result.statistic, 3), round(result.expected, 3), result.p_value
     (0.857, -0.016, 0.001)
     """
@@ -117,15 +117,15 @@ def morans_i(heatmaps, *, neighbours="queen", n_permutations=999, random_state=N
         null = np.zeros(n_permutations)
     else:
         rng = check_random_state(random_state)
-        null = _shuffled(z, neighbours, n_permutations, rng)
-    statistic = 0.0 if is_constant else float(_statistic(z, neighbours))
+        null = _shuffled(z, neighbors, n_permutations, rng)
+    statistic = 0.0 if is_constant else float(_statistic(z, neighbors))
     result = Bunch(statistic=statistic, expected=-1.0 / (n_tokens - 1), null=null)
     if n_permutations:
         result["p_value"] = float(permutation_p_value(null, statistic, ROUNDING))
     return result
 
 
-def _shuffled(z, neighbours, n_permutations, rng):
+def _shuffled(z, neighbors, n_permutations, rng):
     # A RandomState has no shuffle along an axis.
     rng = np.random.default_rng(rng.randint(2**31 - 1, size=4))
     tokens = z.reshape(len(z), -1)
@@ -133,16 +133,16 @@ def _shuffled(z, neighbours, n_permutations, rng):
     for some in blocks(n_permutations, z.size, _BLOCK_VALUES):
         copies = np.broadcast_to(tokens, (some.stop - some.start, *tokens.shape))
         shuffled = rng.permuted(copies, axis=2).reshape(-1, *z.shape)
-        null[some] = _statistic(shuffled, neighbours)
+        null[some] = _statistic(shuffled, neighbors)
     return null
 
 
-def _statistic(z, neighbours):
+def _statistic(z, neighbors):
     """Moran's I of centred heatmaps, over the last three axes."""
     height, width = z.shape[-2:]
     products = np.zeros(z.shape[:-3])
     n_pairs = 0
-    for down, right in _STEPS[neighbours]:
+    for down, right in _STEPS[neighbors]:
         here = z[..., : height - down, max(-right, 0) : width - max(right, 0)]
         there = z[..., down:, max(right, 0) : width + min(right, 0)]
         products = products + np.einsum("...nij,...nij->...", here, there)

@@ -11,15 +11,19 @@ from skdict._utils.table import as_table
 
 from .grid import check_heatmaps
 
-POOL_CONSTRAINT = [StrOptions({"mean", "max"})]
+IMAGE_SCORE_CONSTRAINT = [StrOptions({"mean", "max"})]
 N_CONSTRAINT = [Interval(Integral, 1, None, closed="left")]
 
 
 @validate_params(
-    {"heatmaps": ["array-like"], "n_images": N_CONSTRAINT, "pool": POOL_CONSTRAINT},
+    {
+        "heatmaps": ["array-like"],
+        "n_images": N_CONSTRAINT,
+        "image_score": IMAGE_SCORE_CONSTRAINT,
+    },
     prefer_skip_nested_validation=True,
 )
-def rank_images(heatmaps, *, n_images=8, pool="mean"):
+def rank_images(heatmaps, *, n_images=8, image_score="mean"):
     """The images most and least aligned with a direction.
 
     Parameters
@@ -31,7 +35,7 @@ def rank_images(heatmaps, *, n_images=8, pool="mean"):
         Number of images on either side. Of fewer than twice as many images some
         stand on both sides.
 
-    pool : {"mean", "max"}, default="mean"
+    image_score : {"mean", "max"}, default="mean"
         The score of an image: the mean of its values, or the largest one, which
         finds images with a small object.
 
@@ -44,7 +48,7 @@ def rank_images(heatmaps, *, n_images=8, pool="mean"):
         - `rank`: from 0, the most extreme image.
         - `image`: index of the image; the first of equal ones comes first.
         - `score`: its score.
-        - `pool`: the same in all rows.
+        - `image_score`: the same in all rows.
 
     Raises
     ------
@@ -72,7 +76,7 @@ def rank_images(heatmaps, *, n_images=8, pool="mean"):
     """
     heatmaps = check_heatmaps(heatmaps)
     axes = (1, 2)
-    if pool == "mean":
+    if image_score == "mean":
         scaled, exponent = scale_down(heatmaps)
         scores = np.ldexp(scaled.mean(axis=axes), exponent)
     else:
@@ -87,7 +91,7 @@ def rank_images(heatmaps, *, n_images=8, pool="mean"):
         "image": images,
         "score": scores[images],
     }
-    return as_table(columns, {"pool": pool})
+    return as_table(columns, {"image_score": image_score})
 
 
 @validate_params(

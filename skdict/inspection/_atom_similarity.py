@@ -121,9 +121,9 @@ class AtomSimilarityDisplay:
         cls,
         estimator,
         *,
-        method="average",
+        linkage="average",
         n_clusters=None,
-        threshold=None,
+        min_similarity=None,
         optimal_ordering="auto",
         ax=None,
         limit=None,
@@ -137,7 +137,7 @@ class AtomSimilarityDisplay:
         estimator : estimator instance
             Fitted dictionary with `components_`, or a fitted
             :class:`~sklearn.pipeline.Pipeline` whose last step is one.
-        method, n_clusters, threshold, optimal_ordering
+        linkage, n_clusters, min_similarity, optimal_ordering
             As in :func:`~skdict.metrics.order_atoms`; clusters get a square each.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
@@ -156,9 +156,9 @@ class AtomSimilarityDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         return cls.from_components(
             fitted_attribute(estimator, "components_"),
-            method=method,
+            linkage=linkage,
             n_clusters=n_clusters,
-            threshold=threshold,
+            min_similarity=min_similarity,
             optimal_ordering=optimal_ordering,
             ax=ax,
             limit=limit,
@@ -171,9 +171,9 @@ class AtomSimilarityDisplay:
         cls,
         components,
         *,
-        method="average",
+        linkage="average",
         n_clusters=None,
-        threshold=None,
+        min_similarity=None,
         optimal_ordering="auto",
         ax=None,
         limit=None,
@@ -186,7 +186,7 @@ class AtomSimilarityDisplay:
         ----------
         components : array-like of shape (n_components, n_features)
             Atoms, one a row.
-        method, n_clusters, threshold, optimal_ordering
+        linkage, n_clusters, min_similarity, optimal_ordering
             As in :func:`~skdict.metrics.order_atoms`; clusters get a square each.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
@@ -205,9 +205,9 @@ class AtomSimilarityDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_components")
         ordered = order_atoms(
             components,
-            method=method,
+            linkage=linkage,
             n_clusters=n_clusters,
-            threshold=threshold,
+            min_similarity=min_similarity,
             optimal_ordering=optimal_ordering,
         )
         starts = None

@@ -23,7 +23,7 @@ class DensityDisplay:
     ----------
     density : ndarray of shape (n_components,)
         Share of the samples on which each feature fires.
-    threshold : float, default=1e-5
+    min_density : float, default=1e-5
         Density below which a feature is dead.
     name : str, default=None
         Name of the dictionary in the legend.
@@ -60,9 +60,9 @@ class DensityDisplay:
     array([0.5, 0. , 1. ])
     """
 
-    def __init__(self, *, density, threshold=1e-5, name=None):
+    def __init__(self, *, density, min_density=1e-5, name=None):
         self.density = density
-        self.threshold = threshold
+        self.min_density = min_density
         self.name = name
 
     def plot(self, ax=None, *, name=None, bins=30, **kwargs):
@@ -91,19 +91,19 @@ class DensityDisplay:
         """
         if not is_integer(bins) or bins < 1:
             raise ValueError(f"bins must be a positive integer, got {bins!r}.")
-        if not 0 < self.threshold <= 1:
+        if not 0 < self.min_density <= 1:
             raise ValueError(
-                f"The threshold must be a share in (0, 1], got {self.threshold!r}."
+                f"The threshold must be a share in (0, 1], got {self.min_density!r}."
             )
         name = self.name if name is None else name
         check_name(name)
         density = np.asarray(self.density)
         fires = density > 0
-        lowest = min(self.threshold, *density[fires], 0.1)
+        lowest = min(self.min_density, *density[fires], 0.1)
         # Half a decade of room keeps the threshold off the end.
         edges = np.geomspace(lowest / 3, 1, bins + 1)
         counts, _ = np.histogram(density[fires], edges)
-        dead = density < self.threshold
+        dead = density < self.min_density
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
             summary = f"{dead.sum()} of {len(dead)} dead"
             kwargs = {
@@ -132,11 +132,11 @@ class DensityDisplay:
             ax.set_xticks(list(ticks), list(ticks.values()))
             ax.minorticks_off()
             self.threshold_line_ = ax.axvline(
-                self.threshold,
+                self.min_density,
                 color=ink(ax),
                 linestyle="--",
                 linewidth=1,
-                label=f"dead below {self.threshold:g}",
+                label=f"dead below {self.min_density:g}",
                 gid=ONCE,
             )
             ax.set(xlabel="density, share of samples", ylabel="number of features")
@@ -150,7 +150,7 @@ class DensityDisplay:
         estimator,
         X=None,
         *,
-        threshold=1e-5,
+        min_density=1e-5,
         name=None,
         ax=None,
         bins=30,
@@ -166,7 +166,7 @@ class DensityDisplay:
         X : array-like of shape (n_samples, n_features), default=None
             Rows to count over. None: `feature_density_`, from the last pass of
             training.
-        threshold : float, default=1e-5
+        min_density : float, default=1e-5
             Density below which a feature is dead.
         name : str, default=None
             Name of the dictionary in the legend.
@@ -188,12 +188,12 @@ class DensityDisplay:
             density = np.asarray(fitted_attribute(estimator, "feature_density_"))
         else:
             density = feature_density(encode(estimator, X))
-        display = cls(density=density, threshold=threshold, name=name)
+        display = cls(density=density, min_density=min_density, name=name)
         return display.plot(ax, bins=bins, **kwargs)
 
     @classmethod
     def from_predictions(
-        cls, codes, *, threshold=1e-5, name=None, ax=None, bins=30, **kwargs
+        cls, codes, *, min_density=1e-5, name=None, ax=None, bins=30, **kwargs
     ):
         """Draw the densities of the features of given codes.
 
@@ -201,7 +201,7 @@ class DensityDisplay:
         ----------
         codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
             Codes of the samples.
-        threshold : float, default=1e-5
+        min_density : float, default=1e-5
             Density below which a feature is dead.
         name : str, default=None
             Name of the dictionary in the legend.
@@ -218,7 +218,9 @@ class DensityDisplay:
             The display, drawn.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
-        display = cls(density=feature_density(codes), threshold=threshold, name=name)
+        display = cls(
+            density=feature_density(codes), min_density=min_density, name=name
+        )
         return display.plot(ax, bins=bins, **kwargs)
 
 

@@ -16,8 +16,8 @@ from ._images import (
     show_picture,
 )
 from ._panels import (
-    add_colour_bar,
-    check_kind,
+    add_colorbar,
+    check_quantity,
     feature_heatmaps,
     feature_label,
     panels,
@@ -42,7 +42,7 @@ class GalleryDisplay:
     items : DataFrame
         What is shown, with the columns `side` ("most" or "least"), `image` and
         `score`, for patches also `row` and `column`.
-    kind : {"cosine", "activation"}, default="cosine"
+    quantity : {"cosine", "activation"}, default="cosine"
         What the values are.
     feature : int, default=None
         Index of the feature, for the title.
@@ -56,7 +56,7 @@ class GalleryDisplay:
         The pictures, most aligned ones in the first row.
     heatmap_artists_ : ndarray of shape (2, n_items) of AxesImage or None
         The heatmaps over them, where they are drawn.
-    colour_bar_ : matplotlib Colorbar or None
+    colorbar_ : matplotlib Colorbar or None
         The colour bar, where heatmaps are drawn.
     axes_ : ndarray of shape (2, n_items) of Axes
         The panels.
@@ -87,12 +87,19 @@ class GalleryDisplay:
     """
 
     def __init__(
-        self, *, heatmaps, images, items, kind="cosine", feature=None, image_names=None
+        self,
+        *,
+        heatmaps,
+        images,
+        items,
+        quantity="cosine",
+        feature=None,
+        image_names=None,
     ):
         self.heatmaps = heatmaps
         self.images = images
         self.items = items
-        self.kind = kind
+        self.quantity = quantity
         self.feature = feature
         self.image_names = image_names
 
@@ -141,7 +148,7 @@ class GalleryDisplay:
             axes as panels.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
-        check_kind(self.kind)
+        check_quantity(self.quantity)
         if not is_integer(context) or context < 0:
             raise ValueError(f"context must be a number of tokens, got {context!r}.")
         heatmaps = check_heatmaps(self.heatmaps)
@@ -154,7 +161,7 @@ class GalleryDisplay:
         checked = check_images([images[i] for i in shown], len(shown), grid_shape)
         images = dict(zip(shown, checked, strict=True))
         renderer = Renderer(checked, rgb)
-        norm, cmap = colour_scale(heatmaps, self.kind, cmap, vmax)
+        norm, cmap = colour_scale(heatmaps, self.quantity, cmap, vmax)
         sides = [np.flatnonzero(items["side"] == side) for side in _SIDES]
         shape = (2, max(map(len, sides)))
         are_patches = "row" in self.items
@@ -182,7 +189,7 @@ class GalleryDisplay:
                         panel,
                         heatmaps[index],
                         image.shape,
-                        self.kind,
+                        self.quantity,
                         norm=norm,
                         cmap=cmap,
                         alpha=alpha,
@@ -195,20 +202,20 @@ class GalleryDisplay:
                 panel.set_title(title)
             for i, side in enumerate(_SIDES):
                 axes[i, 0].set_ylabel(f"{side} aligned")
-            self.colour_bar_ = None
+            self.colorbar_ = None
             if overlay:
-                self.colour_bar_ = add_colour_bar(
-                    axes, norm, cmap, self.kind, self.feature
+                self.colorbar_ = add_colorbar(
+                    axes, norm, cmap, self.quantity, self.feature
                 )
             elif ax is None and self.feature is not None:
-                axes[0, 0].figure.suptitle(feature_label(self.kind, self.feature))
+                axes[0, 0].figure.suptitle(feature_label(self.quantity, self.feature))
         self.axes_, self.figure_ = axes, axes[0, 0].figure
         self.picture_artists_, self.heatmap_artists_ = pictures, overlays
         return self
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, images, grid_shape, *, feature, kind="cosine", **kwargs
+        cls, estimator, X, images, grid_shape, *, feature, quantity="cosine", **kwargs
     ):
         """Draw the gallery of a feature of a fitted dictionary.
 
@@ -225,7 +232,7 @@ class GalleryDisplay:
             The grid of tokens.
         feature : int
             Index of the feature.
-        kind : {"cosine", "activation"}, default="cosine"
+        quantity : {"cosine", "activation"}, default="cosine"
             The cosine of the feature's direction with each token, as it reaches the
             dictionary; or the feature's value in the codes.
         **kwargs : dict
@@ -238,9 +245,9 @@ class GalleryDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_names(kwargs.get("image_names"), "image_names")
-        heatmaps = feature_heatmaps(estimator, X, grid_shape, feature, kind)
+        heatmaps = feature_heatmaps(estimator, X, grid_shape, feature, quantity)
         return cls.from_predictions(
-            heatmaps, images, kind=kind, feature=feature, **kwargs
+            heatmaps, images, quantity=quantity, feature=feature, **kwargs
         )
 
     @classmethod
@@ -251,10 +258,10 @@ class GalleryDisplay:
         *,
         of="images",
         n_items=6,
-        pool="mean",
+        image_score="mean",
         max_per_image=None,
         min_distance=4,
-        kind="cosine",
+        quantity="cosine",
         feature=None,
         image_names=None,
         ax=None,
@@ -272,14 +279,14 @@ class GalleryDisplay:
             Whether whole images are ranked, or single tokens.
         n_items : int, default=6
             Number of images or patches on either side.
-        pool : {"mean", "max"}, default="mean"
+        image_score : {"mean", "max"}, default="mean"
             The score of an image, as in :func:`~skdict.images.rank_images`.
         max_per_image : int, default=None
             At most so many patches from one image.
         min_distance : int, default=4
             Patches of one image are so many tokens apart, as in
             :func:`~skdict.images.strongest_patches`.
-        kind : {"cosine", "activation"}, default="cosine"
+        quantity : {"cosine", "activation"}, default="cosine"
             What the values are.
         feature : int, default=None
             Index of the feature, for the title.
@@ -299,7 +306,7 @@ class GalleryDisplay:
         heatmaps = check_heatmaps(heatmaps)
         images = list_images(images, len(heatmaps))
         if of == "images":
-            items = rank_images(heatmaps, n_images=n_items, pool=pool)
+            items = rank_images(heatmaps, n_images=n_items, image_score=image_score)
         elif of == "patches":
             items = _both_sides(
                 heatmaps,
@@ -313,7 +320,7 @@ class GalleryDisplay:
             heatmaps=heatmaps,
             images=images,
             items=items,
-            kind=kind,
+            quantity=quantity,
             feature=feature,
             image_names=image_names,
         )

@@ -13,7 +13,7 @@ from ._images import (
     show_heatmap,
     show_picture,
 )
-from ._panels import add_colour_bar, check_kind, feature_heatmaps, panels
+from ._panels import add_colorbar, check_quantity, feature_heatmaps, panels
 from ._style import plain
 
 
@@ -29,7 +29,7 @@ class HeatmapDisplay:
         One value per token, on the images' grids of tokens.
     images : list of ndarray of shape (rows, columns, n_channels)
         The images.
-    kind : {"cosine", "activation"}, default="cosine"
+    quantity : {"cosine", "activation"}, default="cosine"
         What the values are.
     feature : int, default=None
         Index of the feature, for the colour bar's label.
@@ -43,7 +43,7 @@ class HeatmapDisplay:
     ----------
     heatmap_artists_ : ndarray of shape (n_images, n_views) of AxesImage or None
         The heatmap in each panel; None in the panels of the bare image.
-    colour_bar_ : matplotlib Colorbar or None
+    colorbar_ : matplotlib Colorbar or None
         The colour bar.
     axes_ : ndarray of shape (n_images, n_views) of Axes
         The panels.
@@ -79,14 +79,14 @@ class HeatmapDisplay:
         *,
         heatmaps,
         images,
-        kind="cosine",
+        quantity="cosine",
         feature=None,
         channel_names=None,
         image_names=None,
     ):
         self.heatmaps = heatmaps
         self.images = images
-        self.kind = kind
+        self.quantity = quantity
         self.feature = feature
         self.channel_names = channel_names
         self.image_names = image_names
@@ -100,7 +100,7 @@ class HeatmapDisplay:
         cmap=None,
         vmax=None,
         rgb=None,
-        colour_bar=True,
+        colorbar=True,
     ):
         """Draw the heatmaps.
 
@@ -126,7 +126,7 @@ class HeatmapDisplay:
             None: where there are three, in bytes or within [0, 1]. Others are made
             brighter, each channel by the same limits in all images, and added up in
             one colour for each.
-        colour_bar : bool, default=True
+        colorbar : bool, default=True
             Whether to draw a colour bar.
 
         Returns
@@ -141,14 +141,14 @@ class HeatmapDisplay:
             images, or if `ax` does not hold as many axes as panels.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
-        check_kind(self.kind)
+        check_quantity(self.quantity)
         heatmaps = check_heatmaps(self.heatmaps)
         images = check_images(self.images, len(heatmaps), heatmaps.shape[1:])
         renderer = Renderer(images, rgb)
         names = self._channel_names(images[0].shape[2], renderer.is_rgb)
         image_names = name_images(self.image_names, len(images))
         chosen = _check_views(views, names)
-        norm, cmap = colour_scale(heatmaps, self.kind, cmap, vmax)
+        norm, cmap = colour_scale(heatmaps, self.quantity, cmap, vmax)
         shape = (len(heatmaps), len(chosen))
         one_view = len(chosen) == 1 < len(heatmaps)
         caller = f"{type(self).__name__}.plot"
@@ -166,7 +166,7 @@ class HeatmapDisplay:
                             panel,
                             heatmap,
                             image.shape,
-                            self.kind,
+                            self.quantity,
                             norm=norm,
                             cmap=cmap,
                             alpha=1.0 if view == "heatmap" else alpha,
@@ -178,10 +178,10 @@ class HeatmapDisplay:
                     axes[i, 0].set_title(image_names[i])
                 elif len(heatmaps) > 1:
                     axes[i, 0].set_ylabel(image_names[i])
-            self.colour_bar_ = None
-            if colour_bar and set(chosen) != {"image"}:
-                self.colour_bar_ = add_colour_bar(
-                    axes, norm, cmap, self.kind, self.feature
+            self.colorbar_ = None
+            if colorbar and set(chosen) != {"image"}:
+                self.colorbar_ = add_colorbar(
+                    axes, norm, cmap, self.quantity, self.feature
                 )
         self.axes_, self.figure_ = axes, axes[0, 0].figure
         self.heatmap_artists_ = artists
@@ -210,7 +210,7 @@ class HeatmapDisplay:
         grid_shape,
         *,
         feature,
-        kind="cosine",
+        quantity="cosine",
         channel_names=None,
         image_names=None,
         ax=None,
@@ -233,7 +233,7 @@ class HeatmapDisplay:
             The grid of tokens.
         feature : int
             Index of the feature.
-        kind : {"cosine", "activation"}, default="cosine"
+        quantity : {"cosine", "activation"}, default="cosine"
             The cosine of the feature's direction with each token, as it reaches the
             dictionary; or the feature's value in the codes.
         channel_names : list of str, default=None
@@ -253,11 +253,11 @@ class HeatmapDisplay:
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_names(channel_names, "channel_names")
         check_names(image_names, "image_names")
-        heatmaps = feature_heatmaps(estimator, X, grid_shape, feature, kind)
+        heatmaps = feature_heatmaps(estimator, X, grid_shape, feature, quantity)
         return cls.from_predictions(
             heatmaps,
             images,
-            kind=kind,
+            quantity=quantity,
             feature=feature,
             channel_names=channel_names,
             image_names=image_names,
@@ -271,7 +271,7 @@ class HeatmapDisplay:
         heatmaps,
         images,
         *,
-        kind="cosine",
+        quantity="cosine",
         feature=None,
         channel_names=None,
         image_names=None,
@@ -286,7 +286,7 @@ class HeatmapDisplay:
             One value per token, as `token_heatmaps` lays them out.
         images : array-like of shape (n_images, rows, columns, n_channels), or list
             The images, as for :meth:`from_estimator`.
-        kind : {"cosine", "activation"}, default="cosine"
+        quantity : {"cosine", "activation"}, default="cosine"
             What the values are.
         feature : int, default=None
             Index of the feature, for the colour bar's label.
@@ -309,7 +309,7 @@ class HeatmapDisplay:
         display = cls(
             heatmaps=heatmaps,
             images=check_images(images, len(heatmaps), heatmaps.shape[1:]),
-            kind=kind,
+            quantity=quantity,
             feature=feature,
             channel_names=channel_names,
             image_names=image_names,

@@ -12,7 +12,7 @@ from ._style import plain
 _DIVERGING, _SEQUENTIAL = "RdBu_r", "viridis"
 
 
-def colour_scale(values, kind, cmap, vmax):
+def colour_scale(values, quantity, cmap, vmax):
     """Norm and colour map: centred at 0 unless all values are activations above it."""
     from matplotlib.colors import Normalize
 
@@ -20,7 +20,7 @@ def colour_scale(values, kind, cmap, vmax):
         vmax = float(np.abs(values).max()) or 1.0
     elif not vmax > 0:
         raise ValueError(f"vmax must be positive, got {vmax}.")
-    one_sided = kind == "activation" and values.min() >= 0
+    one_sided = quantity == "activation" and values.min() >= 0
     norm = Normalize(0.0 if one_sided else -vmax, vmax)
     return norm, cmap or (_SEQUENTIAL if one_sided else _DIVERGING)
 
@@ -52,13 +52,13 @@ def show_picture(ax, picture, top_left=(0, 0)):
     return artist
 
 
-def show_heatmap(ax, heatmap, image_shape, kind, **kwargs):
+def show_heatmap(ax, heatmap, image_shape, quantity, **kwargs):
     """Draw a heatmap over the pixels of its image, each token as one flat block.
 
     Between tokens nothing is known, so nothing is interpolated. Tokens in which the
     feature is not active are left clear.
     """
-    if kind == "activation":
+    if quantity == "activation":
         heatmap = np.ma.masked_equal(heatmap, 0)
     height, width = image_shape[:2]
     artist = ax.imshow(

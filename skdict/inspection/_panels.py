@@ -11,22 +11,22 @@ from skdict.metrics import direction_cosines
 from ._style import _RC, plain
 from .estimators import check_feature, encode, fitted_attribute, rows_before
 
-KINDS = ("cosine", "activation")
+QUANTITIES = ("cosine", "activation")
 
 _PADDING = 0.05  # inches around the panels
 
 
-def check_kind(kind):
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {KINDS}, got {kind!r}.")
+def check_quantity(quantity):
+    if quantity not in QUANTITIES:
+        raise ValueError(f"quantity must be one of {QUANTITIES}, got {quantity!r}.")
 
 
-def feature_heatmaps(estimator, X, grid_shape, feature, kind):
+def feature_heatmaps(estimator, X, grid_shape, feature, quantity):
     """Heatmaps of one feature of a fitted dictionary or Pipeline."""
-    check_kind(kind)
+    check_quantity(quantity)
     atoms = fitted_attribute(estimator, "components_")
     feature = check_feature(feature, len(atoms))
-    if kind == "activation":
+    if quantity == "activation":
         values = encode(estimator, X)[:, [feature]]
     else:
         values = direction_cosines(rows_before(estimator, X), atoms[feature])
@@ -100,26 +100,26 @@ def _cut_margins(figure):
     figure.set_size_inches(width + 2 * _PADDING, height + 2 * _PADDING)
 
 
-def feature_label(kind, feature):
+def feature_label(quantity, feature):
     if feature is None:
-        return kind
+        return quantity
     return (
-        kind
-        + {"cosine": " with", "activation": " of"}[kind]
+        quantity
+        + {"cosine": " with", "activation": " of"}[quantity]
         + f" feature {plain(feature)}"
     )
 
 
-def add_colour_bar(axes, norm, cmap, kind, feature):
+def add_colorbar(axes, norm, cmap, quantity, feature):
     """One colour bar for all panels, at their right, opaque."""
     from matplotlib.cm import ScalarMappable
 
-    colour_bar = axes.ravel()[0].figure.colorbar(
+    colorbar = axes.ravel()[0].figure.colorbar(
         ScalarMappable(norm, cmap),
         ax=axes.ravel().tolist(),
-        label=feature_label(kind, feature),
+        label=feature_label(quantity, feature),
         shrink=0.8,
         pad=0.02,
     )
-    colour_bar.outline.set_linewidth(0.5)
-    return colour_bar
+    colorbar.outline.set_linewidth(0.5)
+    return colorbar

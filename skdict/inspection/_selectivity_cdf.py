@@ -29,7 +29,7 @@ class SelectivityCDFDisplay:
         Edges of the null's band at each place of the scores in falling order, as in
         `SelectivityCurveDisplay`, for one curve or for several. None, also in the
         place of a curve: no band.
-    kind : {"average", "maximum"}, default="average"
+    contrast : {"average", "maximum"}, default="average"
         The score, for the label of the x-axis.
     name : str or list of str, default=None
         Name of each curve in the legend.
@@ -70,12 +70,12 @@ class SelectivityCDFDisplay:
     """
 
     def __init__(
-        self, *, scores, null_low=None, null_high=None, kind="average", name=None
+        self, *, scores, null_low=None, null_high=None, contrast="average", name=None
     ):
         self.scores = scores
         self.null_low = null_low
         self.null_high = null_high
-        self.kind = kind
+        self.contrast = contrast
         self.name = name
 
     def plot(
@@ -140,7 +140,7 @@ class SelectivityCDFDisplay:
             else:
                 ax.set_ylim(0, 1.02)
                 label_y(ax, "share of features")
-            ax.set_xlabel(f"{plain(self.kind)} selectivity")
+            ax.set_xlabel(f"{plain(self.contrast)} selectivity")
             ax.locator_params(axis="x", nbins=6)
             legend_above(ax)
         self.line_ = lines if isinstance(self.scores, list) else lines[0]
@@ -165,8 +165,8 @@ class SelectivityCDFDisplay:
         y,
         *,
         labels=None,
-        kind="average",
-        threshold=0.0,
+        contrast="average",
+        activity_threshold=0.0,
         n_permutations=100,
         batch=None,
         groups=None,
@@ -193,7 +193,7 @@ class SelectivityCDFDisplay:
         labels : "all" or array-like, default=None
             Classes that get a curve each. None: one curve, of each feature's best
             score over the classes that permutation can move.
-        kind, threshold
+        contrast, activity_threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
         n_permutations, batch, groups, control, grid_shape, random_state
             Null of each curve, as in :func:`~skdict.metrics.selectivity_curve`. With
@@ -222,8 +222,8 @@ class SelectivityCDFDisplay:
             codes_of(estimator, X),
             y,
             labels=labels,
-            kind=kind,
-            threshold=threshold,
+            contrast=contrast,
+            activity_threshold=activity_threshold,
             n_permutations=n_permutations,
             batch=batch,
             groups=groups,
@@ -244,8 +244,8 @@ class SelectivityCDFDisplay:
         y,
         *,
         labels=None,
-        kind="average",
-        threshold=0.0,
+        contrast="average",
+        activity_threshold=0.0,
         n_permutations=100,
         batch=None,
         groups=None,
@@ -269,7 +269,7 @@ class SelectivityCDFDisplay:
         labels : "all" or array-like, default=None
             Classes that get a curve each. None: one curve, of each feature's best
             score over the classes that permutation can move.
-        kind, threshold
+        contrast, activity_threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
         n_permutations, batch, groups, control, grid_shape, random_state
             Null of each curve, as in :func:`~skdict.metrics.selectivity_curve`. With
@@ -313,8 +313,8 @@ class SelectivityCDFDisplay:
             codes,
             y,
             chosen,
-            kind=kind,
-            threshold=threshold,
+            contrast=contrast,
+            activity_threshold=activity_threshold,
             n_permutations=n_permutations,
             batch=batch,
             groups=groups,
@@ -335,7 +335,7 @@ class SelectivityCDFDisplay:
             scores=scores[0] if labels is None else scores,
             null_low=lows if n_permutations > 0 else None,
             null_high=highs if n_permutations > 0 else None,
-            kind=kind,
+            contrast=contrast,
             name=names,
         )
         return display.plot(

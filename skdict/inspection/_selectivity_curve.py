@@ -26,7 +26,7 @@ class SelectivityCurveDisplay:
     null_low, null_high : ndarray of shape (n_components,), default=None
         Edges of the null's band at each place of the sorted curve. None: no band,
         as for a class whose labels are never exchanged with others.
-    kind : {"average", "maximum"}, default="average"
+    contrast : {"average", "maximum"}, default="average"
         The score, for the label of the y-axis.
     label : label of a class, default=None
         Class whose scores they are; None: each feature's best over the classes.
@@ -77,14 +77,14 @@ class SelectivityCurveDisplay:
         scores,
         null_low=None,
         null_high=None,
-        kind="average",
+        contrast="average",
         label=None,
         name=None,
     ):
         self.scores = scores
         self.null_low = null_low
         self.null_high = null_high
-        self.kind = kind
+        self.contrast = contrast
         self.label = label
         self.name = name
 
@@ -132,7 +132,7 @@ class SelectivityCurveDisplay:
                 xscale="log",
                 xlabel="feature, by falling score",
             )
-            label_y(ax, f"{plain(self.kind)} selectivity{of_label}")
+            label_y(ax, f"{plain(self.contrast)} selectivity{of_label}")
             ax.xaxis.set_major_formatter("{x:.0f}")
             ax.xaxis.set_minor_formatter("")
             if ax.dataLim.x1 < 10:
@@ -149,8 +149,8 @@ class SelectivityCurveDisplay:
         y,
         *,
         label=None,
-        kind="average",
-        threshold=0.0,
+        contrast="average",
+        activity_threshold=0.0,
         n_permutations=100,
         batch=None,
         groups=None,
@@ -173,7 +173,7 @@ class SelectivityCurveDisplay:
             Rows, best those that the dictionary has not seen.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes.
-        label, kind, threshold
+        label, contrast, activity_threshold
             As in :func:`~skdict.metrics.selectivity_curve`.
         n_permutations, batch, groups, control, grid_shape, random_state
             Null of the curve, as in :func:`~skdict.metrics.selectivity_curve`.
@@ -197,8 +197,8 @@ class SelectivityCurveDisplay:
             encode(estimator, X),
             y,
             label=label,
-            kind=kind,
-            threshold=threshold,
+            contrast=contrast,
+            activity_threshold=activity_threshold,
             n_permutations=n_permutations,
             batch=batch,
             groups=groups,
@@ -218,8 +218,8 @@ class SelectivityCurveDisplay:
         y,
         *,
         label=None,
-        kind="average",
-        threshold=0.0,
+        contrast="average",
+        activity_threshold=0.0,
         n_permutations=100,
         batch=None,
         groups=None,
@@ -239,7 +239,7 @@ class SelectivityCurveDisplay:
             Codes of the samples.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes.
-        label, kind, threshold
+        label, contrast, activity_threshold
             As in :func:`~skdict.metrics.selectivity_curve`.
         n_permutations, batch, groups, control, grid_shape, random_state
             Null of the curve, as in :func:`~skdict.metrics.selectivity_curve`.
@@ -263,8 +263,8 @@ class SelectivityCurveDisplay:
             codes,
             y,
             label=label,
-            kind=kind,
-            threshold=threshold,
+            contrast=contrast,
+            activity_threshold=activity_threshold,
             n_permutations=n_permutations,
             batch=batch,
             groups=groups,
@@ -277,7 +277,7 @@ class SelectivityCurveDisplay:
             scores=np.asarray(curve["score"]),
             null_low=low,
             null_high=high,
-            kind=kind,
+            contrast=contrast,
             label=label,
             name=name,
         )

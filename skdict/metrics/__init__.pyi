@@ -1,8 +1,8 @@
 from ._association import (
     association_report,
     association_scores,
+    eta_squared,
     rescore_associations,
-    variance_explained,
 )
 from ._auroc import auroc_scores
 from ._binarize import binarize_at_quantiles
@@ -33,6 +33,7 @@ __all__ = [
     "decompose_error",
     "describe_features",
     "direction_cosines",
+    "eta_squared",
     "explained_variance",
     "feature_density",
     "make_linear_probe",
@@ -51,5 +52,4 @@ __all__ = [
     "split_by_projection",
     "stability_report",
     "subspace_probes",
-    "variance_explained",
 ]

@@ -46,11 +46,11 @@ _PERMUTATION_CONSTRAINTS = {
     {
         "codes": ["array-like", "sparse matrix"],
         "targets": ["array-like"],
-        "method": _METHOD_CONSTRAINT,
+        "correlation": _METHOD_CONSTRAINT,
     },
     prefer_skip_nested_validation=True,
 )
-def association_scores(codes, targets, *, method="pearson"):
+def association_scores(codes, targets, *, correlation="pearson"):
     """Correlation of every feature with every target.
 
     Parameters
@@ -61,7 +61,7 @@ def association_scores(codes, targets, *, method="pearson"):
     targets : array-like of shape (n_samples,) or (n_samples, n_targets)
         Continuous targets, for example the number of cells of each type in a tile.
 
-    method : {"pearson", "spearman"}, default="pearson"
+    correlation : {"pearson", "spearman"}, default="pearson"
         The correlation, of the values or of their ranks.
 
     Returns
@@ -89,7 +89,7 @@ def association_scores(codes, targets, *, method="pearson"):
     array([[ 1.   ],
            [-0.775]])
     """
-    Z, T, _ = _standardised(codes, targets, method)
+    Z, T, _ = _standardised(codes, targets, correlation)
     return _correlate(Z, T)
 
 
@@ -97,7 +97,7 @@ def association_scores(codes, targets, *, method="pearson"):
     {
         "codes": ["array-like", "sparse matrix"],
         "targets": ["array-like"],
-        "method": _METHOD_CONSTRAINT,
+        "correlation": _METHOD_CONSTRAINT,
         **_PERMUTATION_CONSTRAINTS,
     },
     prefer_skip_nested_validation=True,
@@ -106,7 +106,7 @@ def association_report(
     codes,
     targets,
     *,
-    method="pearson",
+    correlation="pearson",
     n_permutations=0,
     batch=None,
     groups=None,
@@ -124,7 +124,7 @@ def association_report(
         Continuous targets. The columns of a DataFrame give their names, otherwise
         they are numbered.
 
-    method : {"pearson", "spearman"}, default="pearson"
+    correlation : {"pearson", "spearman"}, default="pearson"
         The correlation, as in `association_scores`.
 
     n_permutations : int, default=0
@@ -162,7 +162,7 @@ def association_report(
           correlation of any feature. Only with ``n_permutations > 0``.
         - `p_value`: ``(1 + #{null >= |score|}) / (1 + n_permutations)``. Only with
           ``n_permutations > 0``.
-        - `method`, `n_permutations`: as passed, the same in all rows.
+        - `correlation`, `n_permutations`: as passed, the same in all rows.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def association_report(
     See Also
     --------
     rescore_associations : The pairs found here, on other data.
-    variance_explained : How much of a feature a nuisance factor explains.
+    eta_squared : How much of a feature a nuisance factor explains.
 
     Notes
     -----
@@ -203,7 +203,7 @@ def association_report(
     >>> int(report["feature"][0]), float(report["p_value"][0])
     (3, 0.01)
     """
-    Z, T, names = _standardised(codes, targets, method)
+    Z, T, names = _standardised(codes, targets, correlation)
     scores = _correlate(Z, T)
     best = np.abs(scores).argmax(axis=0)
     score = scores[best, np.arange(len(best))]
@@ -213,7 +213,7 @@ def association_report(
         batch_ids, group_ids = _encode_blocks(targets, names, batch, groups)
         exchange = plan_exchange(T, batch_ids, group_ids, grid_shape, name="targets")
         permuted = _permuted_targets(
-            targets, T, method, exchange, n_permutations, random_state
+            targets, T, correlation, exchange, n_permutations, random_state
         )
         for some in blocks(n_permutations, T.shape[1], _BLOCK_TARGETS):
             block = np.hstack([*islice(permuted, _length(some))])
@@ -221,7 +221,7 @@ def association_report(
             null[some] = largest.reshape(-1, T.shape[1])
         columns["null_q95"] = np.quantile(null, 0.95, axis=0)
         columns["p_value"] = permutation_p_value(null, np.abs(score), ROUNDING)
-    return as_table(columns | _how(method, n_permutations, len(T.T)), {})
+    return as_table(columns | _how(correlation, n_permutations, len(T.T)), {})
 
 
 @validate_params(
@@ -285,7 +285,7 @@ def rescore_associations(
         - `score`: the correlation of the same pair here, by the same method.
         - `p_value`: ``(1 + #{null >= score}) / (1 + n_permutations)`` with the sign
           taken from `report`. Only with ``n_permutations > 0``.
-        - `method`, `n_permutations`: the same in all rows.
+        - `correlation`, `n_permutations`: the same in all rows.
 
     Raises
     ------
@@ -316,7 +316,7 @@ def rescore_associations(
     >>> int(table["feature"][0]), float(table["p_value"][0])
     (3, 0.01)
     """
-    features, method = _read_report(report)
+    features, correlation = _read_report(report)
     codes = check_codes(codes)
     if features.max() >= codes.shape[1]:
         raise ValueError(
@@ -325,7 +325,7 @@ def rescore_associations(
         )
     targets = _targets_of(report, targets)
     # Only the features of the pairs; one may serve several targets.
-    Z, T, names = _standardised(codes[:, features], targets, method)
+    Z, T, names = _standardised(codes[:, features], targets, correlation)
     score = _correlate_pairs(Z, T)
     before = np.asarray(report["score"])
     columns = {
@@ -339,11 +339,11 @@ def rescore_associations(
         batch_ids, group_ids = _encode_blocks(targets, names, batch, groups)
         exchange = plan_exchange(T, batch_ids, group_ids, grid_shape, name="targets")
         permuted = _permuted_targets(
-            targets, T, method, exchange, n_permutations, random_state
+            targets, T, correlation, exchange, n_permutations, random_state
         )
         null = np.array([_correlate_pairs(Z, some) for some in permuted])
         columns["p_value"] = permutation_p_value(sign * null, sign * score, ROUNDING)
-    return as_table(columns | _how(method, n_permutations, len(T.T)), {})
+    return as_table(columns | _how(correlation, n_permutations, len(T.T)), {})
 
 
 @validate_params(
@@ -354,7 +354,7 @@ def rescore_associations(
     },
     prefer_skip_nested_validation=True,
 )
-def variance_explained(
+def eta_squared(
     codes,
     factors,
     *,
@@ -448,11 +448,11 @@ def variance_explained(
     Examples
     --------
     >>> import numpy as np
-    >>> from skdict.metrics import variance_explained
+    >>> from skdict.metrics import eta_squared
     >>> rng = np.random.default_rng(0)
     >>> tissue, scanner = rng.integers(0, 3, 300), rng.integers(0, 2, 300)
     >>> codes = np.column_stack((tissue == 1, scanner == 1)) * rng.random((300, 1))
-    >>> table = variance_explained(codes, {"tissue": tissue, "scanner": scanner})
+    >>> table = eta_squared(codes, {"tissue": tissue, "scanner": scanner})
     >>> table["strongest"].tolist()
     ['tissue', 'scanner']
     """
@@ -502,7 +502,7 @@ def variance_explained(
 # Correlations
 
 
-def _standardised(codes, targets, method):
+def _standardised(codes, targets, correlation):
     """Codes and targets, so that their product is the correlation."""
     codes = check_codes(codes)
     T = _check_targets(targets)
@@ -516,11 +516,11 @@ def _standardised(codes, targets, method):
         name = getattr(targets, "name", None)  # of a Series
         names = np.arange(T.shape[1]) if name is None else [name]
 
-    if method == "spearman":
+    if correlation == "spearman":
         codes = _ranked(codes)
     Z, squares = _scaled(codes)
     Z = Z.multiply(_inverse_root(squares)[None, :]).tocsr()
-    return Z, _standardised_targets(T, method), np.asarray(names)
+    return Z, _standardised_targets(T, correlation), np.asarray(names)
 
 
 def _check_targets(targets):
@@ -544,8 +544,8 @@ def _check_targets(targets):
     return T
 
 
-def _standardised_targets(T, method):
-    if method == "spearman":
+def _standardised_targets(T, correlation):
+    if correlation == "spearman":
         T = _ranked(T).toarray()
     # Centred targets need no centred codes: the codes' means drop out.
     T = T / _nonzero(np.abs(T).max(axis=0))
@@ -618,7 +618,7 @@ def _encode_blocks(targets, names, batch, groups):
     return batch_ids, group_ids
 
 
-def _permuted_targets(targets, T, method, exchange, n_permutations, random_state):
+def _permuted_targets(targets, T, correlation, exchange, n_permutations, random_state):
     """Yield the standardised targets `T` permuted."""
     rng = check_random_state(random_state)
     orders = exchange.permuted(np.arange(len(T)), n_permutations, rng)
@@ -627,24 +627,24 @@ def _permuted_targets(targets, T, method, exchange, n_permutations, random_state
         return (T[order] for order in orders)
     # Groups differ in size, and with them mean, deviation and ranks over the samples.
     raw = _check_targets(targets)
-    return (_standardised_targets(raw[order], method) for order in orders)
+    return (_standardised_targets(raw[order], correlation) for order in orders)
 
 
 def _length(some):
     return some.stop - some.start
 
 
-def _how(method, n_permutations, n_rows):
+def _how(correlation, n_permutations, n_rows):
     """Columns that say how a table was made; the same in all rows."""
     return {
-        "method": np.full(n_rows, method, dtype=object),
+        "correlation": np.full(n_rows, correlation, dtype=object),
         "n_permutations": np.full(n_rows, int(n_permutations)),
     }
 
 
 def _read_report(report):
     """Features and method of a table of `association_report`."""
-    needed = ["target", "feature", "score", "method"]
+    needed = ["target", "feature", "score", "correlation"]
     lacking = [name for name in needed if name not in getattr(report, "keys", list)()]
     if lacking:
         raise ValueError(
@@ -652,7 +652,7 @@ def _read_report(report):
             f"{type(report).__name__} has no column {', '.join(lacking)}."
         )
     features = np.asarray(report["feature"])
-    methods = sorted({*map(str, report["method"])})
+    methods = sorted({*map(str, report["correlation"])})
     if methods not in (["pearson"], ["spearman"]):
         raise ValueError(
             "The column method of report must hold 'pearson' or 'spearman' throughout, "

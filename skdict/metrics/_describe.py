@@ -21,7 +21,7 @@ from skdict.stats import (
 )
 
 from ._auroc import auroc_scores
-from ._selectivity_tests import ALPHA_CONSTRAINT, METHOD_CONSTRAINT
+from ._selectivity_tests import ALPHA_CONSTRAINT, CORRECTION_CONSTRAINT
 
 
 @validate_params(
@@ -29,13 +29,13 @@ from ._selectivity_tests import ALPHA_CONSTRAINT, METHOD_CONSTRAINT
         "codes": ["array-like", "sparse matrix"],
         "y": ["array-like"],
         "confounds": [dict, "array-like", None],
-        "threshold": THRESHOLD_CONSTRAINT,
+        "activity_threshold": THRESHOLD_CONSTRAINT,
         "batch": ["array-like", None],
         "groups": ["array-like", None],
         "control": ["array-like", None],
         "grid_shape": ["array-like", None],
         "alpha": ALPHA_CONSTRAINT,
-        "method": METHOD_CONSTRAINT,
+        "correction": CORRECTION_CONSTRAINT,
     },
     prefer_skip_nested_validation=True,
 )
@@ -44,13 +44,13 @@ def describe_features(
     y,
     *,
     confounds=None,
-    threshold=0.0,
+    activity_threshold=0.0,
     batch=None,
     groups=None,
     control=None,
     grid_shape=None,
     alpha=0.05,
-    method="bh",
+    correction="bh",
 ):
     """One row per feature: its best class, and whether it follows a confound.
 
@@ -66,8 +66,8 @@ def describe_features(
         What else might explain a feature, by name: the batch, the plate, the
         position. Each has at least two values.
 
-    threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > threshold``.
+    activity_threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > activity_threshold``.
 
     batch : array-like of shape (n_samples,), default=None
         Labels, and values of a confound, are exchanged among the samples of the same
@@ -90,7 +90,7 @@ def describe_features(
     alpha : float, default=0.05
         False discovery rate up to which a feature counts as selective.
 
-    method : {"bh", "by"}, default="bh"
+    correction : {"bh", "by"}, default="bh"
         How it is controlled, as in `selectivity_tests`: over all features and
         classes, and for each confound over all features and values.
 
@@ -117,7 +117,7 @@ def describe_features(
         - `follows_batch`: whether the feature is selective for a batch, and for no
           class inside the batches.
 
-        The columns `alpha` and `method` are the same in all rows.
+        The columns `alpha` and `correction` are the same in all rows.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def describe_features(
     See Also
     --------
     selectivity_tests : The tests of single pairs.
-    variance_explained : Shares of the variance of the codes themselves.
+    eta_squared : Shares of the variance of the codes themselves.
 
     Notes
     -----
@@ -167,7 +167,7 @@ def describe_features(
     [False, False, True]
     """
     codes = check_codes(codes)
-    activity = find_active(codes, threshold)
+    activity = find_active(codes, activity_threshold)
     n_samples, n_components = activity.shape
     classes, labels = encode_classes(y, n_samples)
     batch_ids = encode_batch(batch, labels, control)
@@ -179,7 +179,7 @@ def describe_features(
         nested_groups = [number_images(n_samples, exchange.grid_shape)]
     named = named_columns(confounds, "confounds")
 
-    tests = run_label_tests(activity, labels, exchange, method)
+    tests = run_label_tests(activity, labels, exchange, correction)
     which, features = tests.best_classes(alpha), np.arange(n_components)
     columns = {
         "feature": features,
@@ -201,7 +201,7 @@ def describe_features(
                 activity,
                 tested,
                 choose_exchange(tested, nested_groups, inside, exchange.grid_shape),
-                method,
+                correction,
             )
             for tested, inside in (
                 (ids, batch_ids),
@@ -227,6 +227,6 @@ def describe_features(
 
     settings = {
         "alpha": float(alpha),
-        "method": method,
+        "correction": correction,
     }
     return as_table(columns, settings)

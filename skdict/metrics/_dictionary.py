@@ -53,25 +53,26 @@ def mutual_coherence(components):
 
 
 @validate_params(
-    {"A": ["array-like"], "B": ["array-like"]}, prefer_skip_nested_validation=True
+    {"components_a": ["array-like"], "components_b": ["array-like"]},
+    prefer_skip_nested_validation=True,
 )
-def match_dictionaries(A, B):
+def match_dictionaries(components_a, components_b):
     """Pair the atoms of two dictionaries so that the sum of cosines is largest.
 
     Parameters
     ----------
-    A : array-like of shape (n_components_a, n_features)
+    components_a : array-like of shape (n_components_a, n_features)
         Atoms of the first dictionary, one a row, of any length.
 
-    B : array-like of shape (n_components_b, n_features)
+    components_b : array-like of shape (n_components_b, n_features)
         Atoms of the second dictionary.
 
     Returns
     -------
     pairs : ndarray of shape (min(n_components_a, n_components_b), 2)
-        Row `i` holds the indices of an atom of `A` and its partner in `B`; sorted
-        by the first. No atom occurs twice, and those of the larger dictionary that
-        find no partner are left out.
+        Row `i` holds the indices of an atom of `components_a` and its partner in
+        `components_b`; sorted by the first. No atom occurs twice, and those of the
+        larger dictionary that find no partner are left out.
 
     cosines : ndarray of shape (min(n_components_a, n_components_b),)
         Cosine similarity of each pair; the cosine with a zero atom is 0.
@@ -110,12 +111,12 @@ def match_dictionaries(A, B):
     >>> float(cosines.mean())
     1.0
     """
-    A = _check_atoms(A, "A")
-    B = _check_atoms(B, "B")
+    A = _check_atoms(components_a, "components_a")
+    B = _check_atoms(components_b, "components_b")
     if A.shape[1] != B.shape[1]:
         raise ValueError(
-            f"A and B must have the same number of features, got {A.shape[1]} and "
-            f"{B.shape[1]}."
+            "components_a and components_b must have the same number of features, got "
+            f"{A.shape[1]} and {B.shape[1]}."
         )
     cosines = np.clip(A @ B.T, -1.0, 1.0)
     rows, columns = linear_sum_assignment(cosines, maximize=True)

@@ -70,12 +70,12 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
         One row, or two with `X_refit`. Columns:
 
         - `reconstruction`: "plain" or "refit".
-        - `error_share`: the error as a share of the variance, which is one minus
+        - `error_fraction`: the error as a share of the variance, which is one minus
           `explained_variance`.
-        - `linear_share`: share of the error that the map predicts on held-out
+        - `linear_fraction`: share of the error that the map predicts on held-out
           rows, a constant offset included. Negative where the map predicts worse
           than no error at all.
-        - `nonlinear_share`: the rest, ``1 - linear_share``.
+        - `nonlinear_fraction`: the rest, ``1 - linear_fraction``.
         - `norm_r2`: :math:`R^2` with which the squared norm of a row's error is
           predicted linearly from the row, on held-out rows; 0 where all are equal.
         - `gain`: share of the plain error that this reconstruction avoids; 0 for
@@ -129,9 +129,9 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
     >>> X = rng.normal(size=(1000, 10))
     >>> X_hat = 0.8 * X + 0.2 * rng.normal(size=(1000, 10))
     >>> report = decompose_error(X, X_hat)
-    >>> round(float(report["error_share"][0]), 2)
+    >>> round(float(report["error_fraction"][0]), 2)
     0.08
-    >>> round(float(report["linear_share"][0]), 1)
+    >>> round(float(report["linear_fraction"][0]), 1)
     0.5
     """
     X = _check_rows(X, "X")
@@ -151,7 +151,7 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
     rows = [
         {
             "reconstruction": name,
-            "error_share": 1.0 - explained_variance(X, X_hat),
+            "error_fraction": 1.0 - explained_variance(X, X_hat),
             **_linear_parts(X, X_hat, scale, estimator, splits),
         }
         for name, X_hat in reconstructions.items()
@@ -160,7 +160,7 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
     columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     columns["gain"] = _share(totals[0] - totals, totals[0])
     for part in ("linear", "nonlinear"):
-        errors = totals * columns[f"{part}_share"]
+        errors = totals * columns[f"{part}_fraction"]
         columns[f"{part}_gain"] = _share(errors[0] - errors, totals[0])
     return as_table(columns)
 
@@ -176,7 +176,7 @@ def _linear_parts(X, X_hat, scale, estimator, splits):
     total = squared_norms.sum()
     if total == 0:
         return dict.fromkeys(
-            ("linear_share", "nonlinear_share", "norm_r2", "total"), 0.0
+            ("linear_fraction", "nonlinear_fraction", "norm_r2", "total"), 0.0
         )
     unexplained, predicted_norms = 0.0, np.empty(X.shape[0])
     for train, test in splits:
@@ -190,8 +190,8 @@ def _linear_parts(X, X_hat, scale, estimator, splits):
         norm_r2 = float(r2_score(squared_norms, predicted_norms))
     nonlinear = float(unexplained / total)
     return {
-        "linear_share": 1.0 - nonlinear,
-        "nonlinear_share": nonlinear,
+        "linear_fraction": 1.0 - nonlinear,
+        "nonlinear_fraction": nonlinear,
         "norm_r2": norm_r2,
         "total": total,
     }

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.cluster.hierarchy import (
     fcluster,
     leaves_list,
-    linkage,
     optimal_leaf_ordering,
 )
+from scipy.cluster.hierarchy import linkage as build_tree
 from scipy.spatial.distance import squareform
 from sklearn.utils import Bunch
 
@@ -28,9 +28,9 @@ _TOLERANCE = 1e-12
 @validate_params(
     {
         "components": ["array-like"],
-        "method": [StrOptions({"average", "complete", "single", "weighted"})],
+        "linkage": [StrOptions({"average", "complete", "single", "weighted"})],
         "n_clusters": [Interval(Integral, 1, None, closed="left"), None],
-        "threshold": [Interval(Real, -1, 1, closed="both"), None],
+        "min_similarity": [Interval(Real, -1, 1, closed="both"), None],
         "optimal_ordering": ["boolean", StrOptions({"auto"})],
     },
     prefer_skip_nested_validation=True,
@@ -38,9 +38,9 @@ _TOLERANCE = 1e-12
 def order_atoms(
     components,
     *,
-    method="average",
+    linkage="average",
     n_clusters=None,
-    threshold=None,
+    min_similarity=None,
     optimal_ordering="auto",
 ):
     """Order the atoms of a dictionary by hierarchical clustering.
@@ -50,7 +50,7 @@ def order_atoms(
     components : array-like of shape (n_components, n_features)
         Atoms, one a row, of any length.
 
-    method : {"average", "complete", "single", "weighted"}, default="average"
+    linkage : {"average", "complete", "single", "weighted"}, default="average"
         Linkage, as in :func:`scipy.cluster.hierarchy.linkage`. The methods that
         need Euclidean distances (Ward's and others) are left out.
 
@@ -58,9 +58,9 @@ def order_atoms(
         Cut the tree into this many clusters; fewer where several joins happen at
         the same distance.
 
-    threshold : float, default=None
+    min_similarity : float, default=None
         Cut the tree where the linkage is no longer at least this cosine: with
-        ``method="average"``, clusters are joined while the mean cosine between
+        ``linkage="average"``, clusters are joined while the mean cosine between
         their atoms reaches it.
 
     optimal_ordering : bool or "auto", default="auto"
@@ -79,7 +79,7 @@ def order_atoms(
         labels : ndarray of shape (n_components,) or None
             The cluster of each atom, in the order of `components`. Clusters are
             numbered as they follow in `order`: ``labels[order]`` never falls. None
-            where neither `n_clusters` nor `threshold` is given.
+            where neither `n_clusters` nor `min_similarity` is given.
         linkage : ndarray of shape (n_components - 1, 4)
             The tree, as scipy has it, with ``1 - cosine`` as the distance.
 
@@ -87,7 +87,7 @@ def order_atoms(
     ------
     ValueError
         If `components` is empty or holds NaN or infinity, if both `n_clusters` and
-        `threshold` are given, or if there are fewer atoms than clusters.
+        `min_similarity` are given, or if there are fewer atoms than clusters.
 
     See Also
     --------
@@ -115,10 +115,10 @@ def order_atoms(
     """
     atoms = _check_atoms(components, "components")
     n_components = len(atoms)
-    if n_clusters is not None and threshold is not None:
+    if n_clusters is not None and min_similarity is not None:
         raise ValueError(
             "The tree is cut at a number of clusters or at a threshold, but both "
-            f"n_clusters={n_clusters} and threshold={threshold} were given."
+            f"n_clusters={n_clusters} and min_similarity={min_similarity} were given."
         )
     if n_clusters is not None and n_clusters > n_components:
         raise ValueError(
@@ -128,10 +128,10 @@ def order_atoms(
     if n_components == 1:
         tree, order = np.empty((0, 4)), np.zeros(1, dtype=np.intp)
     else:
-        tree, order = _cluster(cosines, method, optimal_ordering)
+        tree, order = _cluster(cosines, linkage, optimal_ordering)
     labels = None
-    if n_clusters is not None or threshold is not None:
-        labels = _cut(tree, order, n_clusters, threshold)
+    if n_clusters is not None or min_similarity is not None:
+        labels = _cut(tree, order, n_clusters, min_similarity)
     similarity = cosines.astype(np.float32)
     del cosines
     return Bunch(
@@ -142,9 +142,9 @@ def order_atoms(
     )
 
 
-def _cluster(cosines, method, optimal_ordering):
+def _cluster(cosines, linkage, optimal_ordering):
     distances = squareform(1.0 - cosines, checks=False)
-    tree = linkage(distances, method)
+    tree = build_tree(distances, linkage)
     if optimal_ordering == "auto":
         optimal_ordering = len(cosines) <= _MAX_OPTIMAL
     if optimal_ordering:
@@ -152,13 +152,13 @@ def _cluster(cosines, method, optimal_ordering):
     return tree, leaves_list(tree).astype(np.intp)
 
 
-def _cut(tree, order, n_clusters, threshold):
+def _cut(tree, order, n_clusters, min_similarity):
     if len(order) == 1:
         return np.zeros(1, dtype=np.intp)
-    if threshold is None:
+    if min_similarity is None:
         clusters = fcluster(tree, n_clusters, "maxclust")
     else:
-        clusters = fcluster(tree, 1.0 - threshold + _TOLERANCE, "distance")
+        clusters = fcluster(tree, 1.0 - min_similarity + _TOLERANCE, "distance")
     # Clusters are runs of the order: number them as they come.
     ordered = clusters[order]
     labels = np.empty(len(order), dtype=np.intp)

@@ -10,7 +10,7 @@ from skdict._utils.sklearn_private import validate_params
 from skdict._utils.steps import encode
 from skdict._utils.table import as_table
 from skdict.stats import (
-    KIND_CONSTRAINT,
+    CONTRAST_CONSTRAINT,
     ROUNDING,
     THRESHOLD_CONSTRAINT,
     encode_batch,
@@ -28,12 +28,12 @@ from skdict.stats import (
     {
         "codes": ["array-like", "sparse matrix"],
         "y": ["array-like"],
-        "kind": KIND_CONSTRAINT,
-        "threshold": THRESHOLD_CONSTRAINT,
+        "contrast": CONTRAST_CONSTRAINT,
+        "activity_threshold": THRESHOLD_CONSTRAINT,
     },
     prefer_skip_nested_validation=True,
 )
-def selectivity_scores(codes, y, *, kind="average", threshold=0.0):
+def selectivity_scores(codes, y, *, contrast="average", activity_threshold=0.0):
     r"""Selectivity of every feature for every class.
 
     Parameters
@@ -44,13 +44,13 @@ def selectivity_scores(codes, y, *, kind="average", threshold=0.0):
     y : array-like of shape (n_samples,)
         Labels, of at least two classes.
 
-    kind : {"average", "maximum"}, default="average"
+    contrast : {"average", "maximum"}, default="average"
         What a class is compared with: all samples of the other classes pooled
         ("average"), or the other class in which the feature is most often active
         ("maximum").
 
-    threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > threshold``.
+    activity_threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > activity_threshold``.
 
     Returns
     -------
@@ -61,7 +61,8 @@ def selectivity_scores(codes, y, *, kind="average", threshold=0.0):
     ------
     ValueError
         If `codes` is empty or holds NaN or infinity, if `y` has another length,
-        missing labels or a single class, or if `kind` or `threshold` is invalid.
+        missing labels or a single class, or if `contrast` or `activity_threshold` is
+        invalid.
 
     See Also
     --------
@@ -101,18 +102,18 @@ def selectivity_scores(codes, y, *, kind="average", threshold=0.0):
     array([[ 1., -1.],
            [ 0.,  0.]])
     """
-    activity = find_active(codes, threshold)
+    activity = find_active(codes, activity_threshold)
     _, labels = encode_classes(y, activity.shape[0])
     class_sizes = np.bincount(labels)
-    return score_features(activity, labels, class_sizes, kind).T
+    return score_features(activity, labels, class_sizes, contrast).T
 
 
 @validate_params(
     {
         "codes": ["array-like", "sparse matrix"],
         "y": ["array-like"],
-        "kind": KIND_CONSTRAINT,
-        "threshold": THRESHOLD_CONSTRAINT,
+        "contrast": CONTRAST_CONSTRAINT,
+        "activity_threshold": THRESHOLD_CONSTRAINT,
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
         "batch": ["array-like", None],
         "groups": ["array-like", None],
@@ -126,8 +127,8 @@ def selectivity_report(
     codes,
     y,
     *,
-    kind="average",
-    threshold=0.0,
+    contrast="average",
+    activity_threshold=0.0,
     n_permutations=0,
     batch=None,
     groups=None,
@@ -145,11 +146,11 @@ def selectivity_report(
     y : array-like of shape (n_samples,)
         Labels, of at least two classes.
 
-    kind : {"average", "maximum"}, default="average"
+    contrast : {"average", "maximum"}, default="average"
         The score, as in `selectivity_scores`.
 
-    threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > threshold``.
+    activity_threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > activity_threshold``.
 
     n_permutations : int, default=0
         Number of permutations of `y`. With 0 the report has no null.
@@ -200,7 +201,7 @@ def selectivity_report(
         `control`, is never exchanged and so not tested: its `null_q95` and
         `p_value` are NaN.
 
-        The other columns are the same in all rows: `kind`, `n_permutations`,
+        The other columns are the same in all rows: `contrast`, `n_permutations`,
         `mean_score` (the mean of the column `score`) and, with
         ``n_permutations > 0``, `null_mean_q95` and `mean_p_value`, the 95 % quantile
         and the p-value of that mean. Classes that are not tested add the same to the
@@ -312,10 +313,10 @@ def selectivity_report(
     >>> round(float(report["p_value"][1]), 1)
     0.1
     """
-    activity = find_active(codes, threshold)
+    activity = find_active(codes, activity_threshold)
     classes, labels = encode_classes(y, activity.shape[0])
     class_sizes = np.bincount(labels)
-    scores = score_features(activity, labels, class_sizes, kind)
+    scores = score_features(activity, labels, class_sizes, contrast)
     best_features, best_scores = scores.argmax(axis=1), scores.max(axis=1)
     batch_ids = encode_batch(batch, labels, control)
     shared = {"y": y, "batch": batch, "control": control}
@@ -326,7 +327,7 @@ def selectivity_report(
     null = null_of_best(
         activity,
         labels,
-        kind,
+        contrast,
         exchange=exchange,
         n_permutations=n_permutations,
         random_state=random_state,
@@ -340,7 +341,7 @@ def selectivity_report(
         "score": best_scores,
     }
     settings = {
-        "kind": kind,
+        "contrast": contrast,
         "n_permutations": int(n_permutations),
         "mean_score": mean_score,
     }
@@ -358,19 +359,19 @@ def selectivity_report(
 
 
 @validate_params(
-    {"kind": KIND_CONSTRAINT, "threshold": THRESHOLD_CONSTRAINT},
+    {"contrast": CONTRAST_CONSTRAINT, "activity_threshold": THRESHOLD_CONSTRAINT},
     prefer_skip_nested_validation=True,
 )
-def make_selectivity_scorer(kind="average", *, threshold=0.0):
+def make_selectivity_scorer(contrast="average", *, activity_threshold=0.0):
     """Make a scorer from the selectivity of a dictionary's features.
 
     Parameters
     ----------
-    kind : {"average", "maximum"}, default="average"
+    contrast : {"average", "maximum"}, default="average"
         The score, as in `selectivity_scores`.
 
-    threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > threshold``.
+    activity_threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > activity_threshold``.
 
     Returns
     -------
@@ -384,7 +385,7 @@ def make_selectivity_scorer(kind="average", *, threshold=0.0):
     Raises
     ------
     ValueError
-        If `kind` or `threshold` is invalid.
+        If `contrast` or `activity_threshold` is invalid.
 
     See Also
     --------
@@ -416,7 +417,9 @@ def make_selectivity_scorer(kind="average", *, threshold=0.0):
     >>> scores.shape
     (5,)
     """
-    return _SelectivityScorer(kind=kind, threshold=float(threshold))
+    return _SelectivityScorer(
+        contrast=contrast, activity_threshold=float(activity_threshold)
+    )
 
 
 @dataclass(frozen=True)
@@ -428,8 +431,8 @@ class _SelectivityScorer:
     `get_metadata_routing` is taken as one that requests no metadata.
     """
 
-    kind: str
-    threshold: float
+    contrast: str
+    activity_threshold: float
 
     def __call__(self, estimator, X, y):
         if y is None:
@@ -440,7 +443,9 @@ class _SelectivityScorer:
                 f"but {type(estimator).__name__} has none."
             )
         codes = encode(estimator, X)
-        scores = selectivity_scores(codes, y, kind=self.kind, threshold=self.threshold)
+        scores = selectivity_scores(
+            codes, y, contrast=self.contrast, activity_threshold=self.activity_threshold
+        )
         return float(scores.max(axis=0).mean())
 
     def _accept_sample_weight(self):

@@ -5,7 +5,7 @@ from numbers import Integral
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.table import as_table
-from skdict.stats import KIND_CONSTRAINT, THRESHOLD_CONSTRAINT, selectivity_curves
+from skdict.stats import CONTRAST_CONSTRAINT, THRESHOLD_CONSTRAINT, selectivity_curves
 
 
 @validate_params(
@@ -13,8 +13,8 @@ from skdict.stats import KIND_CONSTRAINT, THRESHOLD_CONSTRAINT, selectivity_curv
         "codes": ["array-like", "sparse matrix"],
         "y": ["array-like"],
         "label": "no_validation",
-        "kind": KIND_CONSTRAINT,
-        "threshold": THRESHOLD_CONSTRAINT,
+        "contrast": CONTRAST_CONSTRAINT,
+        "activity_threshold": THRESHOLD_CONSTRAINT,
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
         "batch": ["array-like", None],
         "groups": ["array-like", None],
@@ -29,8 +29,8 @@ def selectivity_curve(
     y,
     *,
     label=None,
-    kind="average",
-    threshold=0.0,
+    contrast="average",
+    activity_threshold=0.0,
     n_permutations=0,
     batch=None,
     groups=None,
@@ -53,11 +53,11 @@ def selectivity_curve(
         classes, without those that no permutation can move, such as that of the
         controls with `control`: what stays as it is has no null.
 
-    kind : {"average", "maximum"}, default="average"
+    contrast : {"average", "maximum"}, default="average"
         The score, as in `selectivity_scores`.
 
-    threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > threshold``.
+    activity_threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > activity_threshold``.
 
     n_permutations : int, default=0
         Number of permutations of `y`. With 0 the curve has no null.
@@ -93,7 +93,7 @@ def selectivity_curve(
           cannot move the class `label`, such as that of the controls with
           `control`. Only with ``n_permutations > 0``.
 
-        - `kind`, `label`, `n_permutations`: the same in all rows.
+        - `contrast`, `label`, `n_permutations`: the same in all rows.
 
     Raises
     ------
@@ -135,8 +135,8 @@ def selectivity_curve(
         codes,
         y,
         [label],
-        kind=kind,
-        threshold=threshold,
+        contrast=contrast,
+        activity_threshold=activity_threshold,
         n_permutations=n_permutations,
         batch=batch,
         groups=groups,
@@ -147,5 +147,9 @@ def selectivity_curve(
     columns = {"feature": curve.features, "score": curve.scores}
     if n_permutations > 0:
         columns |= {"null_q05": curve.low, "null_q95": curve.high}
-    settings = {"kind": kind, "label": label, "n_permutations": int(n_permutations)}
+    settings = {
+        "contrast": contrast,
+        "label": label,
+        "n_permutations": int(n_permutations),
+    }
     return as_table(columns, settings)

@@ -8,7 +8,7 @@ from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.table import as_table
 from skdict.stats import (
-    KIND_CONSTRAINT,
+    CONTRAST_CONSTRAINT,
     THRESHOLD_CONSTRAINT,
     encode_batch,
     encode_classes,
@@ -22,20 +22,20 @@ from skdict.stats import (
 )
 
 ALPHA_CONSTRAINT = [Interval(Real, 0, 1, closed="right")]
-METHOD_CONSTRAINT = [StrOptions({"bh", "by"})]
+CORRECTION_CONSTRAINT = [StrOptions({"bh", "by"})]
 
 
 @validate_params(
     {
         "codes": ["array-like", "sparse matrix"],
         "y": ["array-like"],
-        "threshold": THRESHOLD_CONSTRAINT,
+        "activity_threshold": THRESHOLD_CONSTRAINT,
         "batch": ["array-like", None],
         "groups": ["array-like", None],
         "control": ["array-like", None],
         "grid_shape": ["array-like", None],
         "alpha": ALPHA_CONSTRAINT,
-        "method": METHOD_CONSTRAINT,
+        "correction": CORRECTION_CONSTRAINT,
     },
     prefer_skip_nested_validation=True,
 )
@@ -43,13 +43,13 @@ def selectivity_tests(
     codes,
     y,
     *,
-    threshold=0.0,
+    activity_threshold=0.0,
     batch=None,
     groups=None,
     control=None,
     grid_shape=None,
     alpha=0.05,
-    method="bh",
+    correction="bh",
 ):
     r"""The pairs of feature and class that are selective beyond chance.
 
@@ -64,8 +64,8 @@ def selectivity_tests(
     y : array-like of shape (n_samples,)
         Labels, of at least two classes.
 
-    threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > threshold``.
+    activity_threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > activity_threshold``.
 
     batch : array-like of shape (n_samples,), default=None
         Under the null hypothesis labels are exchanged among the samples of the same
@@ -87,7 +87,7 @@ def selectivity_tests(
         False discovery rate: pairs with a q-value up to it are returned. With 1 all
         pairs that were tested are.
 
-    method : {"bh", "by"}, default="bh"
+    correction : {"bh", "by"}, default="bh"
         Benjamini-Hochberg, or Benjamini-Yekutieli for any dependence between the
         tests; see :func:`scipy.stats.false_discovery_control`.
 
@@ -107,7 +107,7 @@ def selectivity_tests(
         Classes that share no batch with another, such as that of the controls with
         `control`, are not tested and not among the pairs.
 
-        - `alpha`, `method`, `n_tests`: the same in all rows; `n_tests` counts all
+        - `alpha`, `correction`, `n_tests`: the same in all rows; `n_tests` counts all
           pairs that were tested.
 
     Raises
@@ -184,13 +184,13 @@ def selectivity_tests(
     >>> int(pairs["n_tests"][0])
     40
     """
-    activity = find_active(codes, threshold)
+    activity = find_active(codes, activity_threshold)
     classes, labels = encode_classes(y, activity.shape[0])
     batch_ids = encode_batch(batch, labels, control)
     shared = {"y": y, "batch": batch, "control": control}
     group_ids = encode_groups(groups, len(labels), shared)
     exchange = plan_exchange(labels, batch_ids, group_ids, grid_shape)
-    tests = run_label_tests(activity, labels, exchange, method)
+    tests = run_label_tests(activity, labels, exchange, correction)
 
     found = (tests.q_values <= alpha) & tests.tested[:, None]
     which, features = np.nonzero(found)
@@ -204,7 +204,7 @@ def selectivity_tests(
     }
     settings = {
         "alpha": float(alpha),
-        "method": method,
+        "correction": correction,
         "n_tests": int(tests.tested.sum()) * activity.shape[1],
     }
     return as_table({name: column[order] for name, column in columns.items()}, settings)
@@ -215,8 +215,8 @@ def selectivity_tests(
         "codes": ["array-like", "sparse matrix"],
         "y": ["array-like"],
         "score_thresholds": ["array-like"],
-        "kind": KIND_CONSTRAINT,
-        "threshold": THRESHOLD_CONSTRAINT,
+        "contrast": CONTRAST_CONSTRAINT,
+        "activity_threshold": THRESHOLD_CONSTRAINT,
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
         "batch": ["array-like", None],
         "groups": ["array-like", None],
@@ -231,8 +231,8 @@ def selectivity_counts(
     y,
     *,
     score_thresholds=(0.2, 0.5),
-    kind="average",
-    threshold=0.0,
+    contrast="average",
+    activity_threshold=0.0,
     n_permutations=0,
     batch=None,
     groups=None,
@@ -255,11 +255,11 @@ def selectivity_counts(
         Scores to exceed. Many of them, such as ``np.linspace(0, 1, 101)``, give the
         whole distribution of the features' best scores.
 
-    kind : {"average", "maximum"}, default="average"
+    contrast : {"average", "maximum"}, default="average"
         The score, as in `selectivity_scores`.
 
-    threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > threshold``.
+    activity_threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > activity_threshold``.
 
     n_permutations : int, default=0
         Number of permutations of `y`. With 0 the table has no null.
@@ -296,7 +296,7 @@ def selectivity_counts(
         - `p_value`: ``(1 + #{null >= n_features}) / (1 + n_permutations)``. Only
           with ``n_permutations > 0``.
 
-        - `kind`, `n_permutations`: the same in all rows.
+        - `contrast`, `n_permutations`: the same in all rows.
 
     Raises
     ------
@@ -338,7 +338,7 @@ def selectivity_counts(
     >>> counts["n_features"].tolist(), counts["null_q95"].tolist()
     ([1, 1], [1.0, 0.0])
     """
-    activity = find_active(codes, threshold)
+    activity = find_active(codes, activity_threshold)
     _, labels = encode_classes(y, activity.shape[0])
     levels = _check_score_thresholds(score_thresholds)
     class_sizes = np.bincount(labels)
@@ -349,7 +349,7 @@ def selectivity_counts(
         labels, batch_ids, group_ids, grid_shape, tested=n_permutations > 0
     )
     tested = exchange.moved_rows(labels)
-    scores = score_features(activity, labels, class_sizes, kind)
+    scores = score_features(activity, labels, class_sizes, contrast)
     n_features = _count_above(scores[tested], levels)
     columns = {"score_threshold": levels, "n_features": n_features}
     if n_permutations > 0:
@@ -357,7 +357,7 @@ def selectivity_counts(
             lambda permuted: _count_above(permuted[tested], levels),
             activity,
             labels,
-            kind,
+            contrast,
             exchange=exchange,
             n_permutations=n_permutations,
             random_state=random_state,
@@ -365,7 +365,9 @@ def selectivity_counts(
         columns["null_mean"] = null.mean(axis=0)
         columns["null_q95"] = np.quantile(null, 0.95, axis=0)
         columns["p_value"] = permutation_p_value(null, n_features, 0)
-    return as_table(columns, {"kind": kind, "n_permutations": int(n_permutations)})
+    return as_table(
+        columns, {"contrast": contrast, "n_permutations": int(n_permutations)}
+    )
 
 
 def _check_score_thresholds(score_thresholds):

@@ -119,13 +119,15 @@ def match_codes(codes_a, codes_b):
 @validate_params(
     {
         "dictionaries": [list, tuple, Mapping],
-        "threshold": [Interval(Real, -1, 1, closed="both")],
+        "min_similarity": [Interval(Real, -1, 1, closed="both")],
         "n_random": [Interval(Integral, 0, None, closed="left")],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
 )
-def stability_report(dictionaries, *, threshold=0.7, n_random=3, random_state=None):
+def stability_report(
+    dictionaries, *, min_similarity=0.7, n_random=3, random_state=None
+):
     r"""Agreement of every two dictionaries, beside two nulls of random atoms.
 
     Parameters
@@ -135,7 +137,7 @@ def stability_report(dictionaries, *, threshold=0.7, n_random=3, random_state=No
         of fits with several seeds. Atoms are rows of any length; the numbers of
         atoms may differ. In a dict, the keys name them.
 
-    threshold : float, default=0.7
+    min_similarity : float, default=0.7
         Two matched atoms count as the same where their cosine exceeds this.
 
     n_random : int, default=3
@@ -152,14 +154,14 @@ def stability_report(dictionaries, *, threshold=0.7, n_random=3, random_state=No
 
         - `a`, `b`: the places of the two in the list, or their names.
         - `matched_cosine`: mean cosine of the pairs of `match_dictionaries`.
-        - `share_matched`: share of these pairs with a cosine above `threshold`.
+        - `matched_fraction`: share of these pairs with a cosine above `min_similarity`.
         - `max_cosine_a`: mean, over the atoms of `a`, of the largest cosine with
           any atom of `b`; several may choose the same.
         - `max_cosine_b`: the same for the atoms of `b`.
         - `isotropic_...`, `covariance_...`: the four figures for random
           dictionaries of the same two shapes. Only with ``n_random > 0``.
 
-        - `threshold`, `n_random`: the same in all rows.
+        - `min_similarity`, `n_random`: the same in all rows.
 
     Raises
     ------
@@ -207,7 +209,7 @@ def stability_report(dictionaries, *, threshold=0.7, n_random=3, random_state=No
     >>> first = atoms + 0.1 * rng.normal(size=(50, 10))
     >>> second = rng.permutation(atoms)
     >>> report = stability_report({"seed 0": first, "seed 1": second}, random_state=0)
-    >>> float(report["share_matched"][0])
+    >>> float(report["matched_fraction"][0])
     1.0
     >>> bool(report["matched_cosine"][0] > 0.98)
     True
@@ -220,22 +222,22 @@ def stability_report(dictionaries, *, threshold=0.7, n_random=3, random_state=No
     rows = []
     for i, j in combinations(range(len(atoms)), 2):
         A, B = atoms[i], atoms[j]
-        row = {"a": names[i], "b": names[j], **_agreement(A, B, threshold)}
+        row = {"a": names[i], "b": names[j], **_agreement(A, B, min_similarity)}
         if n_random > 0:
             shapes = len(A), len(B)
             # The same for all pairs of these shapes.
             if shapes not in isotropic:
                 isotropic[shapes] = _mean_agreement(
-                    _isotropic_like, A, B, threshold, n_random, rng
+                    _isotropic_like, A, B, min_similarity, n_random, rng
                 )
             covariance = _mean_agreement(
-                _covariance_like, A, B, threshold, n_random, rng
+                _covariance_like, A, B, min_similarity, n_random, rng
             )
             row |= {f"isotropic_{key}": v for key, v in isotropic[shapes].items()}
             row |= {f"covariance_{key}": v for key, v in covariance.items()}
         rows.append(row)
     columns = {key: _column([row[key] for row in rows]) for key in rows[0]}
-    settings = {"threshold": float(threshold), "n_random": int(n_random)}
+    settings = {"min_similarity": float(min_similarity), "n_random": int(n_random)}
     return as_table(columns, settings)
 
 
@@ -344,21 +346,21 @@ def _check_dictionaries(dictionaries):
     return names, atoms
 
 
-def _agreement(A, B, threshold):
+def _agreement(A, B, min_similarity):
     """The four figures of a row, for unit atoms."""
     cosines = np.clip(A @ B.T, -1.0, 1.0)
     matched = cosines[linear_sum_assignment(cosines, maximize=True)]
     return {
         "matched_cosine": float(matched.mean()),
-        "share_matched": float(np.mean(matched > threshold)),
+        "matched_fraction": float(np.mean(matched > min_similarity)),
         "max_cosine_a": float(cosines.max(axis=1).mean()),
         "max_cosine_b": float(cosines.max(axis=0).mean()),
     }
 
 
-def _mean_agreement(draw, A, B, threshold, n_random, rng):
+def _mean_agreement(draw, A, B, min_similarity, n_random, rng):
     figures = [
-        _agreement(draw(A, rng), draw(B, rng), threshold) for _ in range(n_random)
+        _agreement(draw(A, rng), draw(B, rng), min_similarity) for _ in range(n_random)
     ]
     return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
 

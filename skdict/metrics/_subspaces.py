@@ -161,7 +161,7 @@ def subspace_probes(
 
         - `space`: the name of the row.
         - `n_dims`: dimensions of the subspace.
-        - `variance_share`: share of the variance of `X` that lies in it.
+        - `variance_fraction`: share of the variance of `X` that lies in it.
         - `balanced_accuracy`: mean over the folds, and over the draws of the
           random ones.
         - `fold_std`: standard deviation over the folds (of the mean over the
@@ -189,7 +189,7 @@ def subspace_probes(
     A subspace of many dimensions holds much of everything, so that an accuracy
     means little without that of random subspaces of the same dimension. A random
     subspace and its complement are drawn together. The subspaces may also differ
-    in how much of the variance they hold, which `variance_share` shows.
+    in how much of the variance they hold, which `variance_fraction` shows.
 
     The question is that of appendix A of [1]_, where perturbations are best read
     off the null space of the projection from the encoder to the decoder.
@@ -253,7 +253,7 @@ def subspace_probes(
     columns = {
         "space": np.array(list(scores), dtype=object),
         "n_dims": np.array([n_dims[name] for name in scores]),
-        "variance_share": np.array(
+        "variance_fraction": np.array(
             [np.mean(v) / total if total > 0 else 0.0 for v in variances.values()]
         ),
         "balanced_accuracy": np.array([np.mean(s) for s in scores.values()]),

@@ -12,11 +12,11 @@ from skdict.stats import find_active
 @validate_params(
     {
         "codes": ["array-like", "sparse matrix"],
-        "threshold": [Interval(Real, 0, None, closed="left")],
+        "activity_threshold": [Interval(Real, 0, None, closed="left")],
     },
     prefer_skip_nested_validation=True,
 )
-def feature_density(codes, *, threshold=0.0):
+def feature_density(codes, *, activity_threshold=0.0):
     """Share of the samples in which each feature is active.
 
     Parameters
@@ -24,8 +24,8 @@ def feature_density(codes, *, threshold=0.0):
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
         Codes of the samples. A sparse input is never densified.
 
-    threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > threshold``.
+    activity_threshold : float, default=0.0
+        A feature is active in a sample where ``|z| > activity_threshold``.
 
     Returns
     -------
@@ -35,7 +35,8 @@ def feature_density(codes, *, threshold=0.0):
     Raises
     ------
     ValueError
-        If `codes` is empty or holds NaN or infinity, or if `threshold` is negative.
+        If `codes` is empty or holds NaN or infinity, or if `activity_threshold` is
+        negative.
 
     See Also
     --------
@@ -47,7 +48,7 @@ def feature_density(codes, *, threshold=0.0):
     >>> feature_density([[1.0, 0.0, -2.0], [0.0, 0.0, 0.5]])
     array([0.5, 0. , 1. ])
     """
-    activity = find_active(codes, threshold)
+    activity = find_active(codes, activity_threshold)
     n_samples, n_components = activity.shape
     return np.bincount(activity.indices, minlength=n_components) / n_samples
 
@@ -55,11 +56,11 @@ def feature_density(codes, *, threshold=0.0):
 @validate_params(
     {
         "codes": ["array-like", "sparse matrix"],
-        "threshold": [Interval(Real, 0, 1, closed="both")],
+        "min_density": [Interval(Real, 0, 1, closed="both")],
     },
     prefer_skip_nested_validation=True,
 )
-def dead_feature_fraction(codes, threshold=1e-5):
+def dead_feature_fraction(codes, min_density=1e-5):
     """Share of the features that are hardly ever active.
 
     Parameters
@@ -67,10 +68,10 @@ def dead_feature_fraction(codes, threshold=1e-5):
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
         Codes of the samples. A sparse input is never densified.
 
-    threshold : float, default=1e-5
+    min_density : float, default=1e-5
         A feature is dead where the share of samples with a non-zero code is
         smaller than this. It bounds a share of samples, not a code. With fewer
-        than ``1 / threshold`` samples only the features that are never active are
+        than ``1 / min_density`` samples only the features that are never active are
         dead; with 0 none is.
 
     Returns
@@ -81,7 +82,7 @@ def dead_feature_fraction(codes, threshold=1e-5):
     Raises
     ------
     ValueError
-        If `codes` is empty or holds NaN or infinity, or if `threshold` is not in
+        If `codes` is empty or holds NaN or infinity, or if `min_density` is not in
         [0, 1].
 
     See Also
@@ -105,4 +106,4 @@ def dead_feature_fraction(codes, threshold=1e-5):
     >>> dead_feature_fraction([[1.0, 0.0, -2.0, 0.0], [0.0, 0.0, 0.5, 0.0]])
     0.5
     """
-    return float(np.mean(feature_density(codes) < threshold))
+    return float(np.mean(feature_density(codes) < min_density))

@@ -150,7 +150,7 @@ def _histograms(features, feature, cosines, rows, codes):
         is_best = label.ids == best
         names = [str(label.levels[best]), "all others"]
     cases = [("Cosine with the rows", "cosine", cosines, is_best, _MAX_BINS)]
-    active = np.abs(codes) > features.threshold
+    active = np.abs(codes) > features.activity_threshold
     if active.any():
         of_active = None if is_best is None else is_best[rows[active]]
         title = "Activation where the feature fires"

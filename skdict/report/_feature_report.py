@@ -91,8 +91,8 @@ class FeatureReport:
         are not exchanged with others under the null hypothesis, as in
         :func:`~skdict.metrics.selectivity_report`.
 
-    threshold : float, default=0.0
-        A feature fires on a row where ``|z| > threshold``.
+    activity_threshold : float, default=0.0
+        A feature fires on a row where ``|z| > activity_threshold``.
 
     alpha : float, default=0.05
         False discovery rate up to which a feature counts as selective.
@@ -103,7 +103,7 @@ class FeatureReport:
     random_state : int, RandomState instance or None, default=0
         Seed of the permutations. An int gives the same page in every call.
 
-    verbose : bool, default=True
+    verbose : int, default=0
         Whether to show a progress bar.
 
     See Also
@@ -169,7 +169,7 @@ class FeatureReport:
     """
 
     _parameter_constraints = {
-        "threshold": [Interval(Real, 0, None, closed="left")],
+        "activity_threshold": [Interval(Real, 0, None, closed="left")],
         "alpha": [Interval(Real, 0, 1, closed="right")],
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
         "random_state": ["random_state"],
@@ -189,11 +189,11 @@ class FeatureReport:
         rgb=None,
         groups=None,
         control=None,
-        threshold=0.0,
+        activity_threshold=0.0,
         alpha=0.05,
         n_permutations=100,
         random_state=0,
-        verbose=True,
+        verbose=0,
     ):
         self.estimator = estimator
         self.X = X
@@ -204,7 +204,7 @@ class FeatureReport:
         self.rgb = rgb
         self.groups = groups
         self.control = control
-        self.threshold = threshold
+        self.activity_threshold = activity_threshold
         self.alpha = alpha
         self.n_permutations = n_permutations
         self.random_state = random_state
@@ -364,7 +364,7 @@ class FeatureReport:
             control=control,
             grid_shape=layout.grid_shape,
             alpha=self.alpha,
-            threshold=self.threshold,
+            activity_threshold=self.activity_threshold,
             n_permutations=self.n_permutations,
             random_state=self.random_state,
         )

@@ -58,7 +58,7 @@ class Features:
     within: dict[str, np.ndarray] = field(default_factory=dict)
     auroc: np.ndarray | None = None
     alpha: float = 0.05
-    threshold: float = 0.0
+    activity_threshold: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -84,7 +84,7 @@ def describe(
     control,
     grid_shape,
     alpha,
-    threshold,
+    activity_threshold,
     n_permutations,
     random_state,
 ):
@@ -103,7 +103,7 @@ def describe(
         Which rows are controls; nothing is exchanged between them and the others.
     grid_shape : tuple of int (height, width) or None
         The grid of an image's tokens, where the rows are such.
-    alpha, threshold, n_permutations, random_state
+    alpha, activity_threshold, n_permutations, random_state
         As in `FeatureReport`.
 
     Returns
@@ -111,9 +111,16 @@ def describe(
     features : Features
     """
     n_rows, n_features = codes.shape
-    activity = find_active(codes, threshold)
+    activity = find_active(codes, activity_threshold)
     n_active = np.bincount(activity.indices, minlength=n_features)
-    features = Features(names, n_active, n_rows, None, alpha=alpha, threshold=threshold)
+    features = Features(
+        names,
+        n_active,
+        n_rows,
+        None,
+        alpha=alpha,
+        activity_threshold=activity_threshold,
+    )
     # Groups of one row each are rows.
     nested_groups = [ids for ids in nested_groups if len(np.unique(ids)) < n_rows]
 

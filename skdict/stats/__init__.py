@@ -30,7 +30,7 @@ from .labels import (
 from .p_values import ROUNDING, at_least, permutation_p_value
 from .ranks import centred_ranks
 from .scores import (
-    KIND_CONSTRAINT,
+    CONTRAST_CONSTRAINT,
     THRESHOLD_CONSTRAINT,
     null_of_best,
     null_statistics,
@@ -39,7 +39,7 @@ from .scores import (
 )
 
 __all__ = [
-    "KIND_CONSTRAINT",
+    "CONTRAST_CONSTRAINT",
     "ROUNDING",
     "THRESHOLD_CONSTRAINT",
     "Exchange",

@@ -12,7 +12,7 @@ from .activity import find_active
 from .exchange import plan_exchange
 from .labels import encode_batch, encode_classes, encode_groups, row_of
 from .scores import (
-    KIND_CONSTRAINT,
+    CONTRAST_CONSTRAINT,
     THRESHOLD_CONSTRAINT,
     null_statistics,
     score_features,
@@ -33,8 +33,8 @@ class SortedCurve(NamedTuple):
         "codes": ["array-like", "sparse matrix"],
         "y": ["array-like"],
         "chosen": [list],
-        "kind": KIND_CONSTRAINT,
-        "threshold": THRESHOLD_CONSTRAINT,
+        "contrast": CONTRAST_CONSTRAINT,
+        "activity_threshold": THRESHOLD_CONSTRAINT,
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
         "batch": ["array-like", None],
         "groups": ["array-like", None],
@@ -49,8 +49,8 @@ def selectivity_curves(
     y,
     chosen,
     *,
-    kind,
-    threshold,
+    contrast,
+    activity_threshold,
     n_permutations,
     batch,
     groups,
@@ -67,7 +67,7 @@ def selectivity_curves(
     -------
     curves : list of SortedCurve
     """
-    activity = find_active(codes, threshold)
+    activity = find_active(codes, activity_threshold)
     classes, labels = encode_classes(y, activity.shape[0])
     batch_ids = encode_batch(batch, labels, control)
     shared = {"y": y, "batch": batch, "control": control}
@@ -80,7 +80,7 @@ def selectivity_curves(
         activity,
         labels,
         [moved if label is None else row_of(label, classes) for label in chosen],
-        kind,
+        contrast,
         exchange=exchange,
         n_permutations=n_permutations,
         random_state=random_state,
@@ -88,13 +88,20 @@ def selectivity_curves(
 
 
 def _sort_features(
-    activity, labels, rows_of_curves, kind, *, exchange, n_permutations, random_state
+    activity,
+    labels,
+    rows_of_curves,
+    contrast,
+    *,
+    exchange,
+    n_permutations,
+    random_state,
 ):
     """Sort the features by their best score over some classes, for several such sets.
 
     Parameters
     ----------
-    activity, labels, kind
+    activity, labels, contrast
         As in `score_features`.
     rows_of_curves : list of slice or ndarray of int
         Classes over which the best score is taken, for each curve.
@@ -109,7 +116,7 @@ def _sort_features(
     -------
     curves : list of SortedCurve
     """
-    table = score_features(activity, labels, np.bincount(labels), kind)
+    table = score_features(activity, labels, np.bincount(labels), contrast)
     best = [table[rows].max(axis=0) for rows in rows_of_curves]
     orders = [np.argsort(-scores, kind="stable") for scores in best]
     bands = [(None, None)] * len(best)
@@ -120,7 +127,7 @@ def _sort_features(
             ],
             activity,
             labels,
-            kind,
+            contrast,
             exchange=exchange,
             n_permutations=n_permutations,
             random_state=random_state,

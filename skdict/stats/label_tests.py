@@ -35,7 +35,7 @@ class LabelTests:
         return np.where(found, self.scores, self.scores - 4).argmax(axis=0)
 
 
-def run_label_tests(activity, labels, exchange, method="bh"):
+def run_label_tests(activity, labels, exchange, correction="bh"):
     """Test every feature for every class.
 
     Parameters
@@ -46,7 +46,7 @@ def run_label_tests(activity, labels, exchange, method="bh"):
         Class of each sample.
     exchange : Exchange
         How labels are exchanged: row by row, by whole groups, or as maps.
-    method : {"bh", "by"}, default="bh"
+    correction : {"bh", "by"}, default="bh"
         How the false discovery rate is controlled over all pairs that are tested.
 
     Returns
@@ -75,7 +75,7 @@ def run_label_tests(activity, labels, exchange, method="bh"):
         counts=counts,
         scores=score_counts(counts, sizes, "average"),
         p_values=p_values,
-        q_values=adjust(p_values, method, tested),
+        q_values=adjust(p_values, correction, tested),
         tested=tested,
         exchange=exchange,
     )

@@ -13,7 +13,7 @@ from skdict._utils.sklearn_private import StrOptions
 from .activity import count_active, indicator
 from .exchange import Exchange, of_groups
 
-KIND_CONSTRAINT = [StrOptions({"average", "maximum"})]
+CONTRAST_CONSTRAINT = [StrOptions({"average", "maximum"})]
 THRESHOLD_CONSTRAINT = [Interval(Real, 0, None, closed="left")]
 
 # Cells of the table of scores that are worked on at a time.
@@ -27,19 +27,19 @@ def score_features(
     activity: sparse.csr_array,
     labels: np.ndarray,
     class_sizes: np.ndarray,
-    kind: str,
+    contrast: str,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Score all features for all classes, as an array (n_classes, n_components)."""
     counts = count_active(activity, labels, len(class_sizes))
-    return score_counts(counts, class_sizes, kind, out)
+    return score_counts(counts, class_sizes, contrast, out)
 
 
 def null_statistics(
     statistic,
     activity,
     labels,
-    kind,
+    contrast,
     *,
     exchange: Exchange,
     n_permutations,
@@ -52,7 +52,7 @@ def null_statistics(
     statistic : callable
         From a table of scores (n_classes, n_components) to an array; it must not
         keep the table, which is overwritten.
-    activity, labels, kind
+    activity, labels, contrast
         As in `score_features`.
     exchange : Exchange
         How labels are exchanged.
@@ -69,10 +69,12 @@ def null_statistics(
     class_sizes = np.bincount(labels)
 
     def score(labels, out):
-        return score_features(activity, labels, class_sizes, kind, out=out)
+        return score_features(activity, labels, class_sizes, contrast, out=out)
 
     if exchange.group_ids is not None:
-        score = _scorer_of_groups(activity, exchange.group_ids, len(class_sizes), kind)
+        score = _scorer_of_groups(
+            activity, exchange.group_ids, len(class_sizes), contrast
+        )
         labels, batch_ids = of_groups(exchange.group_ids, labels, exchange.batch_ids)
         exchange = Exchange(batch_ids)
     null, scores = [], None
@@ -84,7 +86,7 @@ def null_statistics(
 
 
 def null_of_best(
-    activity, labels, kind, *, exchange: Exchange, n_permutations, random_state
+    activity, labels, contrast, *, exchange: Exchange, n_permutations, random_state
 ):
     """The best score of all features for each class, in every permutation.
 
@@ -99,7 +101,7 @@ def null_of_best(
         lambda scores: scores.max(axis=1),
         activity,
         labels,
-        kind,
+        contrast,
         exchange=exchange,
         n_permutations=n_permutations,
         random_state=random_state,
@@ -107,7 +109,7 @@ def null_of_best(
     return null.reshape(n_permutations, labels.max() + 1)
 
 
-def _scorer_of_groups(activity, group_ids, n_classes, kind):
+def _scorer_of_groups(activity, group_ids, n_classes, contrast):
     """A function from the labels of groups to the table of scores of their samples."""
     sizes = np.bincount(group_ids)
     if len(sizes) * activity.shape[1] > _MAX_TABLE_CELLS:
@@ -126,12 +128,12 @@ def _scorer_of_groups(activity, group_ids, n_classes, kind):
     def score(labels, out):
         # Groups differ in size, and with them the permuted classes.
         class_sizes = np.bincount(labels, weights=sizes, minlength=n_classes)
-        return score_counts(count(labels), class_sizes, kind, out)
+        return score_counts(count(labels), class_sizes, contrast, out)
 
     return score
 
 
-def score_counts(counts, class_sizes, kind, out=None):
+def score_counts(counts, class_sizes, contrast, out=None):
     """Score a table of counts (n_classes, n_components).
 
     A score is one division of whole numbers that float64 holds exactly (up to 9e7
@@ -143,7 +145,7 @@ def score_counts(counts, class_sizes, kind, out=None):
     if out is None:
         out = np.empty(counts.shape)
     sizes = class_sizes[:, None].astype(np.float64)
-    if kind == "maximum":
+    if contrast == "maximum":
         return _exceed_max_of_others(counts, sizes, out)
 
     totals = counts.sum(axis=0)
