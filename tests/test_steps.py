@@ -24,6 +24,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 import skdict
 from skdict import (
     ICFL,
+    SAE,
     ControlCenterScaler,
     ControlPCAWhitener,
     Reconstructor,
@@ -291,6 +292,7 @@ CASES = {
     "SelectivityCDFDisplay": _cdf,
     "SelectivityCurveDisplay": _curve,
     "SparsityCurveDisplay": _sparsity,
+    "SAE": _dictionary(SAE(10, 3, max_iter=1, random_state=0)),
     "TopKSAE": _dictionary(TopKSAE(10, 3, max_iter=1, random_state=0)),
     "TrainingHistoryDisplay": _history,
     "Truncator": _truncator,

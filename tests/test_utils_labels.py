@@ -626,7 +626,14 @@ OTHERS = {
     "SelectivityCDFDisplay.from_estimator(labels)": "handed on to from_predictions",
     **{
         f"{name}.{method}(y)": "taken for the sake of pipelines, or passed on"
-        for name in ("ICFL", "TopKSAE", "TokenExtractor", "Truncator", "Reconstructor")
+        for name in (
+            "ICFL",
+            "SAE",
+            "TopKSAE",
+            "TokenExtractor",
+            "Truncator",
+            "Reconstructor",
+        )
         for method in ("fit", "partial_fit", "fit_transform", "score")
     },
 }
