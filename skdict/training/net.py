@@ -143,12 +143,12 @@ class DictionaryNet(NeuralNet):
             ("progress", ProgressBar()),
         ]
 
-    def start(self, n_steps_made: int = 0) -> DictionaryNet:
+    def start(self) -> DictionaryNet:
         """Initialise, and zero what is counted over the steps."""
         self.initialize()
         # The users' callbacks see each epoch before the training can end with it.
         self.callbacks_.append(("early_end", EarlyEnd()))
-        self.clock = Clock(n_steps_made, self.n_steps, self.generator)
+        self.clock = Clock(0, self.n_steps, self.generator)
         atoms = self.module_.atoms
         self.fired = torch.zeros(len(atoms), dtype=torch.int64, device=atoms.device)
         self.squared_error = atoms.new_zeros(())
