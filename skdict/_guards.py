@@ -1,4 +1,4 @@
-"""What the methods of an estimator promise, whatever the caller told torch.
+"""What the methods of an estimator promise, whatever modes of torch the caller set.
 
 Results do not depend on ``torch.no_grad``, ``torch.inference_mode`` or
 ``torch.autocast`` around the call, and an interrupted ``fit`` changes nothing.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -22,7 +22,7 @@ _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Products in the dtype of their factors, also inside ``torch.autocast``."""
+    """Keep products in the dtype of their factors, also inside ``torch.autocast``."""
     with ExitStack() as stack:
         for device_type in _DEVICE_TYPES:
             if torch.is_autocast_enabled(device_type):
@@ -34,22 +34,22 @@ def own_precision(method: Method) -> Method:
     """Decorate a method whose result must not depend on the caller's autocast."""
 
     @functools.wraps(method)
-    def run(self, *args, **kwargs):
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         with full_precision():
             return method(self, *args, **kwargs)
 
-    return run  # type: ignore[return-value]
+    return cast("Method", run)
 
 
 def unchanged_on_error(method: Method) -> Method:
-    """Decorate a method that changes the estimator as a whole or not at all.
+    """Decorate a method that either completes or leaves the estimator unchanged.
 
-    Where it raises, Ctrl-C included, the estimator keeps the attributes that it had
+    If it raises, Ctrl-C included, the estimator keeps the attributes that it had
     before. The method must assign new arrays, not write into those of an earlier fit.
     """
 
     @functools.wraps(method)
-    def run(self, *args, **kwargs):
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = dict(vars(self))
         try:
             return method(self, *args, **kwargs)
@@ -58,19 +58,19 @@ def unchanged_on_error(method: Method) -> Method:
             vars(self).update(before)
             raise
 
-    return run  # type: ignore[return-value]
+    return cast("Method", run)
 
 
 def learns(method: Method) -> Method:
-    """Decorate ``fit`` or ``partial_fit``, which change all or nothing.
+    """Decorate ``fit`` or ``partial_fit``.
 
-    Gradients are recorded and products keep their dtype, whatever the caller told
-    torch.
+    They complete or leave the estimator unchanged. Gradients are recorded and products
+    keep their dtype, whatever modes of torch the caller set.
     """
 
     @functools.wraps(method)
-    def run(self, *args, **kwargs):
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         with torch.inference_mode(False), torch.enable_grad(), full_precision():
             return method(self, *args, **kwargs)
 
-    return unchanged_on_error(run)  # type: ignore[return-value]
+    return cast("Method", unchanged_on_error(run))

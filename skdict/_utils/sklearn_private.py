@@ -1,10 +1,15 @@
-"""The private names of scikit-learn that this library uses, all of them.
+"""All private names of scikit-learn that this library uses.
 
 They may move or change in any release of scikit-learn. What breaks then is repaired
-here; all other modules import from here under a public name.
+here; all other modules import them from here, under a public name.
 """
 
-from sklearn.base import _fit_context as fit_context
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sklearn.base import _fit_context
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._array_api import (
     _max_precision_float_dtype as max_precision_float_dtype,
@@ -24,8 +29,8 @@ from sklearn.utils._param_validation import (
     StrOptions,
     make_constraint,
     validate_parameter_constraints,
-    validate_params,
 )
+from sklearn.utils._param_validation import validate_params as _validate_params
 from sklearn.utils._plotting import _check_param_lengths as check_param_lengths
 from sklearn.utils._plotting import _validate_style_kwargs as validate_style_kwargs
 from sklearn.utils._sparse import _align_api_if_sparse as align_api_if_sparse
@@ -53,3 +58,23 @@ __all__ = [
     "validate_params",
     "validate_style_kwargs",
 ]
+
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+# scikit-learn carries no types. These two decorators would take away those of the
+# functions that they decorate.
+
+
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Call], Call]:
+    """Decorate a method that checks the parameters of its estimator first."""
+    return _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+
+
+def validate_params(
+    constraints: dict[str, Any], *, prefer_skip_nested_validation: bool
+) -> Callable[[Call], Call]:
+    """Decorate a function that checks its parameters first."""
+    return _validate_params(
+        constraints, prefer_skip_nested_validation=prefer_skip_nested_validation
+    )
