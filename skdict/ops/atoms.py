@@ -1,4 +1,4 @@
-"""Which atoms are redundant, and how new ones are drawn."""
+"""Finding redundant atoms, and drawing new ones."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def random_unit_rows(
 
 
 def unit_rows(rows: Tensor) -> Tensor:
-    """Rows, none of them zero, scaled to unit norm whatever their magnitude."""
+    """Scale rows, none of which may be zero, to unit norm whatever their magnitude."""
     return F.normalize(rows / rows.abs().amax(1, keepdim=True))

@@ -1,4 +1,4 @@
-"""How much is worked on at a time, from the sizes of caches and memory."""
+"""How many rows are worked on at a time, from the sizes of caches and memory."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 def rows_per_chunk(x: Tensor, n_components: int) -> int:
-    """Rows whose correlations with all atoms stay where they are quick to reach.
+    """Number of rows whose correlations with all atoms are worked on at a time.
 
-    On the CPU in half of the last-level cache, the other half being left for what
-    the correlations are made from; on an accelerator in a 64th of its memory, so
-    that the temporaries of an encoder fit beside data, parameters and gradients.
+    On the CPU the correlations fit in half of the last-level cache; the other half is
+    for the rows and atoms. On an accelerator they fit in a 64th of its memory, so that
+    the temporaries of an encoder fit beside data, parameters and gradients.
 
     Parameters
     ----------
     x : Tensor of shape (n, d)
-        Tells dtype and device.
+        Rows; only their dtype and device count.
     n_components : int
-        Length of a row of correlations.
+        Number of atoms.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def rows_per_chunk(x: Tensor, n_components: int) -> int:
 
 
 def fits_in_memory(n_bytes: int, device: torch.device) -> bool:
-    """Whether a table may be kept beside the data: an eighth of the memory at most."""
+    """Whether a table takes at most an eighth of the memory, so that it may be kept."""
     return n_bytes <= _memory_bytes(device) // 8
 
 
@@ -53,7 +53,7 @@ def _memory_bytes(device: torch.device) -> int:
 
 @functools.cache
 def _last_level_cache_bytes() -> int:
-    """Size of the largest cache that the operating system tells of."""
+    """Size of the largest cache that the operating system reports."""
     names = ["SC_LEVEL2_CACHE_SIZE", "SC_LEVEL3_CACHE_SIZE", "SC_LEVEL4_CACHE_SIZE"]
     known = getattr(os, "sysconf_names", {})
     sizes = [os.sysconf(name) for name in names if name in known]

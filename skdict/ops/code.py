@@ -13,10 +13,10 @@ from torch import Tensor
 
 
 class Code(ABC):
-    """Codes of ``n`` rows; the kinds differ in how they keep the active atoms.
+    """Codes of ``n`` rows; the subclasses differ in how they keep the active atoms.
 
-    :class:`~skdict.ops.slots.SlotCode` has as many slots in every row,
-    :class:`RaggedCode` as many entries as each row needs, and :class:`DenseCode` a
+    :class:`~skdict.ops.slots.SlotCode` has the same number of slots in every row,
+    :class:`RaggedCode` as many entries as each row needs, and :class:`DenseCode` one
     number for every atom.
     """
 
@@ -36,15 +36,15 @@ class Code(ABC):
 
     @abstractmethod
     def entries(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Non-zeros in a row, for each row; then the atom and the value of each."""
+        """Return the non-zeros: their number in each row, their atoms, their values."""
 
     @abstractmethod
     def fire_counts(self, n_components: int) -> Tensor:
-        """Rows on which each atom fired, that is, has a non-zero coefficient."""
+        """Count the rows on which each atom fired: has a non-zero coefficient."""
 
     @abstractmethod
     def mean_squares(self, n_components: int) -> Tensor:
-        """Mean over the rows of each atom's squared coefficient."""
+        """Average the squared coefficients of each atom over the rows."""
 
     @abstractmethod
     def finite_rows(self) -> Tensor:
@@ -56,12 +56,13 @@ class Code(ABC):
         Raises
         ------
         ValueError
-            If there is an atom beyond the components: SciPy's compiled code trusts
-            the indices and would write to memory that is not its own.
+            If an index names no component. SciPy's compiled code does not check
+            indices and would write outside its arrays.
         """
         counts, indices, values = self.entries()
         atoms = indices.cpu().numpy()
-        # As unsigned numbers, negative ones are too large: one pass instead of two.
+        # Seen as unsigned, negative indices are too large as well: one maximum finds
+        # both.
         if len(atoms) and atoms.view(np.uint64).max() >= n_components:
             raise ValueError(
                 f"The codes name atoms from {atoms.min()} to {atoms.max()}, but there "
@@ -101,7 +102,7 @@ class RaggedCode(Code):
 
     @classmethod
     def from_dense(cls, dense: Tensor) -> RaggedCode:
-        """The non-zeros of a dense (n, M) tensor; differentiable in their values."""
+        """Take the non-zeros of a dense (n, M) tensor; they stay differentiable."""
         rows, indices = dense.nonzero(as_tuple=True)
         counts = torch.bincount(rows, minlength=len(dense))
         offsets = F.pad(counts.cumsum(0), (1, 0))
@@ -115,7 +116,7 @@ class RaggedCode(Code):
         rows = torch.arange(len(self), device=self.offsets.device)
         return rows.repeat_interleave(self.offsets.diff())
 
-    def decode(self, dictionary):
+    def decode(self, dictionary: Tensor) -> Tensor:
         return F.embedding_bag(
             self.indices,
             dictionary,
@@ -124,23 +125,23 @@ class RaggedCode(Code):
             mode="sum",
         )
 
-    def to_dense(self, n_components):
+    def to_dense(self, n_components: int) -> Tensor:
         dense = self.values.new_zeros(len(self), n_components)
         return dense.index_put((self._rows(), self.indices), self.values)
 
-    def entries(self):
+    def entries(self) -> tuple[Tensor, Tensor, Tensor]:
         active = self.values != 0
         counts = torch.bincount(self._rows()[active], minlength=len(self))
         return counts, self.indices[active], self.values[active]
 
-    def fire_counts(self, n_components):
+    def fire_counts(self, n_components: int) -> Tensor:
         return torch.bincount(self.indices[self.values != 0], minlength=n_components)
 
-    def mean_squares(self, n_components):
+    def mean_squares(self, n_components: int) -> Tensor:
         sums = self.values.new_zeros(n_components)
         return sums.index_add_(0, self.indices, self.values.square() / len(self))
 
-    def finite_rows(self):
+    def finite_rows(self) -> Tensor:
         finite = torch.ones(len(self), dtype=torch.bool, device=self.values.device)
         finite[self._rows()[~self.values.isfinite()]] = False
         return finite
@@ -148,7 +149,7 @@ class RaggedCode(Code):
 
 @dataclass(frozen=True)
 class DenseCode(Code):
-    """A number for every atom, most of them zero.
+    """Codes with one number for every atom, most of them zero.
 
     Attributes
     ----------
@@ -161,21 +162,21 @@ class DenseCode(Code):
     def __len__(self) -> int:
         return len(self.values)
 
-    def decode(self, dictionary):
+    def decode(self, dictionary: Tensor) -> Tensor:
         return self.values @ dictionary
 
-    def to_dense(self, n_components):
+    def to_dense(self, n_components: int) -> Tensor:
         return self.values
 
-    def entries(self):
+    def entries(self) -> tuple[Tensor, Tensor, Tensor]:
         rows, indices = self.values.nonzero(as_tuple=True)
         return self.values.count_nonzero(1), indices, self.values[rows, indices]
 
-    def fire_counts(self, n_components):
+    def fire_counts(self, n_components: int) -> Tensor:
         return self.values.count_nonzero(0)
 
-    def mean_squares(self, n_components):
+    def mean_squares(self, n_components: int) -> Tensor:
         return self.values.square().mean(0)
 
-    def finite_rows(self):
+    def finite_rows(self) -> Tensor:
         return self.values.isfinite().all(1)

@@ -1,7 +1,7 @@
-"""Moments of rows that are fewer than their features, in the span of the rows.
+"""Moments of fewer rows than features, computed in the span of the rows.
 
 n centred rows span n - 1 directions at most. Their singular value decomposition takes
-n^2 d operations, where the covariance takes n d^2 and its eigenvectors d^3.
+n^2 d operations; the covariance would take n d^2 and its eigenvectors d^3.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class FewRows:
-    """Rows as they are, with what :class:`skdict.ops.moments.Moments` tells of them.
+    """Rows, with the figures that :class:`skdict.ops.moments.Moments` has of them.
 
     Attributes
     ----------
@@ -43,7 +43,8 @@ class FewRows:
     @cached_property
     def mean(self) -> Tensor:
         mean = self.rows.sum(dim=0) / max(len(self.rows), 1)
-        # Rounding of the mean leaves a constant feature with a residue: take it out.
+        # A second pass takes out the rounding of the mean, so that a constant feature
+        # has no residue.
         return mean + (self.rows - mean).sum(dim=0) / max(len(self.rows), 1)
 
     @cached_property
@@ -61,22 +62,22 @@ class FewRows:
 
 
 def merge_rows(a: FewRows, b: FewRows) -> FewRows:
-    """Both sets of rows."""
+    """Join two sets of rows."""
     return FewRows(torch.cat([a.rows, b.rows]))
 
 
 def principal_axes_of_rows(few: FewRows) -> tuple[Tensor, Tensor]:
-    """Variances in falling order and unit axes as rows, as many as there are rows.
+    """Variances in falling order and unit axes as rows, one for each row.
 
-    As :func:`skdict.ops.moments.principal_axes` gives them for the covariance of the
-    rows, but for axes without variance. The last axis has none.
+    They are those that :func:`skdict.ops.moments.principal_axes` finds from the
+    covariance, except axes without variance. Of these there is one, the last.
     """
     _, singular, axes = torch.linalg.svd(few.centred, full_matrices=False)
     return singular.square() / (few.n_samples - 1), signed(axes)
 
 
 def complement(axes: Tensor) -> Tensor:
-    """Orthonormal axes of the directions that are orthogonal to the given ones.
+    """Orthonormal axes of the space that is orthogonal to the given axes.
 
     Parameters
     ----------
@@ -92,10 +93,10 @@ def complement(axes: Tensor) -> Tensor:
 
 
 def intensity_of_rows(few: FewRows, varying: Tensor) -> float:
-    """:func:`skdict.ops.moments.ledoit_wolf_intensity` without fourth moments.
+    """Compute :func:`skdict.ops.moments.ledoit_wolf_intensity` without fourth moments.
 
-    The products of the rows with each other have the same norm as the
-    correlations, and the rows tell their own fourth powers.
+    The products of the rows with each other have the same norm as the correlations, and
+    fourth powers come from the rows themselves.
     """
     n, d = few.n_samples, int(varying.sum())
     Z = few.centred[:, varying] / (few.power[varying] / n).sqrt()
@@ -107,32 +108,31 @@ def intensity_of_rows(few: FewRows, varying: Tensor) -> float:
 def leading_shrunk_axes(
     few: FewRows, intensity: float, k: int
 ) -> tuple[Tensor, Tensor] | None:
-    """The first k principal axes of a covariance with shrunk correlations.
+    """Find the first k principal axes of a covariance with shrunk correlations.
 
-    A product with (1 - s) C + s diag(C) takes n d operations, so that Lanczos' method
-    finds a few axes of many sooner than the solver for all. Its start is fixed.
+    A product with (1 - s) C + s diag(C) takes n d operations, so Lanczos' method finds
+    a few of many axes sooner than a solver for all. Its start is fixed.
 
     Parameters
     ----------
     few : FewRows
-        The rows; all features vary.
+        The rows, in which all features vary.
     intensity : float
-        s, as of :func:`skdict.ops.moments.shrink_off_diagonal`.
+        s, as in :func:`skdict.ops.moments.shrink_off_diagonal`.
     k : int
         Number of axes, less than n_features.
 
     Returns
     -------
-    variances : Tensor of shape (k,)
-    axes : Tensor of shape (k, n_features)
-        Or None for both, where the axes are too close to each other to be told apart
-        that way.
+    (variances, axes) : Tensors of shape (k,) and (k, n_features), or None
+        None if the method does not converge, because the variances of the axes are too
+        close to each other.
     """
     Y, d = few.centred.numpy(), few.centred.shape[1]
     kept = (1.0 - intensity) / (few.n_samples - 1)
     diagonal = intensity * few.power.numpy() / (few.n_samples - 1)
 
-    def product(v):
+    def product(v: np.ndarray) -> np.ndarray:
         v = v.ravel()
         return kept * (Y.T @ (Y @ v)) + diagonal * v
 

@@ -1,9 +1,9 @@
 """Mergeable mean and variance of every feature in every group of rows.
 
-As in :mod:`skdict.ops.moments` all is accumulated in float64 about the mean and joined
-by the pairwise update of Chan, Golub and LeVeque; but for groups, and without the
-covariances, which would be n_groups matrices of n_features^2. Roots of sums of squares
-are kept instead of the sums, so that features of any magnitude keep their digits.
+As in :mod:`skdict.ops.moments`, sums are in float64 about the mean and are joined by
+the pairwise update of Chan, Golub and LeVeque. There are no covariances, which would be
+n_groups matrices of n_features^2 entries. Roots of sums of squares are kept instead of
+the sums, so that features of any magnitude keep their digits.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class GroupMoments:
     n_samples : Tensor of shape (n_groups,)
         Number of rows, in float64.
     mean : Tensor of shape (n_groups, n_features)
-        Their mean; 0 for a group without rows.
+        Mean of each group; 0 for a group without rows.
     spread : Tensor of shape (n_groups, n_features)
         Root of the sum of the squared distances from the mean.
     """
@@ -42,8 +42,8 @@ def group_moments(X: Tensor, groups: Tensor, n_groups: int) -> GroupMoments:
     Parameters
     ----------
     X : Tensor of shape (n_samples, n_features)
-        The rows, in any floating dtype; never copied to float64 as a whole. MPS,
-        which lacks float64, is left for the CPU.
+        The rows, in any floating dtype; never copied to float64 as a whole. Rows on
+        MPS, which has no float64, are brought to the CPU.
     groups : Tensor of shape (n_samples,)
         The group of each row, int64 in [0, n_groups).
     n_groups : int
@@ -66,13 +66,14 @@ def group_moments(X: Tensor, groups: Tensor, n_groups: int) -> GroupMoments:
         Y, group = X[rows].to(torch.float64, copy=True), groups[rows]
         n = torch.bincount(group, minlength=n_groups).to(torch.float64)
         divisor = n.clamp(min=1.0)[:, None]
-        # Rounding of the mean leaves a constant feature with a residue: once more.
+        # A second round takes out the rounding of the mean, so that a constant feature
+        # has no residue.
         mean = zeros.clone()
         for _ in range(2):
             part = torch.zeros_like(zeros).index_add_(0, group, Y) / divisor
             Y -= part[group]
             mean += part
-        # Divided by a power of two, which is exact, squares stay in range.
+        # Division by a power of two is exact and keeps the squares in range.
         low, high = Y.aminmax(dim=0)
         exponent = torch.frexp(torch.maximum(-low, high)).exponent.clamp(-1000, 1000)
         unit = torch.ldexp(torch.ones_like(low), exponent)
@@ -98,7 +99,7 @@ def merge_group_moments(a: GroupMoments, b: GroupMoments) -> GroupMoments:
     n_samples = a.n_samples + b.n_samples
     to_b = (b.n_samples / n_samples.clamp(min=1.0))[:, None]
     gap = b.mean - a.mean
-    # Where a group is empty in one of the two, the other's mean holds to the bit.
+    # Where a group is empty in one of the two, keep the other's mean to the bit.
     mean = torch.where(to_b == 1.0, b.mean, a.mean + gap * to_b)
     between = (a.n_samples[:, None] * to_b).sqrt() * gap.abs()
     spread = torch.hypot(torch.hypot(a.spread, b.spread), between)
@@ -111,8 +112,8 @@ def spread_within(moments: GroupMoments) -> Tensor:
     Returns
     -------
     Tensor of shape (n_features,)
-        s_j with s_j^2 = sum_g S_gj^2 / sum_g (n_g - 1) over the groups with rows, S
-        being their spread; 0 where no group has two.
+        s_j with s_j^2 = sum_g S_gj^2 / sum_g (n_g - 1), where S is the spread and the
+        sums run over the groups with rows. 0 if no group has two rows.
     """
     degrees = (moments.n_samples - 1.0).clamp(min=0.0).sum().clamp(min=1.0)
     largest = moments.spread.amax(dim=0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Groups of columns in the first stage: enough that few of them matter, few enough
-# that their maxima are quickly compared.
+# Number of groups of columns in the first stage: so many that only a few matter, and so
+# few that their maxima are compared quickly.
 _N_GROUPS = 512
 
 
@@ -18,26 +18,26 @@ def largest(scores: Tensor, k: int) -> Tensor:
     scores : Tensor of shape (n, M)
         Numbers to compare.
     k : int
-        How many, at most ``M``.
+        Number of entries, at most ``M``.
 
     Returns
     -------
     Tensor of shape (n, k), int64
-        As :func:`torch.topk` finds them; of equal entries any may be taken.
+        The columns that :func:`torch.topk` finds; of equal entries, any.
 
     Notes
     -----
     On the CPU, ``topk`` of a long row takes several passes over it. The ``k`` largest
-    entries lie in the ``k`` groups of columns with the largest maxima: one pass for
-    the maxima, and a ``topk`` over those groups, find them in a third of the time
-    for 5 of 8192.
+    entries lie in the ``k`` groups of columns with the largest maxima. One pass for the
+    maxima and a ``topk`` over those groups take a third of the time, for 5 of 8192
+    columns.
     """
     n, m = scores.shape
     group_size = m // _N_GROUPS
     if scores.device.type != "cpu" or group_size < 4 or 8 * k > _N_GROUPS:
         return scores.topk(k, dim=1, sorted=False).indices
-    # Column j is in group j modulo the number of groups, so that the maxima are
-    # taken over whole rows of the view.
+    # Column j is in group j modulo the number of groups: the maxima are then taken over
+    # contiguous memory.
     n_grouped = group_size * _N_GROUPS
     grouped = scores[:, :n_grouped].unflatten(1, (group_size, _N_GROUPS))
     groups = grouped.amax(1).topk(k, dim=1, sorted=False).indices

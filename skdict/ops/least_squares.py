@@ -19,15 +19,15 @@ def solve_normal_equations(gram: Tensor, c: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (n, s)
-        A least-squares solution. Atoms that are equal to rounding share their
-        coefficient, a zero atom gets none.
+        A least-squares solution. Atoms that are equal up to rounding share their
+        coefficient; that of a zero atom is 0.
 
     Notes
     -----
-    A ridge a little above rounding keeps the Cholesky factor sound, whatever the
-    support: it damps the directions that rounding would blow up, and with it too
-    ``z`` cannot make the residual longer. One step of iterative refinement takes
-    its bias out of all other directions.
+    A ridge a little above rounding keeps the Cholesky factor sound for any support. It
+    damps the directions that rounding would blow up, and ``z`` still cannot make the
+    residual longer. One step of iterative refinement removes its bias from all other
+    directions.
     """
     diagonal = gram.diagonal(dim1=1, dim2=2)
     ridge = 10 * gram.shape[1] * torch.finfo(gram.dtype).eps * diagonal

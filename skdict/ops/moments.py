@@ -1,16 +1,18 @@
 """Mergeable mean and covariance, and the whitening that follows from them.
 
-Everything is summed in float64, whatever the dtype of the rows: the smallest
-eigenvalues of a covariance, the ones that whitening divides by, are the first to
-drown in float32 rounding. Rows are centred before their one matrix product, and batches
-are joined by the pairwise update of Chan, Golub and LeVeque, so that a large common
-offset of the rows costs no digits.
+All sums are in float64, whatever the dtype of the rows. Whitening divides by the
+smallest eigenvalues of a covariance, and these are the first to drown in float32
+rounding. Rows are centred before the matrix product, and batches are joined by the
+pairwise update of Chan, Golub and LeVeque, so that a large common offset of the rows
+costs no digits.
 
 References
 ----------
 Chan, T. F., Golub, G. H. and LeVeque, R. J. (1983). Algorithms for computing the
 sample variance: analysis and recommendations. The American Statistician, 37(3).
 """
+
+from __future__ import annotations
 
 import math
 from dataclasses import dataclass
@@ -50,11 +52,11 @@ class Moments:
     n_samples : int
         Number of rows.
     mean : Tensor of shape (n_features,)
-        Their mean.
+        Mean of the rows.
     scatter : Tensor of shape (n_features, n_features)
         M_jk = sum of y_j y_k.
     third : Tensor of shape (n_features, n_features) or None
-        C_jk = sum of y_j^2 y_k, which is what moves `fourth` to another mean.
+        C_jk = sum of y_j^2 y_k, needed to move `fourth` to another mean.
     fourth : Tensor of shape (n_features, n_features) or None
         Q_jk = sum of y_j^2 y_k^2, for the Ledoit-Wolf intensity.
     """
@@ -70,8 +72,8 @@ class Moments:
         """Sum of the squares of each centred feature."""
         return self.scatter.diagonal()
 
-    def cpu(self) -> "Moments":
-        """Return the moments in the memory of the CPU."""
+    def cpu(self) -> Moments:
+        """Copy the moments to the CPU if they are elsewhere."""
         third = None if self.third is None else self.third.cpu()
         fourth = None if self.fourth is None else self.fourth.cpu()
         return Moments(
@@ -85,11 +87,10 @@ def batch_moments(X: Tensor, *, fourth_order: bool = False) -> Moments:
     Parameters
     ----------
     X : Tensor of shape (n_samples, n_features)
-        The rows, in any floating dtype; never copied to float64 as a whole, but
-        for `fourth_order`. MPS, which lacks float64, is left for the CPU.
+        The rows, in any floating dtype. Only `fourth_order` copies them to float64 as a
+        whole. Rows on MPS, which has no float64, are brought to the CPU.
     fourth_order : bool, default=False
-        Whether to compute `third` and `fourth` too, at the price of two more
-        matrix products.
+        Whether to compute `third` and `fourth`, too, with two more matrix products.
 
     Returns
     -------
@@ -106,8 +107,9 @@ def batch_moments(X: Tensor, *, fourth_order: bool = False) -> Moments:
     if n_samples == 0:
         return Moments(0, scatter.new_zeros(n_features), scatter)
     step = max(_CHUNK_ENTRIES // n_features, 1)
-    # A guess of the mean from a few rows is enough to centre by: what it misses is no
-    # larger than the spread of the rows, and is taken out of the products at the end.
+    # A guess of the mean from a few rows is enough to centre by. It misses the mean by
+    # no more than the spread of the rows, and the sums are corrected for that at the
+    # end.
     guess = X[:_GUESS_ROWS].to(torch.float64).mean(dim=0)
     missed = scatter.new_zeros(n_features)
     buffer = X.new_empty((min(step, n_samples), n_features), dtype=torch.float64)
@@ -116,7 +118,7 @@ def batch_moments(X: Tensor, *, fourth_order: bool = False) -> Moments:
         if rows.dtype == torch.float64:
             torch.sub(rows, guess, out=Y)
         else:
-            # Two passes, as one that mixes dtypes takes three times as long.
+            # Two operations, because one that mixes dtypes takes three times as long.
             Y.copy_(rows).sub_(guess)
         missed += Y.sum(dim=0)
         scatter += gram(Y)
@@ -126,7 +128,7 @@ def batch_moments(X: Tensor, *, fourth_order: bool = False) -> Moments:
 
 
 def _centred_moments(X: Tensor) -> Moments:
-    """Moments with `third` and `fourth`, of rows few enough to copy."""
+    """Moments with `third` and `fourth`, from a float64 copy of the rows."""
     n_samples, n_features = X.shape
     if n_samples == 0:
         zeros = X.new_zeros((n_features, n_features), dtype=torch.float64)
@@ -134,7 +136,7 @@ def _centred_moments(X: Tensor) -> Moments:
     Y = X.to(torch.float64)
     mean = Y.mean(dim=0)
     Y = Y - mean
-    # Rounding of the mean leaves a constant feature with a residue: take it out.
+    # Take out the rounding of the mean, so that a constant feature has no residue.
     residue = Y.mean(dim=0)
     Y -= residue
     Y2 = Y.square()
@@ -199,9 +201,9 @@ def _about(m: Moments, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def gram(Y: Tensor) -> Tensor:
-    """Y.T @ Y at the price of a symmetric rank update where one is at hand."""
+    """Y.T @ Y; on the CPU by a symmetric rank update, which halves the work."""
     if Y.device.type == "cpu":
-        # NumPy sees that both factors are one array and calls BLAS syrk, which
+        # NumPy sees that both factors are one array and calls syrk of BLAS, which
         # torch does not expose: 56 ms against 102 ms for 4096 x 1024 on two cores.
         rows = Y.numpy()
         return torch.from_numpy(rows.T @ rows)
@@ -214,7 +216,7 @@ def covariance(moments: Moments) -> Tensor:
 
 
 class SecondMoments(Protocol):
-    """What :class:`Moments` tells of each feature, as other holders of rows do."""
+    """Moments of each feature, as :class:`Moments` and ``FewRows`` have them."""
 
     @property
     def n_samples(self) -> int:
@@ -222,7 +224,7 @@ class SecondMoments(Protocol):
 
     @property
     def mean(self) -> Tensor:
-        """Their mean."""
+        """Mean of the rows."""
 
     @property
     def power(self) -> Tensor:
@@ -237,14 +239,15 @@ def rounding_variance(moments: SecondMoments, eps: float) -> Tensor:
     moments : Moments or FewRows
         Of the rows.
     eps : float
-        Machine epsilon of the dtype in which the rows were handed over.
+        Machine epsilon of the dtype in which the rows were passed.
 
     Returns
     -------
     Tensor of shape (n_features,)
-        (eps / 2)^2 E[x_j^2] (1 + sqrt(d / n))^2. The first factors bound the
-        variance of rounding x_j, three times over; the last is how far the largest
-        eigenvalue of noise in d dimensions, seen in n rows, exceeds its variance.
+        (eps / 2)^2 E[x_j^2] (1 + sqrt(d / n))^2. The first two factors are three times
+        a bound of the variance of rounding x_j. The last is the factor by which the
+        largest eigenvalue of noise in d dimensions, seen in n rows, exceeds its
+        variance.
     """
     n, d = moments.n_samples, moments.mean.shape[0]
     power = moments.mean.square() + moments.power / n
@@ -262,9 +265,9 @@ def ledoit_wolf_intensity(moments: Moments, varying: Tensor) -> float:
     Parameters
     ----------
     moments : Moments
-        With `fourth`: sum_i ||z_i||^4 = sum_jk Q_jk / (v_j v_k).
+        With `fourth`, from which sum_i ||z_i||^4 = sum_jk Q_jk / (v_j v_k).
     varying : Tensor of bool of shape (n_features,)
-        The features to use; the others have no scale to be standardised by.
+        Which features to use. The others do not vary and cannot be standardised.
 
     Returns
     -------
@@ -287,7 +290,7 @@ def ledoit_wolf_intensity(moments: Moments, varying: Tensor) -> float:
 
 
 def intensity_from(n: int, d: int, fourth: float, norm: float) -> float:
-    """The intensity from sum_i ||z_i||^4 and ||R||_F^2, for n samples, d features."""
+    """Compute the intensity from sum_i ||z_i||^4 and ||R||_F^2."""
     if d < 2:
         return 0.0
     delta = norm - d
@@ -316,21 +319,21 @@ def principal_axes(cov: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def signed(axes: Tensor) -> Tensor:
-    """Axes as rows whose entry of largest magnitude is positive."""
+    """Flip axes (rows) so that their entry of largest magnitude is positive."""
     largest = axes.abs().argmax(dim=1, keepdim=True)
     return axes * axes.gather(1, largest).sign()
 
 
 def supported_axes(variances: Tensor, axes: Tensor, rounding: Tensor) -> Tensor:
-    """Which principal axes carry more variance than rounding explains.
+    """Mark the principal axes that carry more variance than rounding explains.
 
     Parameters
     ----------
     variances, axes : Tensor
         As from `principal_axes`.
     rounding : Tensor of shape (n_features,)
-        As from `rounding_variance`. Each axis is held against the rounding of the
-        features that it is made of, so that one feature with a huge offset does not
+        As from `rounding_variance`. Each axis is compared with the rounding of the
+        features of which it consists, so that one feature with a huge offset does not
         hide the others.
 
     Returns
@@ -362,8 +365,8 @@ def whitening_matrix(variances: Tensor, axes: Tensor, method: str) -> Tensor:
     if method == "pca":
         return axes.T * inverse
     if len(axes) == axes.shape[1]:
-        # The axes of the smallest variance share one factor with the identity, so that
-        # the product is left to the others: few, where most of the space is shrinkage.
+        # On the axes of the smallest variance W is a multiple of the identity. Only the
+        # other axes need a product, and shrinkage leaves few of them.
         leading = variances > variances[-1]
         rest = inverse[-1]
         W = (axes[leading].T * (inverse[leading] - rest)) @ axes[leading]

@@ -48,16 +48,16 @@ def batched_omp(
     Parameters
     ----------
     x : Tensor of shape (n, d)
-        Rows to encode, the pre-bias already subtracted.
+        Rows to encode, with the pre-bias already subtracted.
     dictionary : Tensor of shape (M, d)
-        Atoms, one a row. They need not have unit norm, but selection then
+        Atoms, one in each row. They need not have unit norm, but selection then
         favours the long ones, and their squared norms must be finite.
     k : int
-        Most non-zeros of a code; at most ``M`` are used.
+        Largest number of non-zeros of a code; at most ``M`` are used.
     atoms_per_step : int, default=5
-        Atoms picked in a step (the paper's L). There are
-        ``ceil(k / atoms_per_step)`` steps (the paper's J), the last one smaller
-        where ``k`` does not divide.
+        Number of atoms picked in a step (the paper's L). There are
+        ``ceil(k / atoms_per_step)`` steps (the paper's J); the last one picks fewer
+        where ``k`` is not a multiple.
     selection : {"positive", "absolute"}, default="positive"
         Pick by the largest signed correlation (the paper) or by the largest
         magnitude (orthogonal matching pursuit).
@@ -68,28 +68,28 @@ def batched_omp(
     tol : float, default=None
         A row stops as soon as ``||r|| <= tol * ||x||``. None: never.
     form : {"auto", "gram", "residual"}, default="auto"
-        "gram" keeps the correlations and updates them with rows of the Gram
-        matrix, the residual is never formed; "residual" keeps the residual and
-        correlates it with every atom at each step. Same result up to rounding,
-        which the Gram form lets grow where large coefficients cancel.
+        "gram" keeps the correlations and updates them with rows of the Gram matrix; the
+        residual is never formed. "residual" keeps the residual and correlates it with
+        every atom at each step. The results agree up to rounding, which the Gram form
+        lets grow where large coefficients cancel. "auto" takes the cheaper one.
     gram : Tensor of shape (M, M), default=None
-        ``dictionary @ dictionary.T`` if known; computed where needed otherwise.
+        ``dictionary @ dictionary.T`` if known; otherwise it is computed if needed.
 
     Returns
     -------
     SlotCode
-        Of ``min(k, M)`` slots a row, sorted by atom, none repeated.
+        With ``min(k, M)`` slots in each row, sorted by atom, none repeated.
 
     Notes
     -----
-    Where picked atoms depend on each other, the least squares is solved on what
-    they span: duplicates share their coefficient, a zero atom gets none. A float32 row
-    alone and in a batch can pick other atoms where two correlations tie to the
-    last bit, because matrix products round differently with their shape.
+    Where picked atoms depend on each other, the least squares is solved on their span:
+    duplicates share their coefficient, and that of a zero atom is 0. Where two
+    correlations of a float32 row tie to the last bit, the row may pick other atoms
+    alone than in a batch, because matrix products of other shapes round differently.
 
-    ``||r||^2`` is ``||x||^2`` less what each step explains, so a ``tol`` below the
-    root of the rounding error (1e-3 in float32, 1e-7 in float64) cannot be told
-    from 0. Rows are divided by their largest entry, so their magnitude does not
+    ``||r||^2`` is computed as ``||x||^2`` minus what each step explains. A ``tol``
+    below the root of the rounding error (1e-3 in float32, 1e-7 in float64) therefore
+    acts like 0. Rows are divided by their largest entry, so their magnitude does not
     matter.
 
     References
@@ -119,7 +119,7 @@ def batched_omp(
         gram = gram.contiguous()
     indices, values = [], []
     chunk = rows_per_chunk(x, len(dictionary))
-    # One for all chunks: pages of memory that is new have to be mapped first.
+    # One buffer for all chunks, because pages of new memory have to be mapped first.
     c = x.new_empty(min(chunk, len(x)), len(dictionary))
     for rows in x.split(chunk):
         scale = rows.abs().amax(1, keepdim=True).clamp(torch.finfo(x.dtype).tiny)
@@ -165,7 +165,7 @@ def _pursue(
         )
         is_last = code.indices.shape[1] == k
         if is_last and not refit:
-            break  # no one asks for the residual any more
+            break  # the residual is not needed any more
         residual.subtract(SlotCode(support, z))
         energy = energy - (z * c).sum(1)
         if refit == "every_step":
@@ -174,7 +174,7 @@ def _pursue(
             code = SlotCode(code.indices, code.values + z)
             residual.subtract(SlotCode(code.indices, z))
             energy = energy - (z * c).sum(1)
-    unused = k - code.indices.shape[1]  # slots, where all rows have stopped early
+    unused = k - code.indices.shape[1]  # slots left over if all rows stopped early
     code = SlotCode(
         F.pad(code.indices, (0, unused)), F.pad(code.values, (0, unused))
     ).coalesce()
@@ -186,10 +186,10 @@ def _pursue(
 def _refit(
     residual: _GramForm | _ResidualForm, code: SlotCode
 ) -> tuple[Tensor, Tensor]:
-    """Least squares of ``r`` on all the atoms of the code, and their correlations.
+    """Solve the least squares of ``r`` on all atoms of the code.
 
-    Solving for what is missing, not for the code anew, cannot make a good code
-    worse by rounding.
+    Returns the correction of the code and the correlations. A correction, instead of a
+    new solution, keeps rounding from making a good code worse.
     """
     active = code.values != 0
     # An empty slot becomes a zero atom, to which the solver gives nothing.
@@ -201,7 +201,7 @@ def _refit(
 class _GramForm:
     """Correlations with the residual, updated with rows of the Gram matrix."""
 
-    def __init__(self, x: Tensor, dictionary: Tensor, c: Tensor, gram: Tensor):
+    def __init__(self, x: Tensor, dictionary: Tensor, c: Tensor, gram: Tensor) -> None:
         self.x, self.gram = x, gram
         self.c = torch.mm(x, dictionary.T, out=c)
 
@@ -215,7 +215,7 @@ class _GramForm:
         code.subtract_from_(self.c, self.gram)
 
     def gram_of(self, support: Tensor) -> Tensor:
-        # By flat index: half the time of indexing rows and columns.
+        # A flat index takes half the time of indexing rows and columns.
         place = support[:, :, None] * len(self.gram) + support[:, None, :]
         return self.gram.view(-1).take(place)
 
@@ -223,7 +223,7 @@ class _GramForm:
 class _ResidualForm:
     """The residual itself, correlated with every atom at each step."""
 
-    def __init__(self, x: Tensor, dictionary: Tensor, c: Tensor):
+    def __init__(self, x: Tensor, dictionary: Tensor, c: Tensor) -> None:
         self.x, self.dictionary, self.c = x, dictionary, c
         self.r = x
 
@@ -242,7 +242,7 @@ class _ResidualForm:
 
 
 def gram_matrix(dictionary: Tensor) -> Tensor:
-    """``W W^T``, of which the CPU computes one half and copies the other."""
+    """Compute ``W W^T``; on the CPU one half of it, and copy the other."""
     if dictionary.device.type != "cpu":
         return dictionary @ dictionary.T
     m = len(dictionary)
@@ -268,12 +268,12 @@ def step_sizes(k: int, atoms_per_step: int) -> Iterator[int]:
 def choose_form(
     n_rows: int, dictionary: Tensor, k: int, atoms_per_step: int
 ) -> Literal["gram", "residual"]:
-    """The form that is cheaper for so many rows, if its Gram matrix is yet unknown.
+    """Choose the cheaper form for ``n_rows`` rows, if the Gram matrix is not known yet.
 
-    In multiply-adds: the Gram form needs the Gram matrix, one product of the rows
-    with the atoms, and ``k`` rows of the Gram matrix per row, which are read from
-    memory at the price of several multiply-adds a number; the residual form needs
-    one product per step. A Gram matrix that is too large to keep settles it.
+    Costs are counted in multiply-adds. The Gram form needs the Gram matrix, one product
+    of the rows with the atoms, and ``k`` rows of the Gram matrix for each row; reading
+    one of their numbers takes as long as several multiply-adds. The residual form needs
+    one product per step, and is chosen if the Gram matrix is too large to keep.
     """
     n_components, n_features = dictionary.shape
     if not fits_in_memory(
@@ -286,4 +286,5 @@ def choose_form(
     return "gram" if gram < residual else "residual"
 
 
-_READ_COST = 16  # multiply-adds in the time of reading one number of the Gram matrix
+# Multiply-adds in the time that it takes to read one number of the Gram matrix.
+_READ_COST = 16

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,8 @@ class SlotCode(Code):
     """Codes of ``n`` rows with at most ``s`` active atoms each.
 
     A slot whose value is zero is empty: its index is valid but means nothing.
-    An atom stands in at most one non-empty slot of a row; code whose atoms may
-    repeat goes through :meth:`coalesce` first.
+    An atom is in at most one non-empty slot of a row; codes whose atoms may repeat go
+    through :meth:`coalesce` first.
 
     Attributes
     ----------
@@ -46,7 +47,7 @@ class SlotCode(Code):
     def subtract_from_(self, out: Tensor, dictionary: Tensor) -> None:
         """``out -= Z W``, in place and outside of automatic differentiation."""
         if _has_csr_kernels(out.device.type):
-            # Half the time of the other way: no temporary of the size of `out`.
+            # Half the time of the other way, because no temporary is as large as `out`.
             torch.addmm(
                 out, self._to_csr_tensor(len(dictionary)), dictionary, alpha=-1, out=out
             )
@@ -60,7 +61,7 @@ class SlotCode(Code):
     def coalesce(self) -> SlotCode:
         """Merge repeated atoms of a row by adding their values; sort by index.
 
-        Slots that become free move to the end and are empty.
+        Slots that become empty move to the end.
         """
         indices, order = self.indices.sort(dim=1)
         values = self.values.gather(1, order)
@@ -77,21 +78,21 @@ class SlotCode(Code):
         dense = self.values.new_zeros(len(self.values), n_components)
         return dense.scatter_add_(1, self.indices, self.values)
 
-    def entries(self):
+    def entries(self) -> tuple[Tensor, Tensor, Tensor]:
         active = self.values != 0
         return active.sum(1), self.indices[active], self.values[active]
 
-    def fire_counts(self, n_components):
+    def fire_counts(self, n_components: int) -> Tensor:
         return torch.zeros(
             n_components, dtype=torch.int64, device=self.indices.device
         ).index_add_(0, self.indices.flatten(), (self.values != 0).flatten().long())
 
-    def mean_squares(self, n_components):
+    def mean_squares(self, n_components: int) -> Tensor:
         return self.values.new_zeros(n_components).index_add_(
             0, self.indices.flatten(), self.values.square().flatten() / len(self)
         )
 
-    def finite_rows(self):
+    def finite_rows(self) -> Tensor:
         return self.values.isfinite().all(1)
 
     def _to_csr_tensor(self, n_components: int) -> Tensor:
@@ -109,14 +110,16 @@ class _Decode(torch.autograd.Function):
     """``Z W`` whose backward pass touches only the active atoms."""
 
     @staticmethod
-    def forward(ctx, values, dictionary, indices):
+    def forward(
+        ctx: Any, values: Tensor, dictionary: Tensor, indices: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(values, dictionary, indices)
         return F.embedding_bag(
             indices, dictionary, per_sample_weights=values, mode="sum"
         )
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         values, dictionary, indices = ctx.saved_tensors
         grad_values = grad_dictionary = None
         if ctx.needs_input_grad[0]:
@@ -128,7 +131,7 @@ class _Decode(torch.autograd.Function):
 
 def active_products(x: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
     """Inner products ``<x_i, W_m>`` for the atoms ``m`` in ``indices[i]`` only."""
-    # A pattern with more slots than it has places is refused.
+    # torch refuses a pattern with more entries in a row than columns.
     fits = indices.shape[1] <= len(dictionary)
     if fits and _has_csr_kernels(x.device.type):
         pattern = SlotCode(indices, x.new_zeros(indices.shape))
@@ -136,7 +139,7 @@ def active_products(x: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
             pattern._to_csr_tensor(len(dictionary)), x, dictionary.T, beta=0
         )
         return products.values().view(indices.shape)
-    # Gathers the atoms a few rows at a time: all at once they would take
+    # The atoms are gathered for a few rows at a time, because all of them would take
     # ``n * s * d`` numbers.
     n_slots, n_features = indices.shape[1], x.shape[1]
     rows = max(1, _GATHER_ELEMENTS // max(1, n_slots * n_features))
@@ -148,15 +151,15 @@ def active_products(x: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
     )
 
 
-_GATHER_ELEMENTS = 1 << 20  # a few MB: stays in a core's cache
+_GATHER_ELEMENTS = 1 << 20  # a few MB, which fit in a core's cache
 
 
 @functools.cache
 def _has_csr_kernels(device_type: str) -> bool:
-    """Whether torch's products with CSR tensors are there, and faster.
+    """Whether torch has products with CSR tensors, and they are faster.
 
-    On the CPU they need MKL, which torch has on x86. Elsewhere they would have to
-    be measured first.
+    On the CPU they need MKL, which torch has on x86. On other devices they have not
+    been measured.
     """
     if device_type != "cpu":
         return False
@@ -175,7 +178,7 @@ def _has_csr_kernels(device_type: str) -> bool:
 def _sum_rows_per_atom(
     indices: Tensor, values: Tensor, x: Tensor, n_components: int
 ) -> Tensor:
-    """``Z^T x`` by sorting the slots by atom: each atom is one bag of rows."""
+    """``Z^T x``, with the slots sorted by atom so that each atom is one bag of rows."""
     atoms, order = indices.flatten().sort(stable=True)
     offsets = torch.searchsorted(atoms, torch.arange(n_components, device=atoms.device))
     return F.embedding_bag(

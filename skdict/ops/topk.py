@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -12,19 +14,19 @@ from skdict.ops.slots import SlotCode
 def topk_encode(x: Tensor, encoder: Tensor, bias: Tensor, k: int) -> SlotCode:
     """Keep the ``k`` largest of ``relu(x @ encoder.T + bias)`` in each row.
 
-    A latent that ReLU sets to zero leaves its slot empty: it did not fire, even
-    where fewer than ``k`` latents are positive.
+    A latent that ReLU sets to zero has not fired, and its slot is empty: a row with
+    fewer than ``k`` positive latents has fewer non-zeros.
 
     Parameters
     ----------
     x : Tensor of shape (n, d)
-        Rows, the pre-bias already subtracted.
+        Rows, with the pre-bias already subtracted.
     encoder : Tensor of shape (M, d)
         One direction per latent.
     bias : Tensor of shape (M,)
         One offset per latent.
     k : int
-        Most active latents per row, at most ``M``.
+        Largest number of active latents per row, at most ``M``.
 
     Returns
     -------
@@ -39,7 +41,9 @@ def topk_encode(x: Tensor, encoder: Tensor, bias: Tensor, k: int) -> SlotCode:
 
 class _TopKEncode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, encoder, bias, k):
+    def forward(
+        ctx: Any, x: Tensor, encoder: Tensor, bias: Tensor, k: int
+    ) -> tuple[Tensor, Tensor]:
         parts = [
             torch.addmm(bias, rows, encoder.T).topk(k, dim=1, sorted=False)
             for rows in x.split(rows_per_chunk(x, len(encoder)))
@@ -51,7 +55,9 @@ class _TopKEncode(torch.autograd.Function):
         return values, indices
 
     @staticmethod
-    def backward(ctx, grad, _):
+    def backward(
+        ctx: Any, grad: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, encoder, indices, values = ctx.saved_tensors
         fired = SlotCode(indices, grad * (values > 0))
         grad_x = grad_encoder = grad_bias = None
@@ -71,8 +77,8 @@ def decode_strongest(
 ) -> Tensor:
     """Decode each row from its ``k`` largest pre-activations, without ReLU.
 
-    For latents that never fire: one that is negative everywhere would have no
-    gradient behind ReLU.
+    For latents that never fire: a latent that is negative on all rows would get no
+    gradient through ReLU.
     """
     strongest = torch.addmm(bias, x, encoder.T).topk(k, dim=1)
     return SlotCode(strongest.indices, strongest.values).decode(decoder)

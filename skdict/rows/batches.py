@@ -20,14 +20,14 @@ class RowBatches:
         The rows. Never written to, never copied as a whole: a read-only memmap
         serves.
     batch_size : int
-        Rows in a batch. With a generator the batches of a pass differ in size by
-        one row at most, so that no step rests on a small remainder.
+        Number of rows in a batch. With a generator the batches of an epoch differ in
+        size by one row at most, so that no step rests on a small remainder.
     device : torch.device
         Where the batches go.
     scale : float, default=1.0
-        What the rows are divided by.
+        Number by which the rows are divided.
     generator : torch.Generator, default=None
-        Shuffles the rows anew for each pass; None keeps their order.
+        Shuffles the rows anew in each epoch; None keeps their order.
     among : Tensor of int64, default=None
         Indices of the rows that take part. None: all.
     """
@@ -41,7 +41,7 @@ class RowBatches:
         scale: float = 1.0,
         generator: torch.Generator | None = None,
         among: Tensor | None = None,
-    ):
+    ) -> None:
         self.X = X
         self.among = among
         self.batch_size = batch_size
@@ -51,7 +51,7 @@ class RowBatches:
 
     @property
     def n_rows(self) -> int:
-        """Number of rows in a pass."""
+        """Number of rows that take part."""
         return len(self.X if self.among is None else self.among)
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class RowBatches:
         if self.among is not None:
             order = self.among[order]
         for rows in order.tensor_split(len(self)):
-            # In ascending order, a batch is read from a memmap in one sweep.
+            # In ascending order, so that a memmap is read in one sweep.
             yield self._load(rows.sort().values)
 
     def _load(self, rows: slice | Tensor) -> Tensor:

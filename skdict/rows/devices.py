@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 def as_tensor(array: np.ndarray | Tensor) -> Tensor:
-    """The array as a tensor where it lies, without a copy where that is safe.
+    """Make a tensor of an array, on its device, and without a copy if that is safe.
 
-    Memory that numpy holds read-only is copied, because torch would share it and
-    an in-place operation on it ends the process; so are negative strides, which
-    torch does not know.
+    Memory that numpy holds read-only is copied, because torch would share it and an
+    in-place operation would crash the process. An array with negative strides is
+    copied, because torch has none.
     """
     if isinstance(array, Tensor):
         return array
@@ -22,12 +22,12 @@ def as_tensor(array: np.ndarray | Tensor) -> Tensor:
 
 
 def to_device(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """The array as a tensor on the device, in the widest dtype that it supports."""
+    """Bring an array to a device as a tensor; float64 becomes float32 on MPS."""
     tensor = as_tensor(array)
     # MPS has no float64.
     dtype = torch.float32 if device.type == "mps" else tensor.dtype
     if device.type == "cuda" and tensor.device.type == "cpu":
-        # From memory that may be paged out, the copy would wait for all work before.
+        # From pageable memory, the copy would wait for all earlier work on the device.
         return tensor.pin_memory().to(device=device, dtype=dtype, non_blocking=True)
     return tensor.to(device=device, dtype=dtype)
 
@@ -38,8 +38,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     Parameters
     ----------
     device : str or torch.device, default="auto"
-        "auto" takes CUDA where there is one, then MPS, then the CPU. Anything
-        else is taken as torch understands it, for instance "cpu" or "cuda:1".
+        "auto" takes CUDA if there is one, else MPS, else the CPU. Anything else is a
+        name that torch knows, for instance "cpu" or "cuda:1".
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The centre and the spread of rows, in passes over their batches."""
+"""The centre and the spread of rows, computed batch by batch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def centre_and_spread(
 ) -> tuple[Tensor, float]:
     """Mean row, and root mean square distance of the rows from it.
 
-    Accumulated in float64 over rows brought to a magnitude of 1 by a power of two,
-    which is exact, so that rows of any magnitude neither overflow nor vanish; and
-    from the first row as origin, so that equal rows have no spread at all.
+    Sums are in float64. The rows are first divided by a power of two near their
+    largest entry, which is exact, so that squares neither overflow nor vanish. Sums
+    start from the first row as origin, so that equal rows have a spread of exactly 0.
     """
     cpu = torch.device("cpu")
     largest = max(float(rows.abs().max()) for rows in RowBatches(X, batch_size, cpu))
@@ -33,10 +33,11 @@ def centre_and_spread(
 
 
 def working_scale(mean: Tensor, spread: float) -> float:
-    """What rows are divided by for training; 0 where they do not vary.
+    """Number by which rows are divided for training; 0 if they do not vary.
 
-    Their spread, unless that would take them out of the range of their dtype:
-    because they vary by subnormal numbers, or by next to nothing beside the mean.
+    It is their spread, unless the quotients would leave the range of their dtype. That
+    happens where the spread is a subnormal number or very small beside the mean; the
+    number is then larger than the spread.
     """
     info = torch.finfo(mean.dtype)
     if spread > info.max:

@@ -17,9 +17,10 @@ from skdict._utils.checks import (
     refuse_sparse_frames,
 )
 from skdict._utils.sklearn_private import get_namespace_and_device
+from skdict._utils.types import AnyArray, Data
 
 
-def validate_rows(estimator, X, *, reset: bool):
+def validate_rows(estimator: Any, X: Data, *, reset: bool) -> AnyArray:
     """Check a table of rows; float16, integers and booleans become float32.
 
     Raises
@@ -41,10 +42,10 @@ def validate_rows(estimator, X, *, reset: bool):
     return X
 
 
-def like(tensor: Tensor, X) -> Any:
-    """The tensor in the namespace and on the device of ``X``.
+def like(tensor: Tensor, X: AnyArray) -> AnyArray:
+    """Copy a tensor to the namespace and the device of ``X``.
 
-    Numbers also get the dtype of ``X``; the memory is never shared.
+    Floating-point numbers also get the dtype of ``X``.
     """
     tensor = tensor.detach()
     if isinstance(X, Tensor):
@@ -59,6 +60,6 @@ def like(tensor: Tensor, X) -> Any:
     return xp.asarray(array, dtype=dtype, device=device, copy=True)
 
 
-def as_rows(X) -> np.ndarray | Tensor:
-    """What :class:`~skdict.rows.RowBatches` reads: an ndarray or a tensor."""
+def as_rows(X: AnyArray) -> np.ndarray | Tensor:
+    """Make an ndarray or a tensor, which :class:`~skdict.rows.RowBatches` reads."""
     return X if isinstance(X, torch.Tensor) else as_numpy(X)
