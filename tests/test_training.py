@@ -473,7 +473,9 @@ def objective_of(model, x, silent):
     """The objective of a batch on which all latents but the silent ones fired."""
     fired = torch.ones(M, dtype=torch.int64)
     fired[silent] = 0
-    return model.objective(x, x)._replace(fired=fired)
+    objective = model.objective(x, x)._replace(fired=fired)
+    silence = model._silence(objective)
+    return objective._replace(counters={"rows_since_fired": silence})
 
 
 def test_a_latent_is_dead_after_so_many_rows_without_firing():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from skdict._utils.fitted import Array
-from skdict.models.dictionary import ATOMS, Dictionary, Parameter
+from skdict.models.dictionary import ATOMS, Dictionary, Objective, Parameter
 from skdict.ops.centre import geometric_median
 
 
@@ -27,21 +29,21 @@ class Autoencoder(Dictionary):
         "encoder_bias": Parameter("encoder_bias_", Array(ATOMS[:1])),
     }
 
-    def __init__(self, atoms: Tensor, *, scale_encoder: bool = True):
+    def __init__(self, atoms: Tensor, *, scale_encoder: bool = True) -> None:
         super().__init__(atoms)
         self.encoder = nn.Parameter(atoms.clone())
         self.encoder_bias = nn.Parameter(atoms.new_zeros(len(atoms)))
         self.scale_encoder = scale_encoder
 
     @torch.no_grad()
-    def precondition_(self, objective):
-        """Take out of the atoms' gradient what the projection would undo."""
+    def precondition_(self, objective: Objective) -> None:
+        """Remove the part of the atoms' gradient that the projection would undo."""
         grad = self.atoms.grad
         if grad is not None:
             grad -= (grad * self.atoms).sum(1, keepdim=True) * self.atoms
 
     @torch.no_grad()
-    def start_(self, rows, mean):
+    def start_(self, rows: Tensor, mean: Tensor) -> None:
         super().start_(rows, geometric_median(rows))
         if self.scale_encoder:
             self.scale_encoder_(rows)
@@ -50,9 +52,9 @@ class Autoencoder(Dictionary):
     def scale_encoder_(self, rows: Tensor) -> None:
         """Scale an encoder that starts as the atoms, so that it rebuilds the rows best.
 
-        The active atoms of a row are correlated, and their activations add up to
-        several times the row. One factor for all of them, ``<x, x_hat> /
-        <x_hat, x_hat>``, is the least squares.
+        The active atoms of a row are correlated, so their activations add up to several
+        times the row. One factor for all of them, ``<x, x_hat> / <x_hat, x_hat>``,
+        minimises the squared error.
         """
         x_hat = self.encode(rows).decode(self.atoms)
         energy = x_hat.square().sum()
@@ -61,10 +63,10 @@ class Autoencoder(Dictionary):
             self.encoder.mul_(scale)
 
     @torch.no_grad()
-    def rescale_(self, factor):
+    def rescale_(self, factor: float) -> None:
         super().rescale_(factor)
         self.encoder_bias.mul_(factor)
 
-    def optimizer_options(self):
-        # Fused, Adam takes a sixth of the time.
+    def optimizer_options(self) -> dict[str, Any]:
+        # Fused Adam takes a sixth of the time.
         return {"fused": self.atoms.device.type in ("cpu", "cuda")}

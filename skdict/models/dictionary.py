@@ -1,13 +1,14 @@
-"""What every model is: atoms, a pre-bias, and the hooks of a learning step.
+"""The base of all models: atoms, a pre-bias, and the hooks of a learning step.
 
-A step on a batch visits, in this order, ``objective`` (loss, reconstruction, code),
-the backward pass, ``precondition_``, the optimiser and ``maintain_``.
+A step on a batch calls, in this order, ``objective`` (loss, reconstruction, code), the
+backward pass, ``precondition_``, the optimiser and ``maintain_``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -30,13 +31,16 @@ class Objective(NamedTuple):
     code : Code
         Of ``n`` rows.
     fired : Tensor of shape (M,), int64
-        Rows on which each atom fired.
+        Number of rows on which each atom fired.
+    counters : Mapping of str to Tensor
+        New values of counters that the loss needed; ``maintain_`` keeps them.
     """
 
     loss: Tensor
     reconstruction: Tensor
     code: Code
     fired: Tensor
+    counters: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass
@@ -46,7 +50,7 @@ class Clock:
     Attributes
     ----------
     n_steps : int
-        Steps made.
+        Number of steps made.
     last_step : int or None
         Step at which training ends; None in a stream.
     generator : torch.Generator
@@ -59,7 +63,7 @@ class Clock:
 
     @property
     def steps_left(self) -> int | None:
-        """Steps until training ends; None in a stream."""
+        """Number of steps until training ends; None in a stream."""
         return None if self.last_step is None else self.last_step - self.n_steps
 
 
@@ -83,9 +87,9 @@ ATOMS = ("n_components", "n_features")
 
 
 class Dictionary(nn.Module):
-    """Atoms and a pre-bias; how a row is encoded is up to the subclass.
+    """Atoms and a pre-bias; the subclass says how a row is encoded.
 
-    The atoms have unit norm; ``maintain_`` keeps it so.
+    The atoms have unit norm, which ``maintain_`` restores after each step.
 
     Parameters
     ----------
@@ -97,8 +101,8 @@ class Dictionary(nn.Module):
     fitted : Mapping of str to Parameter
         Each parameter and the attribute of the estimator that holds it.
     counters : Mapping of str to Array
-        Buffers that begin as zeros and count over the steps. A stream carries them
-        from call to call.
+        Buffers that start at zero and change with each step. A stream carries them from
+        call to call.
     """
 
     fitted: ClassVar[Mapping[str, Parameter]] = {
@@ -112,13 +116,13 @@ class Dictionary(nn.Module):
     # Steps after which the learning rate of an endless stream starts to fall.
     stream_steps: ClassVar[int] = 500
 
-    def __init__(self, atoms: Tensor):
+    def __init__(self, atoms: Tensor) -> None:
         super().__init__()
         self.atoms = nn.Parameter(atoms)
         self.pre_bias = nn.Parameter(atoms.new_zeros(atoms.shape[1]))
         for name, rule in self.counters.items():
             dtype = torch.int64 if rule.kind == "i" else atoms.dtype
-            shape = [len(atoms) for _ in rule.shape]  # a number for each atom, or one
+            shape = [len(atoms) for _ in rule.shape]  # one number per atom, or a scalar
             self.register_buffer(name, atoms.new_zeros(shape, dtype=dtype))
 
     # Rows to codes and back
@@ -137,7 +141,7 @@ class Dictionary(nn.Module):
         return self.decode(code), code
 
     def prepare_(self, n_rows: int) -> None:
-        """Get ready to encode ``n_rows`` rows with parameters that stay as they are."""
+        """Precompute what encoding ``n_rows`` rows with fixed parameters can use."""
 
     # A learning step
 
@@ -157,8 +161,8 @@ class Dictionary(nn.Module):
         x, target : Tensor of shape (n, d)
             The rows, and what is to be rebuilt from them.
         descend : callable
-            Takes the objective backward, calls :meth:`precondition_` and moves the
-            parameters. A model without gradients leaves it alone.
+            Computes the gradients of an objective, calls :meth:`precondition_` and
+            moves the parameters. A model without gradients does not call it.
         """
         objective = self.objective(x, target)
         descend(objective)
@@ -168,12 +172,14 @@ class Dictionary(nn.Module):
         """Change the gradients before the optimiser sees them."""
 
     def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
-        """Follow the parameters' move; return the number of redrawn atoms."""
+        """Do what follows the optimiser's move; return the number of redrawn atoms."""
+        for name, value in objective.counters.items():
+            self.get_buffer(name).copy_(value)
         self.project_()
         return 0
 
     def calibrate_(self, fired: Tensor, n_rows: int) -> None:
-        """Follow how often each atom fired on ``n_rows`` held-out rows, each epoch."""
+        """Adapt, after an epoch, to how often atoms fired on the held-out rows."""
 
     @torch.no_grad()
     def project_(self) -> None:
@@ -184,19 +190,19 @@ class Dictionary(nn.Module):
 
     @torch.no_grad()
     def start_(self, rows: Tensor, mean: Tensor) -> None:
-        """Set what the first rows tell; ``rows`` is a sample, ``mean`` is of all."""
+        """Set what depends on a sample of the first rows and on the mean of all."""
         self.pre_bias.copy_(mean)
 
     def follow_(self, mean: Tensor) -> None:
-        """Follow the mean of all rows seen, where the pre-bias is not learned."""
+        """Set the pre-bias to the mean of all rows seen, unless it is learned."""
 
     @torch.no_grad()
     def rescale_(self, factor: float) -> None:
-        """Follow rows that are multiplied by ``factor``; the codes follow too."""
+        """Adapt to rows multiplied by ``factor``, so that codes are multiplied, too."""
         self.pre_bias.mul_(factor)
 
     def optimizer_options(self) -> dict[str, Any]:
-        """What the optimiser takes beside the parameters and the learning rate."""
+        """Return the optimiser's options, without parameters and learning rate."""
         return {}
 
     @torch.no_grad()

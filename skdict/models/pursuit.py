@@ -7,6 +7,7 @@ from torch import Tensor
 
 from skdict._utils.fitted import Array
 from skdict.models.dictionary import Clock, Dictionary, Objective
+from skdict.ops import SlotCode
 from skdict.ops.atoms import random_unit_rows, redundant_atoms
 from skdict.ops.pursuit import Refit, Selection, batched_omp, choose_form, gram_matrix
 
@@ -18,21 +19,21 @@ class PursuitDictionary(Dictionary):
     """Gradient descent on the atoms with the codes of a pursuit held fixed.
 
     The gradient of each atom is divided by the mean square of its coefficients,
-    which is the curvature of the loss along that atom: a learning rate of 1 is
-    the exact minimiser for an atom that shares no row with another. The
-    rate thus needs no tuning to the data, to k or to how often an atom fires.
+    which is the curvature of the loss along that atom. A learning rate of 1 then moves
+    an atom that shares no row with another to its exact minimiser, and the rate needs
+    no tuning to the data, to k or to how often an atom fires.
 
     The pre-bias is the mean of the rows and is not learned. With the codes held
     fixed, its gradient is the mean residual, which a greedy encoder does not bring
-    to zero: the pre-bias would leave the rows step by step, and the explained
-    variance would fall with it.
+    to zero: a learned pre-bias would drift away from the rows, and the explained
+    variance would fall.
 
     Parameters
     ----------
     atoms
         As in :class:`Dictionary`.
     k : int
-        Most non-zeros of a code.
+        Largest number of non-zeros of a code.
     atoms_per_step, selection, refit
         As in :func:`skdict.ops.batched_omp`.
     reset_similarity : float
@@ -62,7 +63,7 @@ class PursuitDictionary(Dictionary):
         refit: Refit = False,
         reset_similarity: float = 0.9,
         reset_every: int = 100,
-    ):
+    ) -> None:
         super().__init__(atoms)
         self.pre_bias.requires_grad_(False)
         self.k = k
@@ -73,7 +74,7 @@ class PursuitDictionary(Dictionary):
         self.reset_every = reset_every
         self.gram: Tensor | None = None
 
-    def encode(self, x):
+    def encode(self, x: Tensor) -> SlotCode:
         return batched_omp(
             x - self.pre_bias,
             self.atoms,
@@ -85,21 +86,21 @@ class PursuitDictionary(Dictionary):
         )
 
     @torch.no_grad()
-    def prepare_(self, n_rows):
-        """Compute the Gram matrix once, where that pays for this number of rows."""
+    def prepare_(self, n_rows: int) -> None:
+        """Compute the Gram matrix once, if that saves time for this many rows."""
         if choose_form(n_rows, self.atoms, self.k, self.atoms_per_step) == "gram":
             self.gram = gram_matrix(self.atoms)
 
     @torch.no_grad()
-    def follow_(self, mean):
+    def follow_(self, mean: Tensor) -> None:
         self.pre_bias.copy_(mean)
 
-    def precondition_(self, objective):
+    def precondition_(self, objective: Objective) -> None:
         gradient = self.atoms.grad
         assert gradient is not None
         now = objective.code.mean_squares(len(self.atoms))
         self.curvature.lerp_(now, _NEWEST)
-        # Of the two the larger: a rare atom fires above its own average.
+        # The larger of the two: where a rare atom fires, its running mean is too small.
         curvature = torch.maximum(now, self.curvature)
         gradient /= torch.where(curvature > 0, curvature, 1.0)[:, None]
 

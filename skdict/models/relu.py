@@ -10,9 +10,11 @@ from skdict.models.autoencoder import Autoencoder
 from skdict.models.dictionary import Clock, Objective
 from skdict.ops import DenseCode
 
-# Fraction of the steps over which the penalty rises from zero; steps in a stream.
+# The penalty rises from zero over this fraction of the steps; in a stream, over this
+# number of steps.
 _WARM_UP, _STREAM_WARM_UP = 0.1, 100
-# How much of its logarithmic distance from the target the penalty makes up in a step.
+# A step changes the logarithm of the weight by this fraction of the logarithm of
+# (active latents / wanted active latents).
 _GAIN = 0.02
 # Weight of the newest batch in the running mean of active latents.
 _NEWEST = 0.05
@@ -29,8 +31,8 @@ class ReLUAutoencoder(Autoencoder):
         Weight of the penalty, for rows that spread 1 around their centre.
     k : float or None
         Wanted mean number of active latents. The weight then starts at ``alpha`` and
-        moves until that many are active: in the held-out rows where there are some,
-        of which more fire than in the rows that are learned from.
+        moves until that many are active. They are counted on the held-out rows, if
+        there are any: rows from which nothing is learned activate more latents.
     """
 
     # Sparser epochs explain less.
@@ -41,24 +43,24 @@ class ReLUAutoencoder(Autoencoder):
     excess: Tensor
     counters = {
         "warm_up": Array((), low=0, high=1),  # fraction of the weight that is in force
-        "log_factor": Array(()),  # of the weight, over alpha
-        "active": Array((), low=0),  # latents in a row, running mean over the batches
-        "excess": Array((), low=0),  # held-out rows over it; 0 before it is known
+        "log_factor": Array(()),  # log(weight / alpha)
+        "active": Array((), low=0),  # active latents of a row, running mean
+        "excess": Array((), low=0),  # the same on held-out rows / active; 0: unknown
     }
 
     def __init__(
         self, atoms: Tensor, *, alpha: float, k: float | None, scale_encoder: bool
-    ):
+    ) -> None:
         super().__init__(atoms, scale_encoder=scale_encoder)
         self.alpha = alpha
         self.k = k
 
-    def encode(self, x):
+    def encode(self, x: Tensor) -> DenseCode:
         return DenseCode(
             torch.addmm(self.encoder_bias, x - self.pre_bias, self.encoder.T).relu()
         )
 
-    def objective(self, x, target):
+    def objective(self, x: Tensor, target: Tensor) -> Objective:
         plain = super().objective(x, target)
         weight = self.warm_up * self.alpha * self.log_factor.exp()
         penalty = weight * plain.code.values.sum(1).mean()
@@ -76,6 +78,6 @@ class ReLUAutoencoder(Autoencoder):
             self.log_factor += _GAIN * (active / k).clamp(0.1, 10).log()
         return super().maintain_(objective, clock)
 
-    def calibrate_(self, fired, n_rows):
+    def calibrate_(self, fired: Tensor, n_rows: int) -> None:
         if self.active > 0:
             self.excess.copy_(fired.sum() / n_rows / self.active)

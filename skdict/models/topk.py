@@ -8,10 +8,11 @@ from torch import Tensor
 from skdict._utils.fitted import Array
 from skdict.models.autoencoder import Autoencoder
 from skdict.models.dictionary import Clock, Objective
+from skdict.ops import SlotCode
 from skdict.ops.topk import decode_strongest, topk_encode
 
-# Steps between looks for dead latents on an accelerator, which would have to be
-# waited for. A latent that is revived in between stays in the auxiliary loss.
+# Number of steps between looks for dead latents on an accelerator, because each look
+# waits for it. A latent that revives in between stays in the auxiliary loss.
 _LOOK_FOR_DEAD_EVERY = 8
 
 
@@ -23,11 +24,11 @@ class TopKAutoencoder(Autoencoder):
     atoms, scale_encoder
         As in :class:`Autoencoder`.
     k : int
-        Most non-zeros of a code.
+        Largest number of non-zeros of a code.
     auxiliary_weight : float, default=0.0
         Weight of the auxiliary loss; 0 leaves it out.
     dead_after : float, default=inf
-        Rows without firing after which a latent counts as dead.
+        Number of rows without firing after which a latent counts as dead.
     """
 
     rows_since_fired: Tensor
@@ -42,19 +43,20 @@ class TopKAutoencoder(Autoencoder):
         scale_encoder: bool = True,
         auxiliary_weight: float = 0.0,
         dead_after: float = torch.inf,
-    ):
+    ) -> None:
         super().__init__(atoms, scale_encoder=scale_encoder)
         self.k = k
         self.auxiliary_weight = auxiliary_weight
         self.dead_after = dead_after
-        # Indices of the latents that an accelerator takes for dead.
+        # Indices of the latents that were dead at the last look on an accelerator.
         self.register_buffer("dead", self.rows_since_fired[:0], persistent=False)
 
-    def encode(self, x):
+    def encode(self, x: Tensor) -> SlotCode:
         return topk_encode(x - self.pre_bias, self.encoder, self.encoder_bias, self.k)
 
-    def objective(self, x, target):
+    def objective(self, x: Tensor, target: Tensor) -> Objective:
         plain = super().objective(x, target)
+        plain = plain._replace(counters={"rows_since_fired": self._silence(plain)})
         if self.auxiliary_weight == 0:
             return plain
         dead = self._dead_latents(plain)
@@ -67,23 +69,24 @@ class TopKAutoencoder(Autoencoder):
     def _dead_latents(self, objective: Objective) -> Tensor:
         if not self._is_on_cpu:
             return self.dead
-        return (self._silence(objective) >= self.dead_after).nonzero()[:, 0]
+        silence = objective.counters["rows_since_fired"]
+        return (silence >= self.dead_after).nonzero()[:, 0]
 
     @property
     def _is_on_cpu(self) -> bool:
         return self.atoms.device.type == "cpu"
 
     def _silence(self, objective: Objective) -> Tensor:
-        """Rows since each latent fired, this batch included."""
+        """Number of rows since each latent fired, this batch included."""
         silence = self.rows_since_fired + len(objective.code)
         return silence.masked_fill_(objective.fired > 0, 0)
 
     def _auxiliary_loss(self, x: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
-        """Half the squared error of the dead latents' rebuilding of the residual.
+        """Half the squared error with which dead latents rebuild the residual.
 
-        Relative to the residual's own energy, as in Gao et al. (2024); half of it,
-        as the main loss is half a squared error, too. Neither the residual nor the
-        pre-bias takes part in the gradient.
+        It is relative to the squared residual, as in Gao et al. (2024), and halved
+        because the main loss is half a squared error, too. No gradient flows to the
+        residual or the pre-bias.
         """
         residual = residual.detach()
         rebuilt = decode_strongest(
@@ -99,7 +102,7 @@ class TopKAutoencoder(Autoencoder):
 
     @torch.no_grad()
     def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
-        self.rows_since_fired.copy_(self._silence(objective))
+        n_redrawn = super().maintain_(objective, clock)
         if not self._is_on_cpu and clock.n_steps % _LOOK_FOR_DEAD_EVERY == 0:
             self.dead = (self.rows_since_fired >= self.dead_after).nonzero()[:, 0]
-        return super().maintain_(objective, clock)
+        return n_redrawn

@@ -1,4 +1,4 @@
-"""What happens around the steps: the rate, the end, the best epoch, the bar.
+"""Callbacks of the training: learning rate, early end, best epoch, progress bar.
 
 All of them are skorch callbacks; users add their own beside them.
 """
@@ -6,7 +6,7 @@ All of them are skorch callbacks; users add their own beside them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from skorch.callbacks import Callback
@@ -15,9 +15,12 @@ from tqdm.auto import tqdm
 
 from skdict.training.schedule import Schedule
 
+# A DictionaryNet, whose module imports this one.
+Net: TypeAlias = Any
+
 
 class EndOfTraining(Exception):  # noqa: N818 (it is no error)
-    """Raised behind an epoch to end the training."""
+    """Raised after an epoch to end the training."""
 
 
 class LearningRate(Callback):
@@ -25,12 +28,12 @@ class LearningRate(Callback):
 
     schedule_: Schedule
 
-    def on_train_begin(self, net, **kwargs):
+    def on_train_begin(self, net: Net, **kwargs: Any) -> None:
         self.schedule_ = Schedule(
             net.lr, 0, net.clock.last_step, net.module_.stream_steps
         )
 
-    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+    def on_batch_begin(self, net: Net, training: bool = False, **kwargs: Any) -> None:
         if training:
             rate = self.rate(net.clock.n_steps)
             for group in net.optimizer_.param_groups:
@@ -40,8 +43,8 @@ class LearningRate(Callback):
         """Learning rate of a step."""
         return self.schedule_.rate(step)
 
-    def wind_down(self, net, n_steps: int) -> None:
-        """Let the rate fall to zero within ``n_steps``, and the training end there."""
+    def wind_down(self, net: Net, n_steps: int) -> None:
+        """Let the rate fall to zero within ``n_steps``, where the training ends."""
         self.schedule_ = self.schedule_.wind_down(net.clock.n_steps, n_steps)
         net.clock.last_step = self.schedule_.last_step
 
@@ -49,17 +52,17 @@ class LearningRate(Callback):
 class EarlyEnd(Callback):
     """Ends a training that no longer gains, or that a callback wants to end.
 
-    Once the explained variance has risen by less than ``tol`` for
-    ``n_iter_no_change`` epochs, the learning rate decays to zero over as many
-    epochs and training ends. (A constant rate keeps the loss above its minimum.)
-    Where the net holds rows out, the explained variance is theirs, and the
-    wind-down begins at the parameters of the best epoch. A stream never winds down.
+    If the explained variance rises by no more than ``tol`` for ``n_iter_no_change``
+    epochs, the learning rate decays to zero over ``n_iter_no_change`` further epochs
+    and training ends. (A constant rate keeps the loss above its minimum.) If the net
+    holds rows out, the explained variance is that of the held-out rows, and the
+    wind-down starts from the parameters of the best epoch. A stream never winds down.
     """
 
-    def on_train_begin(self, net, **kwargs):
+    def on_train_begin(self, net: Net, **kwargs: Any) -> None:
         self.best_, self.n_flat_, self.winding_down_ = -np.inf, 0, False
 
-    def on_epoch_end(self, net, dataset_train=None, **kwargs):
+    def on_epoch_end(self, net: Net, dataset_train: Any = None, **kwargs: Any) -> None:
         if net.stopped or net.clock.steps_left == 0:
             raise EndOfTraining
         if net.tol is None or self.winding_down_:
@@ -81,11 +84,11 @@ class BestEpoch(Callback):
     for a model whose best epoch is not the one that explains most.
     """
 
-    def on_train_begin(self, net, **kwargs):
+    def on_train_begin(self, net: Net, **kwargs: Any) -> None:
         self.best_ = -np.inf
         self.parameters_: dict[str, Tensor] = {}
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Net, **kwargs: Any) -> None:
         if net.held_out is None or not net.module_.keeps_best_epoch:
             return
         if net.watched > self.best_ or not self.parameters_:
@@ -95,12 +98,12 @@ class BestEpoch(Callback):
                 for name, parameter in net.module_.named_parameters()
             }
 
-    def on_train_end(self, net, X=None, **kwargs):
+    def on_train_end(self, net: Net, X: Any = None, **kwargs: Any) -> None:
         if self.parameters_:
             self.restore(net)
             net.look(X)  # what fires has changed
 
-    def restore(self, net) -> None:
+    def restore(self, net: Net) -> None:
         """Put the parameters of the best epoch back."""
         net.module_.load_state_dict(self.parameters_, strict=False)
 
@@ -108,18 +111,19 @@ class BestEpoch(Callback):
 class DivergenceCheck(Callback):
     """Refuses a dictionary that training has made worse than none.
 
-    The mean error of the last epoch is too large, which a few odd rows cannot do to a
-    whole epoch, and that of its last batch is several times the first batch's. A bad
-    start that a short training has not mended yet is thus no divergence.
+    Two things must have happened. The mean error of the last epoch is too large, which
+    a few odd rows cannot cause. And the error of its last batch is over ten times that
+    of the first batch of the training: a bad start that a short training has not mended
+    is no divergence.
     """
 
-    def on_train_begin(self, net, **kwargs):
+    def on_train_begin(self, net: Net, **kwargs: Any) -> None:
         net.first_error = None
-        # Twice that of rebuilding each row as zero, or of a unit variance.
+        # Twice the error of rebuilding each row as zero, or twice a unit variance.
         offset = net.module_.pre_bias.detach().square().sum()
         self.largest_error_ = 2 * max(1.0, float(offset) + net.variance)
 
-    def on_train_end(self, net, **kwargs):
+    def on_train_end(self, net: Net, **kwargs: Any) -> None:
         error = float(net.squared_error) / net.rows_seen
         grown = float(net.last_error) > 10 * float(net.first_error)
         if error > self.largest_error_ and grown:
@@ -131,26 +135,28 @@ class DivergenceCheck(Callback):
 
 
 class ProgressBar(Callback):
-    """Moves a bar with every step, where the net is to show one."""
+    """Moves a progress bar with every step, if the net is to show one."""
 
     bar_: tqdm
 
-    def on_train_begin(self, net, X=None, max_iter=1, **kwargs):
+    def on_train_begin(
+        self, net: Net, X: Any = None, max_iter: int = 1, **kwargs: Any
+    ) -> None:
         dataset, _ = net.get_split_datasets(X)
         total = max_iter * len(net.get_iterator(dataset))
         bar = tqdm(total=total, disable=not net.show_progress, unit="step")
         self.bar_ = net.resources.enter_context(bar)
 
-    def on_epoch_begin(self, net, **kwargs):
+    def on_epoch_begin(self, net: Net, **kwargs: Any) -> None:
         left = net.clock.steps_left
         if left is not None:
             self.bar_.total = min(self.bar_.total, self.bar_.n + left)
 
-    def on_batch_end(self, net, training=False, **kwargs):
+    def on_batch_end(self, net: Net, training: bool = False, **kwargs: Any) -> None:
         if training:
             self.bar_.update()
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Net, **kwargs: Any) -> None:
         record = net.record
         self.bar_.set_postfix(
             loss=f"{record['loss']:.3g}",
@@ -163,10 +169,10 @@ class ProgressBar(Callback):
 class Calls(Callback):
     """Calls a function with the record of each epoch; True ends the training."""
 
-    def __init__(self, function: Callable[[dict[str, Any]], Any]):
+    def __init__(self, function: Callable[[dict[str, Any]], Any]) -> None:
         self.function = function
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Net, **kwargs: Any) -> None:
         answer = self.function(net.record)
         # Not `if answer`: a function that returns 1 did not ask to stop.
         if isinstance(answer, bool | np.bool_) and answer:
@@ -174,7 +180,7 @@ class Calls(Callback):
 
 
 def as_callback(callback: Any) -> Callback | type[Callback]:
-    """A skorch callback as it is, and any other callable as one."""
+    """Return a skorch callback as it is, and wrap any other callable in one."""
     is_class = isinstance(callback, type) and issubclass(callback, Callback)
     if is_class or isinstance(callback, Callback):
         return callback

@@ -1,7 +1,7 @@
 """The skorch net that trains every model, and what it counts on the way.
 
-Rows arrive divided by one scale so that they spread about 1 around their centre:
-learning rates then mean the same for any data.
+Rows are divided by one scale so that they spread about 1 around their centre. Learning
+rates then mean the same for any data.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Rows(Dataset):
-    """The rows that the net is given, or those of them that have an index.
+    """The rows that the net is given, or some of them.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Rows(Dataset):
         Indices of the rows that belong to it. None: all.
     """
 
-    def __init__(self, X: np.ndarray | Tensor, among: Tensor | None = None):
+    def __init__(self, X: np.ndarray | Tensor, among: Tensor | None = None) -> None:
         self.X = X
         self.among = among
 
@@ -54,9 +54,9 @@ class Rows(Dataset):
 
 
 class Pairs:
-    """Batches of rows, each with what is to be rebuilt from it: the rows themselves."""
+    """Batches of rows, each with its target: the rows themselves."""
 
-    def __init__(self, batches: RowBatches):
+    def __init__(self, batches: RowBatches) -> None:
         self.batches = batches
 
     def __len__(self) -> int:
@@ -83,19 +83,20 @@ class DictionaryNet(NeuralNet):
     variance : float
         Mean squared distance of the rows from their mean, in the net's scale.
     n_steps : int or None, default=None
-        Steps until the learning rate is zero, falling linearly. None: a stream
-        without end, whose rate falls with the square root of the steps.
+        Number of steps over which the learning rate falls linearly to zero. None: a
+        stream without end, whose rate falls with the square root of the steps.
     held_out : Tensor of int64, default=None
-        Rows on which each epoch is validated, and from which nothing is learned.
+        Indices of the rows on which each epoch is validated, and from which nothing is
+        learned.
     tol : float or None, default=None
-        Rise of the explained variance that counts; None never ends early.
+        A rise of the explained variance counts if it is larger than this. None never
+        ends early.
     n_iter_no_change : int, default=5
-        Epochs without such a rise before training winds down.
+        Number of epochs without such a rise before training winds down.
     verbose : int, default=0
-        A progress bar above zero.
+        Above zero, show a progress bar.
     callbacks : iterable of skorch callbacks and callables, or None
-        A callable gets the record of each epoch; training stops where one returns
-        True.
+        A callable gets the record of each epoch; training stops if one returns True.
     """
 
     def __init__(
@@ -111,8 +112,8 @@ class DictionaryNet(NeuralNet):
         n_iter_no_change: int = 5,
         verbose: int = 0,
         callbacks: Iterable[Callback | Callable[[dict], Any]] | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             module,
             criterion=half_squared_error,
@@ -135,7 +136,7 @@ class DictionaryNet(NeuralNet):
         self.show_progress = verbose > 0
 
     @property
-    def _default_callbacks(self):
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
         return [
             ("learning_rate", LearningRate()),
             ("divergence", DivergenceCheck()),
@@ -143,8 +144,8 @@ class DictionaryNet(NeuralNet):
             ("progress", ProgressBar()),
         ]
 
-    def start(self) -> DictionaryNet:
-        """Initialise, and zero what is counted over the steps."""
+    def start(self) -> Self:
+        """Initialise the net and set its counts to zero."""
         self.initialize()
         # The users' callbacks see each epoch before the training can end with it.
         self.callbacks_.append(("early_end", EarlyEnd()))
@@ -153,7 +154,8 @@ class DictionaryNet(NeuralNet):
         self.fired = torch.zeros(len(atoms), dtype=torch.int64, device=atoms.device)
         self.squared_error = atoms.new_zeros(())
         self.rows_seen = 0
-        self.n_redrawn: int | Tensor = 0  # a tensor where reading it would wait
+        # A tensor on an accelerator, because reading a number would wait for it.
+        self.n_redrawn: int | Tensor = 0
         # Mean squared errors of a row: first and last batch, held-out rows.
         self.first_error: Tensor | None = None
         self.last_error = atoms.new_zeros(())
@@ -169,15 +171,15 @@ class DictionaryNet(NeuralNet):
         X : array of shape (n, d)
             The rows, not yet divided by the net's scale.
         max_iter : int
-            Most epochs. With 0 the rows are encoded once, to count what fires, and
-            nothing is learned.
+            Largest number of epochs. With 0 the rows are encoded once, to count what
+            fires, and nothing is learned.
 
         Returns
         -------
         list of dict
             Keys: epoch, loss, explained_variance, dead_fraction, resets,
-            learning_rate, seconds; validation_explained_variance where rows are held
-            out; and what the users' callbacks have recorded.
+            learning_rate, seconds; validation_explained_variance if rows are held out;
+            and what the users' callbacks have recorded.
 
         Raises
         ------
@@ -194,39 +196,41 @@ class DictionaryNet(NeuralNet):
             self.notify("on_train_end", X=X, y=None)
         return [without_batches(record) for record in self.history]
 
-    def notify(self, method_name, **kwargs):
+    def notify(self, method_name: str, **kwargs: Any) -> None:
         getattr(self, method_name)(self, **kwargs)
         for _, callback in self.callbacks_:
             try:
                 getattr(callback, method_name)(self, **kwargs)
             except KeyboardInterrupt:
-                # The user's Ctrl-C gets through; skorch's own callback stops this way.
+                # The user's Ctrl-C gets through. skorch's EarlyStopping raises it, too,
+                # and only ends the training.
                 if not isinstance(callback, EarlyStopping):
                     raise
                 self.stopped = True
 
-    # What the seams of skorch are filled with: rows stay one array, an epoch is a
-    # sequence of whole batches, and nothing is read back from the device before the
-    # epoch is over.
+    # Overrides of skorch's methods: rows stay one array, an epoch is a sequence of
+    # whole batches, and nothing is read back from the device before the epoch is over.
 
-    def initialize_criterion(self):
+    def initialize_criterion(self) -> Self:
         self.criterion_ = self.criterion
         return self
 
-    def check_data(self, X, y=None):
+    def check_data(self, X: Any, y: None = None) -> None:
         pass
 
-    def get_dataset(self, X, y=None):
+    def get_dataset(self, X: Any, y: None = None) -> Rows:
         return X if isinstance(X, Rows) else Rows(X)
 
-    def get_split_datasets(self, X, y=None, **fit_params):
+    def get_split_datasets(
+        self, X: np.ndarray | Tensor, y: None = None, **fit_params: Any
+    ) -> tuple[Rows, Rows | None]:
         if self.held_out is None:
             return Rows(X), None
         learned_from = torch.ones(len(X), dtype=torch.bool, device="cpu")
         learned_from[self.held_out] = False
         return Rows(X, learned_from.nonzero()[:, 0]), Rows(X, self.held_out)
 
-    def get_iterator(self, dataset, training=False):
+    def get_iterator(self, dataset: Rows, training: bool = False) -> Pairs:
         return Pairs(
             RowBatches(
                 dataset.X,
@@ -238,17 +242,24 @@ class DictionaryNet(NeuralNet):
             )
         )
 
-    def infer(self, x, **fit_params):
-        """The reconstruction, which is what scorers and `predict` compare."""
+    def infer(self, x: Tensor, **fit_params: Any) -> Tensor:
+        """Return the reconstruction, which scorers and `predict` compare."""
         return self.module_(x)[0]
 
-    def on_epoch_begin(self, net, **kwargs):
+    def on_epoch_begin(self, net: Self, **kwargs: Any) -> None:
         if len(self.history):
-            self.history[-1]["batches"].clear()  # there may be millions in the end
+            # A long training has millions of batches.
+            self.history[-1]["batches"].clear()
         super().on_epoch_begin(net, **kwargs)
         self.epoch_began = time.perf_counter()
 
-    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+    def on_epoch_end(
+        self,
+        net: Self,
+        dataset_train: Rows | None = None,
+        dataset_valid: Rows | None = None,
+        **kwargs: Any,
+    ) -> None:
         error = float(self.squared_error) / self.rows_seen
         record = {
             "loss": error * self.scale * self.scale,  # may overflow to inf
@@ -271,7 +282,7 @@ class DictionaryNet(NeuralNet):
 
     @property
     def watched(self) -> float:
-        """Explained variance of the last epoch, of held-out rows where there are."""
+        """Explained variance of the last epoch, on held-out rows if there are any."""
         record = self.history[-1]
         key = "explained_variance"
         return record.get(f"validation_{key}", record[key])
@@ -281,7 +292,14 @@ class DictionaryNet(NeuralNet):
             return 1 - mean_squared_error / self.variance
         return float(mean_squared_error == 0)
 
-    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+    def run_single_epoch(
+        self,
+        iterator: Pairs | None,
+        training: bool,
+        prefix: str,
+        step_fn: Callable[[Batch], dict[str, Tensor]],
+        **fit_params: Any,
+    ) -> None:
         if iterator is None:
             return
         self._begin_counts(training)
@@ -298,8 +316,8 @@ class DictionaryNet(NeuralNet):
                 self.module_.calibrate_(self.fired_held_out, n_rows)
 
     @torch.no_grad()
-    def look(self, X) -> None:
-        """Encode the rows that are learned from to count what fires; learn nothing."""
+    def look(self, X: np.ndarray | Tensor) -> None:
+        """Count what fires on the rows that are learned from, without learning."""
         dataset, _ = self.get_split_datasets(X)
         self._begin_counts(True)
         for batch in self.get_iterator(dataset):
@@ -327,7 +345,7 @@ class DictionaryNet(NeuralNet):
             self.first_error = self.last_error
 
     @torch.no_grad()
-    def validation_step(self, batch, **fit_params):
+    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         self._set_training(False)
         x, target = batch
         reconstruction, code = self.module_(x)
@@ -338,7 +356,7 @@ class DictionaryNet(NeuralNet):
             "squared_error": (reconstruction - target).square().sum(),
         }
 
-    def train_step(self, batch, **fit_params):
+    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
         self._set_training(True)
         x, target = batch
         objective = self.module_.step_(x, target, self._descend)
@@ -354,7 +372,7 @@ class DictionaryNet(NeuralNet):
             }
 
     def _descend(self, objective: Objective) -> None:
-        """Move the parameters down the gradient of a loss."""
+        """Move the parameters down the gradient of the loss."""
         module = self.module_
         self.optimizer_.zero_grad()
         objective.loss.backward()

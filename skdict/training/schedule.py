@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass
 class Schedule:
-    """Linear to zero, or for a stream without end, with the root of the steps.
+    """A rate that falls linearly to zero; in a stream, with the root of the steps.
 
     Attributes
     ----------
     initial : float
         Rate of step ``first_step``.
     first_step : int
-        Where the fall begins.
+        Step at which the linear fall begins.
     last_step : int or None
-        Where the rate is zero. None: a stream, whose rate falls from step 0 on.
+        Step at which the rate is zero. None: a stream, whose rate falls from step 0 on.
     stream_steps : int
-        Steps after which the rate of a stream starts to fall.
+        Number of steps after which the rate of a stream starts to fall noticeably.
     """
 
     initial: float
@@ -34,6 +34,6 @@ class Schedule:
         return self.initial * (left / max(1, self.last_step - self.first_step))
 
     def wind_down(self, step: int, n_steps: int) -> Schedule:
-        """The schedule that reaches zero in ``n_steps``, if not earlier."""
+        """Return the schedule that reaches zero in ``n_steps``, if not earlier."""
         assert self.last_step is not None
         return Schedule(self.rate(step), step, min(self.last_step, step + n_steps), 0)

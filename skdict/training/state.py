@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from skorch import NeuralNet
 from torch import Tensor
 
-from skdict._utils.fitted import Array, Count, Fitted, OrNone, Record
+from skdict._utils.fitted import Array, Count, Fitted, OrNone, Record, Sizes
 from skdict.models import Dictionary
 
-# What each optimiser keeps for a parameter, of the shape of the parameter or its own.
+# What each optimiser keeps for a parameter: an array of the parameter's shape unless
+# another shape is given.
 _SLOTS: dict[type[torch.optim.Optimizer], dict[str, dict[str, Any]]] = {
     torch.optim.SGD: {},
     torch.optim.Adam: {
@@ -22,8 +24,8 @@ _SLOTS: dict[type[torch.optim.Optimizer], dict[str, dict[str, Any]]] = {
 }
 
 
-def state_of(net) -> dict[str, Any]:
-    """What the next net needs to go on as if there had been one, as arrays."""
+def state_of(net: NeuralNet) -> dict[str, Any]:
+    """Return, as arrays, the state from which another net goes on as this one would."""
     module = net.module_
     names = [name for name, _ in module.named_parameters()]
     slots = net.optimizer_.state_dict()["state"]
@@ -39,8 +41,8 @@ def state_of(net) -> dict[str, Any]:
     }
 
 
-def restore(net, state: dict[str, Any]) -> None:
-    """Let a started net take up the :func:`state_of` another."""
+def restore(net: NeuralNet, state: dict[str, Any]) -> None:
+    """Put a started net into the state that :func:`state_of` gave of another."""
     module = net.module_
     for name, value in state["model"].items():
         module.get_buffer(name).copy_(_as_tensor(value))
@@ -55,7 +57,7 @@ def restore(net, state: dict[str, Any]) -> None:
 
 
 def stream_rule(model: type[Dictionary]) -> Fitted:
-    """What a file may hold as the state of a stream of this model."""
+    """Return the rule for the state of a stream of this model in a file."""
     slots = _SLOTS[model.optimizer]
     optimizer = {
         name: Record(
@@ -82,12 +84,14 @@ def stream_rule(model: type[Dictionary]) -> Fitted:
 class _GeneratorState(Fitted):
     """The state of a generator of torch."""
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         Array(("n_bytes",), kind="u").check(value, name, {})
         try:
             torch.Generator("cpu").set_state(_as_tensor(value))
         except (RuntimeError, TypeError) as error:
-            raise ValueError(f"{name} is no state of a generator: {error}") from error
+            raise ValueError(
+                f"{name} is not the state of a generator: {error}"
+            ) from error
 
 
 def _as_array(tensor: Tensor) -> np.ndarray:
