@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,7 +16,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -39,6 +39,7 @@ from skdict._utils.sklearn_private import (
     fit_context,
     get_namespace,
 )
+from skdict._utils.types import AnyArray, Codes, Data
 from skdict._utils.warn import warn
 from skdict.models import Dictionary
 from skdict.ops import Code
@@ -57,7 +58,7 @@ from skdict.training import DictionaryNet, restore, state_of, stream_rule
 
 # Fraction of samples below which a feature counts as dead (the papers' threshold).
 _DEAD_DENSITY = 1e-5
-# What the records of a history have in common.
+# Keys that every record of a history has.
 _RECORD_KEYS = (
     "epoch",
     "loss",
@@ -67,13 +68,14 @@ _RECORD_KEYS = (
     "learning_rate",
     "seconds",
 )
-# Fewer rows than this are no measure of an epoch.
+# With fewer rows than this, an epoch cannot be judged.
 _LEAST_HELD_OUT = 5
 # Rows per batch at inference; the ops cut them further to fit the cache.
 _INFERENCE_ROWS = 8192
 # Rows from which the initial atoms and the pre-bias are taken.
 _START_ROWS = 8192
-# A call of partial_fit whose rows are so many times farther or nearer is suspect.
+# partial_fit warns of rows that lie this many times farther away than the first ones,
+# or nearer.
 _OTHER_SCALE = 100
 
 
@@ -82,8 +84,8 @@ class DictionaryEstimator(
 ):
     """Base of the dictionary estimators.
 
-    A subclass names its model in ``_model`` and builds it in ``_new_model``; what
-    the model keeps and counts becomes the table of fitted attributes.
+    A subclass names its model in ``_model`` and builds it in ``_new_model``. The table
+    of fitted attributes follows from the model's parameters and counters.
     """
 
     _model: type[Dictionary]
@@ -117,7 +119,7 @@ class DictionaryEstimator(
 
     _fitted: tuple[dict[str, Fitted], ...] = ()
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "_model" in vars(cls):
             parameters = cls._model.fitted.values()
@@ -139,11 +141,11 @@ class DictionaryEstimator(
 
     @abstractmethod
     def _new_model(self, atoms: Tensor, n_samples: int) -> Dictionary:
-        """The model with these atoms; an epoch of its training has ``n_samples``."""
+        """Build the model with these atoms; an epoch has ``n_samples`` rows."""
 
     @fit_context(prefer_skip_nested_validation=True)
     @learns
-    def fit(self, X, y=None):
+    def fit(self, X: Data, y: object = None) -> Self:
         """Learn the dictionary.
 
         Parameters
@@ -171,13 +173,13 @@ class DictionaryEstimator(
 
     @fit_context(prefer_skip_nested_validation=True)
     @learns
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X: Data, y: object = None) -> Self:
         """Go on learning with one epoch over ``X``.
 
-        The first call fixes the scale of the data and the initial atoms, so it
-        should be a fair sample. The state of the optimiser is kept between
-        calls. The learning rate falls slowly instead of ending at zero; after
-        :meth:`fit` it goes on from the steps that were made there.
+        The first call fixes the scale of the data and the initial atoms, so its rows
+        should be a fair sample. The state of the optimiser is kept between calls. The
+        learning rate falls slowly and never reaches zero; the steps of an earlier
+        :meth:`fit` count.
 
         Parameters
         ----------
@@ -200,14 +202,14 @@ class DictionaryEstimator(
         Warns
         -----
         UserWarning
-            If the rows lie a hundred times farther from the pre-bias than those of
-            the first call, or nearer: the scale of the first call is kept.
+            If the rows lie over a hundred times farther from the pre-bias than those
+            of the first call, or nearer. The scale of the first call is kept.
         """
         self._learn(X, streaming=True, go_on=self.__sklearn_is_fitted__())
         return self
 
     @own_precision
-    def transform(self, X):
+    def transform(self, X: Data) -> Codes:
         """Encode rows as sparse codes.
 
         Parameters
@@ -218,9 +220,9 @@ class DictionaryEstimator(
         Returns
         -------
         codes : CSR matrix or array of shape (n_samples, n_components)
-            CSR with sorted indices and no explicit zeros where ``sparse_output`` is
-            True, a matrix or an array as scikit-learn's ``sparse_interface`` has it;
-            otherwise a dense array. float32 or float64 as the input.
+            With ``sparse_output=True``, CSR with sorted indices and no explicit zeros;
+            scikit-learn's ``sparse_interface`` decides whether it is a matrix or an
+            array. Otherwise a dense array. float32 or float64, as the input.
 
         Raises
         ------
@@ -237,7 +239,7 @@ class DictionaryEstimator(
         return like(torch.cat(dense), X)
 
     @own_precision
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: Codes) -> AnyArray:
         """Reconstruct rows from their codes: ``X @ components_ + pre_bias_``.
 
         Parameters
@@ -278,7 +280,7 @@ class DictionaryEstimator(
         return X_hat
 
     @own_precision
-    def score(self, X, y=None):
+    def score(self, X: Data, y: object = None) -> float:
         """Explained variance of the reconstruction.
 
         Parameters
@@ -310,15 +312,15 @@ class DictionaryEstimator(
 
     # Inference
 
-    def _validate_new(self, X):
-        """Rows to encode, checked."""
+    def _validate_new(self, X: Data) -> AnyArray:
+        """Check rows that are to be encoded."""
         check_is_fitted(self)
         X = validate_rows(self, X, reset=False)
         check_same_namespace(X, self, attribute="components_", method="transform")
         return X
 
-    def _encode(self, X) -> Iterator[tuple[Tensor, Code, Dictionary]]:
-        """Rows and their code, one batch after the other, and what encoded them."""
+    def _encode(self, X: AnyArray) -> Iterator[tuple[Tensor, Code, Dictionary]]:
+        """Yield each batch of rows, its code, and the model that encoded it."""
         rows = as_rows(X)
         batches = RowBatches(rows, _INFERENCE_ROWS, resolve_device(self.device))
         model = self._fitted_model().eval()
@@ -346,8 +348,8 @@ class DictionaryEstimator(
 
     # Training
 
-    def _learn(self, X, *, streaming: bool, go_on: bool) -> None:
-        """Make the epochs of ``fit``, or the one of ``partial_fit``."""
+    def _learn(self, X: Data, *, streaming: bool, go_on: bool) -> None:
+        """Train for all epochs of ``fit``, or for the one epoch of ``partial_fit``."""
         X = validate_rows(self, X, reset=not go_on)
         rows = as_rows(X)
         mean, spread = centre_and_spread(rows)
@@ -365,7 +367,7 @@ class DictionaryEstimator(
             n_samples_seen = self.n_samples_seen_ + len(rows)
             model.follow_(pre_bias + (mean - pre_bias) * (len(rows) / n_samples_seen))
         else:
-            # Rows that do not vary say nothing of the scale.
+            # Rows that do not vary have no scale of their own.
             scale = working_scale(mean, spread) or (self._scale if go_on else 0.0)
             n_samples_seen = len(rows)
             if go_on:
@@ -422,7 +424,8 @@ class DictionaryEstimator(
         if ratio > _OTHER_SCALE or 0 < ratio < 1 / _OTHER_SCALE:
             warn(
                 f"The rows lie {ratio:.2g} times as far from pre_bias_ as those of the "
-                "first call, whose scale partial_fit keeps: with other units, fit anew."
+                "first call, and partial_fit keeps that scale. If their units have "
+                "changed, fit anew."
             )
         return self._scale
 
@@ -452,7 +455,7 @@ class DictionaryEstimator(
         return model
 
     def _check_sparsity(self, n_components: int) -> None:
-        """Warn where the parameters make codes that are not sparse."""
+        """Warn if the parameters give codes that are not sparse."""
 
     def _initial_atoms(self, centred: Tensor, generator: torch.Generator) -> Tensor:
         n_features = centred.shape[1]
@@ -471,7 +474,8 @@ class DictionaryEstimator(
         n_components = self._n_components(n_features)
         atoms = random_unit_rows((n_components, n_features), generator, centred.dtype)
         if self.init == "samples":
-            # Rows at the centre have no direction, and there may be too few rows.
+            # Rows at the centre have no direction. Where rows are too few, the
+            # remaining atoms stay random.
             rows = centred[centred.any(1)][:n_components]
             atoms[: len(rows)] = unit_rows(rows)
         return atoms
@@ -503,8 +507,8 @@ class DictionaryEstimator(
             return self.batch_size
         return min(max(n_samples // 16, 256), 4096)
 
-    def _keep(self, net: DictionaryNet, X) -> None:
-        """Turn what the net has learned into fitted attributes, like ``X``."""
+    def _keep(self, net: DictionaryNet, X: AnyArray) -> None:
+        """Set the fitted attributes from the net, in the namespace of ``X``."""
         model = net.module_
         model.rescale_(net.scale)
         values = {
@@ -527,8 +531,8 @@ class DictionaryEstimator(
         self.n_steps_ = net.clock.n_steps
 
     def _inconsistency(self) -> str | None:
-        """What is wrong with an estimator from a file that its table cannot say."""
-        # Only types and ufuncs come out of a file, and they are no callbacks.
+        """Say what is wrong with an estimator from a file, beyond its table's rules."""
+        # The only callables in a file are types and ufuncs, and neither is a callback.
         if self.callbacks:
             return "callbacks are functions, which files do not hold"
         return None
@@ -540,7 +544,7 @@ class DictionaryEstimator(
     def _n_features_out(self) -> int:
         return self.components_.shape[0]
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = not self.sparse_output
@@ -548,7 +552,7 @@ class DictionaryEstimator(
 
 
 class FixedSparsity(DictionaryEstimator):
-    """Base of the estimators whose codes have at most ``k`` non-zeros a row."""
+    """Base of the estimators whose codes have at most ``k`` non-zeros per row."""
 
     _parameter_constraints: dict = {
         **DictionaryEstimator._parameter_constraints,
@@ -558,7 +562,7 @@ class FixedSparsity(DictionaryEstimator):
     def _n_active(self, n_components: int, n_features: int) -> int:
         return min(self.k or default_k(n_features), n_components)
 
-    def _check_sparsity(self, n_components):
+    def _check_sparsity(self, n_components: int) -> None:
         if self.k is not None and self.k > n_components:
             warn(
                 f"k={self.k} is larger than the {n_components} components: all of them "
@@ -567,7 +571,7 @@ class FixedSparsity(DictionaryEstimator):
 
 
 def default_k(n_features: int) -> int:
-    """Non-zeros of a code where the user leaves them open."""
+    """Number of non-zeros of a code where the user sets none."""
     return max(1, n_features // 10)
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 from numbers import Integral, Real
+from typing import Literal, Self
 
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import StrOptions
+from skdict._utils.types import ArrayLike, Callbacks, Seed
 from skdict.decomposition._base import FixedSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import PursuitDictionary
+from skdict.ops.pursuit import Refit, Selection
 
 
 @documented
@@ -31,19 +35,18 @@ class ICFL(FixedSparsity):
     n_components : shared
     k : shared
     atoms_per_step : int, default=5
-        Atoms picked at once (the paper's L). There are
-        ``ceil(k / atoms_per_step)`` steps (the paper's J), the last one smaller
-        where ``k`` does not divide; 1 is matching pursuit.
+        Number of atoms picked at once (the paper's L). There are
+        ``ceil(k / atoms_per_step)`` steps (the paper's J); the last one picks fewer
+        where ``k`` is not a multiple. 1 is matching pursuit.
     selection : {"positive", "absolute"}, default="positive"
-        Pick the atoms with the largest correlation with the residual (the paper),
-        or with the largest magnitude of it. Coefficients may be negative in
-        either case.
+        Pick the atoms whose correlation with the residual is largest (the paper), or
+        largest in magnitude. Coefficients may be negative in either case.
     refit : bool or "every_step", default=False
-        True: one joint least squares on the final support, in training and in
-        :meth:`transform`; a smaller error at about twice the time. "every_step":
-        after every step; with ``atoms_per_step=1`` this is orthogonal matching
-        pursuit, the most exact and the slowest. :meth:`with_encoder` chooses
-        another encoder for fitted atoms.
+        True: solve one joint least squares on the final support, in training and in
+        :meth:`transform`. The error is smaller, and it takes about twice the time.
+        "every_step": solve it after every step; with ``atoms_per_step=1`` this is
+        orthogonal matching pursuit, the most exact and the slowest.
+        :meth:`with_encoder` chooses another encoder for fitted atoms.
     reset_similarity : float, default=0.9
         Of two atoms with a larger cosine similarity, the one that fired less is
         redrawn uniformly from the unit sphere.
@@ -51,9 +54,10 @@ class ICFL(FixedSparsity):
         Steps between resets. No resets in the last ``reset_every`` steps: a new
         atom would not have time to learn.
     learning_rate : float, default=0.5
-        Step along the gradient of each atom divided by its curvature, which makes
-        it free of the data's scale, of ``k`` and of how often atoms fire; 1 moves
-        an atom to its minimiser. Values between 0.1 and 1 differ little.
+        Step along the gradient of each atom, divided by the curvature along that
+        atom. It therefore needs no tuning to the data's scale, to ``k`` or to how
+        often atoms fire. 1 moves an atom to its minimiser if it shares no row with
+        another. Values between 0.1 and 1 differ little.
     batch_size : shared
     max_iter : shared
     tol : shared
@@ -71,21 +75,22 @@ class ICFL(FixedSparsity):
     ----------
     components_ : shared
     pre_bias_ : ndarray of shape (n_features,)
-        Mean of the rows seen. Subtracted before encoding, added after decoding.
+        Mean of the rows seen. It is subtracted before encoding and added after
+        decoding.
     feature_density_ : shared
     dead_features_ : shared
     n_iter_ : shared
     n_steps_ : shared
     n_samples_seen_ : int
-        Rows that ``pre_bias_`` is the mean of: those of :meth:`fit` and of later
-        calls of :meth:`partial_fit`.
+        Number of rows of which ``pre_bias_`` is the mean: those of :meth:`fit` and of
+        later calls of :meth:`partial_fit`.
     history_ : shared
     n_features_in_ : shared
     feature_names_in_ : shared
 
     See Also
     --------
-    TopKSAE : The sparse autoencoder that this is compared with.
+    TopKSAE : The sparse autoencoder with which the paper compares.
     ControlPCAWhitener : The preprocessing of the paper.
     Reconstructor : Gives the reconstruction inside a Pipeline.
     sklearn.decomposition.MiniBatchDictionaryLearning : L1-penalised relative.
@@ -98,16 +103,18 @@ class ICFL(FixedSparsity):
     ``r(t+1) = r(t) - z(t) W``; the code is ``sum_t z(t)``.
 
     The dictionary descends the gradient of the mean of ``||x - z W - b||^2 / 2``
-    over a batch, each atom's divided by the mean of its ``z_m^2``. The paper leaves
-    the optimiser open (learning rate 5e-5); on all data sets tried, this step beat
-    Adam and needed no tuning. The paper learns ``b`` too; here it is the mean of the
-    rows, because with codes held fixed its gradient does not vanish, and over a long
-    training a learned ``b`` leaves the rows and the explained variance falls. Atoms
-    keep unit norm, which the paper leaves open; it starts them at random, which leaves
-    more dead features than samples.
+    over a batch; the gradient of atom ``m`` is divided by the mean of ``z_m^2``. The
+    paper does not name its optimiser (learning rate 5e-5); on all data sets tried, this
+    step beat Adam and needed no tuning.
 
-    Two rows whose correlations tie to the last bit in float32 can get another
-    support alone than in a batch; float64 settles it.
+    The paper learns ``b``; here it is the mean of the rows. With codes held fixed, the
+    gradient of ``b`` does not vanish: in a long training a learned ``b`` would drift
+    away from the rows, and the explained variance would fall. Atoms keep unit norm; the
+    paper does not say whether its atoms do. It starts them at random, after which more
+    features are dead than after a start at samples.
+
+    Where two correlations of a row tie to the last bit in float32, the row may get
+    another support alone than in a batch. float64 rows resolve such ties.
 
     References
     ----------
@@ -143,28 +150,28 @@ class ICFL(FixedSparsity):
 
     def __init__(
         self,
-        n_components=None,
-        k=None,
+        n_components: int | None = None,
+        k: int | None = None,
         *,
-        atoms_per_step=5,
-        selection="positive",
-        refit=False,
-        reset_similarity=0.9,
-        reset_every=100,
-        learning_rate=0.5,
-        batch_size="auto",
-        max_iter=30,
-        tol=1e-3,
-        n_iter_no_change=5,
-        validation_fraction=None,
-        init="samples",
-        warm_start=False,
-        sparse_output=True,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        callbacks=None,
-    ):
+        atoms_per_step: int = 5,
+        selection: Selection = "positive",
+        refit: Refit = False,
+        reset_similarity: float = 0.9,
+        reset_every: int = 100,
+        learning_rate: float = 0.5,
+        batch_size: int | Literal["auto"] = "auto",
+        max_iter: int = 30,
+        tol: float | None = 1e-3,
+        n_iter_no_change: int = 5,
+        validation_fraction: float | None = None,
+        init: Literal["random", "samples"] | ArrayLike = "samples",
+        warm_start: bool = False,
+        sparse_output: bool = True,
+        device: str = "auto",
+        random_state: Seed = None,
+        verbose: int = 0,
+        callbacks: Callbacks = None,
+    ) -> None:
         self.n_components = n_components
         self.k = k
         self.atoms_per_step = atoms_per_step
@@ -186,20 +193,27 @@ class ICFL(FixedSparsity):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def with_encoder(self, *, k=None, atoms_per_step=None, selection=None, refit=None):
-        """Encode with another pursuit and the same atoms.
+    def with_encoder(
+        self,
+        *,
+        k: int | None = None,
+        atoms_per_step: int | None = None,
+        selection: Selection | None = None,
+        refit: Refit | None = None,
+    ) -> Self:
+        """Make a copy that encodes with another pursuit on the same atoms.
 
         Parameters
         ----------
         k : int, default=None
-            Most non-zeros of a code, as in the constructor; it may be larger than in
-            :meth:`fit`. None, here and below: unchanged.
+            Largest number of non-zeros of a code, as in the constructor; it may exceed
+            the one of :meth:`fit`. None, here and below, keeps the value.
         atoms_per_step : int, default=None
-            Atoms picked at once; 1 is matching pursuit.
+            Number of atoms picked at once; 1 is matching pursuit.
         selection : {"positive", "absolute"}, default=None
             How atoms are picked.
         refit : bool or "every_step", default=None
-            Least squares on all picked atoms: once in the end, or after every step.
+            Least squares on all picked atoms: once at the end, or after every step.
 
         Returns
         -------
@@ -210,7 +224,7 @@ class ICFL(FixedSparsity):
         Raises
         ------
         InvalidParameterError
-            A ValueError: a value is out of its range.
+            If a value is out of its range. It is a ValueError.
 
         Notes
         -----
@@ -246,7 +260,7 @@ class ICFL(FixedSparsity):
         other._check_sparsity(len(self.components_))
         return other
 
-    def _new_model(self, atoms, n_samples):
+    def _new_model(self, atoms: Tensor, n_samples: int) -> PursuitDictionary:
         return PursuitDictionary(
             atoms,
             self._n_active(*atoms.shape),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
-from sklearn.utils import get_tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
@@ -14,6 +16,7 @@ from sklearn.utils.validation import validate_data
 from skdict._guards import unchanged_on_error
 from skdict._utils.fitted import Count, Fitted, IfThere, Names, Transformer
 from skdict._utils.sklearn_private import HasMethods, fit_context, raise_for_params
+from skdict._utils.types import Data
 
 
 class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
@@ -33,7 +36,7 @@ class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=False)
     @unchanged_on_error
-    def fit(self, X, y=None, **params):
+    def fit(self, X: Data, y: Data = None, **params: Any) -> Self:
         """Fit a clone of the estimator.
 
         Parameters
@@ -62,13 +65,13 @@ class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         validate_data(self, X, skip_check_array=True)
         return self
 
-    def _fit_clone(self, X, y, params):
+    def _fit_clone(self, X: Data, y: Data, params: dict[str, Any]) -> Any:
         return clone(self.estimator).fit(X, y, **params)
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "estimator_")
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRouter:
         """Route the metadata of ``fit`` to the estimator.
 
         Returns
@@ -81,7 +84,7 @@ class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             method_mapping=MethodMapping().add(caller="fit", callee="fit"),
         )
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         inner = get_tags(self.estimator)
         tags.input_tags = inner.input_tags

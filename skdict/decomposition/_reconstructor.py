@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skdict._utils.steps import encode
+from skdict._utils.types import AnyArray, Data
 from skdict.decomposition._meta import _MetaTransformer
 
 __all__ = ["Reconstructor"]
 
 
 class Reconstructor(OneToOneFeatureMixin, _MetaTransformer):
-    """Replace rows by what a fitted dictionary can rebuild of them.
+    """Replace rows by their reconstruction from a dictionary.
 
-    A meta-transformer: probes on reconstructions then fit into a Pipeline as
-    probes on rows or on codes do.
+    With it, a probe on reconstructions can be a Pipeline, as probes on rows or on
+    codes are.
 
     Parameters
     ----------
     estimator : object
         A transformer with ``inverse_transform``, for instance :class:`ICFL`,
-        :class:`TopKSAE` or :class:`~sklearn.decomposition.PCA`, or a Pipeline of
-        such. It is cloned, then fitted.
+        :class:`TopKSAE` or :class:`~sklearn.decomposition.PCA`, or a Pipeline that
+        ends in one. It is cloned, then fitted.
 
     Attributes
     ----------
@@ -31,7 +34,7 @@ class Reconstructor(OneToOneFeatureMixin, _MetaTransformer):
     n_features_in_ : int
         Number of features seen during :meth:`fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features seen during :meth:`fit`, where all are strings.
+        Names of the features seen during :meth:`fit`, if all are strings.
 
     See Also
     --------
@@ -40,9 +43,9 @@ class Reconstructor(OneToOneFeatureMixin, _MetaTransformer):
 
     Notes
     -----
-    Rows are passed on as they come, so torch tensors work under array-API dispatch
-    where they work in ``estimator``; there is no tag to promise it, because an
-    array of another namespace is refused by ``estimator``, not here.
+    Rows are passed on unchanged, so torch tensors work under array-API dispatch if they
+    work in ``estimator``. No tag promises it, because ``estimator``, not this class,
+    refuses arrays of another namespace.
 
     Examples
     --------
@@ -58,10 +61,10 @@ class Reconstructor(OneToOneFeatureMixin, _MetaTransformer):
     True
     """
 
-    def __init__(self, estimator):
+    def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
-    def transform(self, X):
+    def transform(self, X: Data) -> AnyArray:
         """Encode rows and decode them again.
 
         Parameters

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Literal
+
+from torch import Tensor
 
 from skdict._utils.constraints import Interval
+from skdict._utils.types import ArrayLike, Callbacks, Seed
 from skdict.decomposition._base import DictionaryEstimator
 from skdict.decomposition._shared_docs import documented
 from skdict.models import ReLUAutoencoder
@@ -15,8 +19,8 @@ class SAE(DictionaryEstimator):
     """Sparse autoencoder with ReLU and an L1 penalty.
 
     ``z = relu(W_enc (x - b_pre) + b_enc)`` and ``x_hat = z W_dec + b_pre``; the loss
-    is ``||x - x_hat||^2 / 2 + alpha ||z||_1``, mean over the rows. Codes have any
-    number of non-zeros: ask for a mean number with ``k``, or weigh them by ``alpha``.
+    is ``||x - x_hat||^2 / 2 + alpha ||z||_1``, mean over the rows. A code may have any
+    number of non-zeros: ``k`` sets their mean number, or ``alpha`` weighs the penalty.
 
     Read more in the :ref:`User Guide <dictionaries>`.
 
@@ -25,22 +29,23 @@ class SAE(DictionaryEstimator):
     n_components : shared
     k : float, default=None
         Wanted mean number of non-zeros of a code. The weight of the penalty then
-        starts at ``alpha`` and moves during training until the held-out rows have
-        that many. None: the weight stays at ``alpha``.
+        starts at ``alpha`` and moves during training until the codes of the held-out
+        rows have that many. None: the weight stays at ``alpha``.
     alpha : float, default=0.05
-        Weight of the L1 norm of the codes, for rows that are divided by their spread:
-        it means the same for data of any scale. It rises from zero over the first
+        Weight of the L1 norm of the codes. The rows are divided by their spread first,
+        so it means the same for data of any scale. It rises from zero over the first
         tenth of the steps.
     learning_rate : float, default=3e-3
-        Of Adam, on rows that are divided by their spread.
+        Learning rate of Adam, on rows divided by their spread.
     batch_size : shared
     max_iter : shared
     tol : shared
     n_iter_no_change : shared
     validation_fraction : float or None, default=0.1
-        Fraction of the rows that :meth:`fit` holds out at random; none where that are
-        fewer than five. With ``k``, the active features are counted there: rows that
-        are not learned from activate more of them. None: in all rows.
+        Fraction of the rows that :meth:`fit` holds out at random. If that makes fewer
+        than five rows, none are held out. With ``k``, active features are counted on
+        the held-out rows, because rows from which nothing is learned activate more of
+        them. None: count them on all rows.
     init : shared
     warm_start : shared
     sparse_output : shared
@@ -73,12 +78,13 @@ class SAE(DictionaryEstimator):
     -----
     Decoder rows have unit norm, so that the penalty cannot be escaped by small codes
     and large atoms [1]_. The encoder starts as the decoder, scaled so that it rebuilds
-    the rows best, the pre-bias as the geometric median of a sample. The penalty makes
-    all coefficients smaller than the least squares has them; at the same number of
-    non-zeros, this model rebuilds less than :class:`TopKSAE`.
+    the rows best; the pre-bias starts as the geometric median of a sample. The penalty
+    makes all coefficients smaller than a least-squares fit would. With the same number
+    of non-zeros, this model therefore explains less than :class:`TopKSAE`.
 
-    Training does not end early by default, and the last epoch is kept: while the codes
-    become sparse, they explain less.
+    By default training does not end early. The parameters of the last epoch are kept,
+    not those of the epoch that explains most, because codes explain less as they become
+    sparser.
 
     References
     ----------
@@ -107,24 +113,24 @@ class SAE(DictionaryEstimator):
 
     def __init__(
         self,
-        n_components=None,
-        k=None,
+        n_components: int | None = None,
+        k: float | None = None,
         *,
-        alpha=0.05,
-        learning_rate=3e-3,
-        batch_size="auto",
-        max_iter=100,
-        tol=None,
-        n_iter_no_change=5,
-        validation_fraction=0.1,
-        init="samples",
-        warm_start=False,
-        sparse_output=True,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        callbacks=None,
-    ):
+        alpha: float = 0.05,
+        learning_rate: float = 3e-3,
+        batch_size: int | Literal["auto"] = "auto",
+        max_iter: int = 100,
+        tol: float | None = None,
+        n_iter_no_change: int = 5,
+        validation_fraction: float | None = 0.1,
+        init: Literal["random", "samples"] | ArrayLike = "samples",
+        warm_start: bool = False,
+        sparse_output: bool = True,
+        device: str = "auto",
+        random_state: Seed = None,
+        verbose: int = 0,
+        callbacks: Callbacks = None,
+    ) -> None:
         self.n_components = n_components
         self.k = k
         self.alpha = alpha
@@ -142,7 +148,7 @@ class SAE(DictionaryEstimator):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def _new_model(self, atoms, n_samples):
+    def _new_model(self, atoms: Tensor, n_samples: int) -> ReLUAutoencoder:
         return ReLUAutoencoder(
             atoms,
             alpha=self.alpha,

@@ -7,35 +7,37 @@ PARAMETERS = {
     Number of atoms (the papers' M). None: ``8 * n_features``, or as many as
     ``init`` holds.""",
     "k": """int, default={default}
-    Most non-zeros of a code. None: a tenth of the features, at least 1, at most
-    ``n_components``. Larger values count as ``n_components``, with a warning.""",
+    Largest number of non-zeros of a code. None: a tenth of the features, at least 1,
+    at most ``n_components``. Larger values count as ``n_components``, with a
+    warning.""",
     "batch_size": """int or "auto", default={default}
-    Rows per step. "auto" takes a 16th of the rows, at least 256 and at most
+    Number of rows per step. "auto" takes a 16th of the rows, at least 256 and at most
     4096.""",
     "max_iter": """int, default={default}
-    Most epochs, that is passes over the data. The learning rate falls linearly to
-    zero over them. With 0 the dictionary stays as ``init`` makes it: a baseline.""",
+    Largest number of epochs, that is passes over the data. The learning rate falls
+    linearly to zero over them. With 0 the dictionary stays as ``init`` makes it, which
+    is a baseline.""",
     "tol": """float or None, default={default}
-    An epoch that raises the explained variance by less counts as flat. After
+    An epoch is flat if it raises the explained variance by no more than this. After
     ``n_iter_no_change`` flat epochs the learning rate falls to zero within the same
     number of epochs, and training ends. None trains for ``max_iter`` epochs.""",
     "n_iter_no_change": """int, default={default}
-    See ``tol``.""",
+    Number of flat epochs after which training winds down; see ``tol``.""",
     "validation_fraction": """float or None, default={default}
-    Fraction of the rows that :meth:`fit` holds out at random; none where that are
-    fewer than five. Flat epochs are those that do not raise the explained variance
-    of these rows, and the parameters of the best epoch are kept. None: learn from
-    all rows, and judge epochs by them.""",
+    Fraction of the rows that :meth:`fit` holds out at random. If that makes fewer than
+    five rows, none are held out. Epochs are judged by the explained variance of the
+    held-out rows, and the parameters of the best epoch are kept. None: learn from all
+    rows and judge epochs by them.""",
     "init": """{"random", "samples"} or array-like, default={default}
-    First atoms: drawn uniformly from the unit sphere, rows of the data less
-    their mean (random ones where there are too few rows), or given, of shape
-    (n_components, n_features). They are scaled to unit norm.""",
+    First atoms. "random": drawn uniformly from the unit sphere. "samples": rows of the
+    data minus their mean, and random atoms where rows are too few. An array of shape
+    (n_components, n_features): the atoms themselves. All are scaled to unit norm.""",
     "warm_start": """bool, default={default}
-    Start :meth:`fit` from the last dictionary; ``init`` then counts only the
-    first time.""",
+    Start :meth:`fit` from the dictionary of the last call. ``init`` then counts in the
+    first call only.""",
     "sparse_output": """bool, default={default}
-    Codes as a CSR matrix, or as a dense array (needed by ``set_output`` and by
-    array-API dispatch).""",
+    Whether codes are CSR. False gives dense arrays, which ``set_output`` and array-API
+    dispatch need.""",
     "device": """str, default={default}
     Where torch computes: "auto" takes CUDA, then MPS, then the CPU. Any name
     that torch knows, such as "cuda:1", is accepted.""",
@@ -44,11 +46,11 @@ PARAMETERS = {
     int, two fits on the same machine with the same number of threads agree to
     the bit on the CPU.""",
     "verbose": """int, default={default}
-    Above zero, a progress bar with loss, explained variance and dead fraction.""",
+    Above zero, show a progress bar with loss, explained variance and dead fraction.""",
     "callbacks": """list of callables and skorch callbacks, default={default}
-    A callable gets the entry of ``history_`` of every epoch, and ends the training
-    by returning True. Callbacks of skorch see the net, whose rows are divided by
-    their spread.""",
+    A callable is called after each epoch with its entry of ``history_``, and ends the
+    training by returning True. Callbacks of skorch see the net, whose rows are divided
+    by their spread.""",
 }
 
 ATTRIBUTES = {
@@ -61,21 +63,23 @@ ATTRIBUTES = {
     "encoder_bias_": """ndarray of shape (n_components,)
     The encoder's offsets.""",
     "feature_density_": """ndarray of shape (n_components,)
-    Fraction of the samples on which each feature fired, over the last epoch of
-    training, in which the dictionary still moved.""",
+    Fraction of the samples on which each feature fired. It is counted during the last
+    epoch, while the dictionary still moves, or, where the parameters of the best epoch
+    are kept, with these.""",
     "dead_features_": """ndarray of bool of shape (n_components,)
-    Features whose density is below 1e-5.""",
+    Whether the density of each feature is below 1e-5.""",
     "n_iter_": """int
-    Epochs made; with :meth:`partial_fit`, its calls.""",
+    Number of epochs; a call of :meth:`partial_fit` is one.""",
     "n_steps_": """int
-    Optimisation steps made.""",
+    Number of optimisation steps.""",
     "n_samples_seen_": """int
-    Rows of :meth:`fit` and of later calls of :meth:`partial_fit`.""",
+    Number of rows of :meth:`fit` and of later calls of :meth:`partial_fit`.""",
     "history_": """list of dict
-    One for each epoch: ``epoch``, ``loss`` (mean squared error of a row),
-    ``explained_variance``, ``dead_fraction``, ``resets`` and ``seconds``, as the
-    rows went by; ``learning_rate`` of the next step; with ``validation_fraction``
-    also ``validation_explained_variance``, behind the epoch.""",
+    One record for each epoch, with its number as ``epoch``. ``loss`` (mean squared
+    error of a row), ``explained_variance``, ``dead_fraction``, ``resets`` and
+    ``seconds`` are measured during the epoch, while the dictionary moves.
+    ``learning_rate`` is that of the next step. Where rows are held out,
+    ``validation_explained_variance`` is measured on them after the epoch.""",
     "n_features_in_": """int
     Number of features seen during :meth:`fit`.""",
     "feature_names_in_": """ndarray of shape (n_features_in_,)

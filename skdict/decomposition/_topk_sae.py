@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Literal
+
+from torch import Tensor
 
 from skdict._utils.constraints import Interval
+from skdict._utils.types import ArrayLike, Callbacks, Seed
 from skdict.decomposition._base import FixedSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import TopKAutoencoder
@@ -15,8 +19,8 @@ class TopKSAE(FixedSparsity):
     """TopK sparse autoencoder, with the auxiliary loss that revives dead latents.
 
     ``z = TopK(relu(W_enc (x - b_pre) + b_enc))`` and ``x_hat = z W_dec + b_pre``.
-    The baseline of the paper, after Gao et al. (2024), with the changes that small
-    tables need (see Notes).
+    The model of Gao et al. (2024), with the changes that small tables need (see Notes);
+    the baseline in the paper of :class:`ICFL`.
 
     Read more in the :ref:`User Guide <dictionaries>`.
 
@@ -25,16 +29,16 @@ class TopKSAE(FixedSparsity):
     n_components : shared
     k : shared
     auxiliary_weight : float, default=1/32
-        Weight of the auxiliary loss: the squared error with which the
-        ``k`` strongest dead latents of a row rebuild the residual, relative to
-        the residual's own, beside the squared error of the reconstruction relative
-        to the rows' variance. 0 leaves it out.
+        Weight of the auxiliary loss, in which the ``k`` strongest dead latents of a row
+        rebuild the residual. It is their squared error relative to the squared
+        residual; the main loss is the squared error of the reconstruction relative to
+        the variance of the rows. 0 leaves it out.
     dead_after : float, default=1.0
-        Epochs without firing after which a latent counts as dead for
-        the auxiliary loss. Relative, because no count of rows suits tables of all
-        sizes; :meth:`partial_fit` counts a call as an epoch.
+        Number of epochs without firing after which a latent counts as dead for the
+        auxiliary loss. A number of rows would not suit tables of all sizes. A call of
+        :meth:`partial_fit` is an epoch.
     learning_rate : float, default=3e-3
-        Of Adam, on rows that are divided by their spread.
+        Learning rate of Adam, on rows divided by their spread.
     batch_size : shared
     max_iter : shared
     tol : shared
@@ -73,14 +77,15 @@ class TopKSAE(FixedSparsity):
     Decoder rows have unit norm; the part of their gradient that the projection
     would undo is removed. The encoder starts as the decoder (tied), the pre-bias as
     the geometric median of a sample. A latent that ReLU sets to zero has not fired,
-    even where it is among the ``k`` largest. Gradients are exact, and summed from
-    the active latents only.
+    even if it is among the ``k`` largest. Gradients are exact, and summed from the
+    active latents only.
 
-    Departures from Gao et al.: atoms start as samples, and one factor scales the first
-    encoder so that it rebuilds the rows best (with an array as ``init`` nothing is
-    scaled); as many dead latents as ``k`` rebuild the residual, not half the width of
-    the rows; a latent counts as dead after an epoch, not after 10 million rows; the
-    learning rate is higher, falls to zero, and training ends on held-out rows.
+    Departures from Gao et al.: Atoms start as samples, and one factor scales the first
+    encoder so that it rebuilds the rows best (nothing is scaled with an array as
+    ``init``). Up to ``k`` dead latents rebuild the residual of a row, not half as many
+    as there are features. A latent counts as dead after an epoch, not after 10 million
+    rows. The learning rate is higher and falls to zero, and held-out rows decide when
+    training ends.
 
     References
     ----------
@@ -111,25 +116,25 @@ class TopKSAE(FixedSparsity):
 
     def __init__(
         self,
-        n_components=None,
-        k=None,
+        n_components: int | None = None,
+        k: int | None = None,
         *,
-        auxiliary_weight=1 / 32,
-        dead_after=1.0,
-        learning_rate=3e-3,
-        batch_size="auto",
-        max_iter=100,
-        tol=1e-3,
-        n_iter_no_change=5,
-        validation_fraction=0.1,
-        init="samples",
-        warm_start=False,
-        sparse_output=True,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        callbacks=None,
-    ):
+        auxiliary_weight: float = 1 / 32,
+        dead_after: float = 1.0,
+        learning_rate: float = 3e-3,
+        batch_size: int | Literal["auto"] = "auto",
+        max_iter: int = 100,
+        tol: float | None = 1e-3,
+        n_iter_no_change: int = 5,
+        validation_fraction: float | None = 0.1,
+        init: Literal["random", "samples"] | ArrayLike = "samples",
+        warm_start: bool = False,
+        sparse_output: bool = True,
+        device: str = "auto",
+        random_state: Seed = None,
+        verbose: int = 0,
+        callbacks: Callbacks = None,
+    ) -> None:
         self.n_components = n_components
         self.k = k
         self.auxiliary_weight = auxiliary_weight
@@ -148,7 +153,7 @@ class TopKSAE(FixedSparsity):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def _new_model(self, atoms, n_samples):
+    def _new_model(self, atoms: Tensor, n_samples: int) -> TopKAutoencoder:
         return TopKAutoencoder(
             atoms,
             self._n_active(*atoms.shape),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, check_memory
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import HasMethods, align_api_if_sparse, num_samples
 from skdict._utils.steps import encode, unfrozen
+from skdict._utils.types import AnyArray, Codes, Data
 from skdict.decomposition._base import FixedSparsity, default_k
 from skdict.decomposition._meta import _MetaTransformer
 
@@ -25,23 +27,24 @@ __all__ = ["Truncator"]
 class Truncator(_MetaTransformer):
     """Codes of at most ``k`` non-zeros from a transformer fitted for more.
 
-    Serves two ends. A search over ``k`` trains the dictionary once per fold, for
-    the largest ``k``, instead of once per candidate (see ``memory``). And any
-    transformer gets codes as sparse as those of a dictionary, so that they
-    compare at equal ``k``: principal components, neurons as they are.
+    It serves two ends. A search over ``k`` trains the dictionary once per fold, for the
+    largest ``k``, instead of once per candidate (see ``memory``). And the output of any
+    transformer, such as principal components, becomes as sparse as the codes of a
+    dictionary, so that the two can be compared at equal ``k``.
 
     Parameters
     ----------
     estimator : object
         A transformer with ``inverse_transform``. It is cloned, then fitted; one in
-        a :class:`~sklearn.frozen.FrozenEstimator` is taken as it is.
+        a :class:`~sklearn.frozen.FrozenEstimator` is used as it is.
     k : int, default=None
-        Most non-zeros of a code. None: as the estimator gives them.
+        Largest number of non-zeros of a code. None keeps the codes that the estimator
+        gives.
     memory : str or object with the joblib.Memory interface, default=None
-        Where fitted estimators are kept. With it, all candidates of a search that
-        differ in ``k`` alone share one fit per fold, in parallel searches too,
-        where the first ones may fit it side by side. With ``random_state=None`` in
-        the estimator, they share a draw.
+        Where fitted estimators are kept. The candidates of a search that differ only
+        in ``k`` then share one fit per fold. In a parallel search the first candidates
+        may repeat it, because they start together. With ``random_state=None`` in the
+        estimator, the candidates share one random draw.
 
     Attributes
     ----------
@@ -50,7 +53,7 @@ class Truncator(_MetaTransformer):
     n_features_in_ : int
         Number of features seen during :meth:`fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features seen during :meth:`fit`, where all are strings.
+        Names of the features seen during :meth:`fit`, if all are strings.
 
     See Also
     --------
@@ -60,15 +63,15 @@ class Truncator(_MetaTransformer):
 
     Notes
     -----
-    :class:`ICFL` and :class:`TopKSAE` encode with the smaller ``k``, also as the
-    last step of a Pipeline. Pursuit is greedy: its first steps do not know how many
-    will follow, so for every multiple of ``atoms_per_step`` this is exactly the code
-    after so many steps. Of any other transformer's output the ``k`` entries of
-    largest magnitude in each row are kept; of equal ones, the first.
+    :class:`ICFL` and :class:`TopKSAE` encode with the smaller ``k``, also as the last
+    step of a Pipeline. Pursuit is greedy, and its first steps do not depend on how many
+    will follow: if ``k`` is a multiple of ``atoms_per_step``, the shorter code is that
+    of the first ``k / atoms_per_step`` steps. Any other transformer's output keeps the
+    ``k`` entries of largest magnitude in each row; of equal entries, the first.
 
-    What the search finds are codes of one dictionary, which was trained for the
-    largest ``k``; one trained for a smaller ``k`` alone is better at that ``k``, the
-    more so the smaller it is. Fit that one in the end.
+    A search compares codes of one dictionary, which was trained for the largest ``k``.
+    A dictionary that is trained for a smaller ``k`` is better at that ``k``, and more
+    so the smaller it is. Fit that dictionary once ``k`` is chosen.
 
     Examples
     --------
@@ -99,17 +102,19 @@ class Truncator(_MetaTransformer):
         "memory": [str, HasMethods(["cache"]), None],
     }
 
-    def __init__(self, estimator, k=None, *, memory=None):
+    def __init__(
+        self, estimator: Any, k: int | None = None, *, memory: Any = None
+    ) -> None:
         self.estimator = estimator
         self.k = k
         self.memory = memory
 
-    def _fit_clone(self, X, y, params):
+    def _fit_clone(self, X: Data, y: Data, params: dict[str, Any]) -> Any:
         return check_memory(self.memory).cache(_fit)(
             clone(self.estimator), X, y, params
         )
 
-    def transform(self, X):
+    def transform(self, X: Data) -> Codes:
         """Encode rows with at most ``k`` non-zeros.
 
         Parameters
@@ -125,8 +130,8 @@ class Truncator(_MetaTransformer):
         Raises
         ------
         ValueError
-            If ``k`` is larger than the ``k`` that the estimator was fitted for,
-            where the estimator refuses ``X``, or if it gives NaN or infinity.
+            If ``k`` is larger than the ``k`` for which the estimator was fitted, if
+            the estimator refuses ``X``, or if it gives NaN or infinity.
         """
         check_is_fitted(self)
         shorter = _shorter(self.estimator_, self.k)
@@ -137,7 +142,7 @@ class Truncator(_MetaTransformer):
             codes = _keep_largest(codes, self.k)
         return align_api_if_sparse(codes)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: Codes) -> AnyArray:
         """Reconstruct rows from their codes, as the estimator does.
 
         Parameters
@@ -153,7 +158,7 @@ class Truncator(_MetaTransformer):
         check_is_fitted(self)
         return self.estimator_.inverse_transform(X)
 
-    def score(self, X, y=None):
+    def score(self, X: Data, y: object = None) -> float:
         """Explained variance of the reconstruction from the shorter codes.
 
         Parameters
@@ -185,7 +190,7 @@ class Truncator(_MetaTransformer):
         X_hat = self.inverse_transform(encode(self, X))
         return float(r2_score(X, X_hat, multioutput="variance_weighted"))
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Data = None) -> np.ndarray:
         """Names of the estimator's features.
 
         Parameters
@@ -202,10 +207,10 @@ class Truncator(_MetaTransformer):
         return self.estimator_.get_feature_names_out(input_features)
 
 
-def _shorter(estimator, k):
-    """A fitted dictionary, or a Pipeline that ends in one, with the smaller k.
+def _shorter(estimator: Any, k: int | None) -> Any:
+    """Give a fitted dictionary, or a Pipeline that ends in one, the smaller k.
 
-    None for other transformers.
+    Returns None for other transformers.
     """
     estimator = unfrozen(estimator)
     if isinstance(estimator, Pipeline):
@@ -231,12 +236,12 @@ def _shorter(estimator, k):
     return copy.copy(estimator).set_params(k=k)
 
 
-def _fit(estimator, X, y, params):
-    """A free function, so that joblib finds it again in another process."""
+def _fit(estimator: Any, X: Data, y: Data, params: dict[str, Any]) -> Any:
+    """Fit, in a free function, which joblib finds again in another process."""
     return estimator.fit(X, y, **params)
 
 
-def _keep_largest(codes, k):
+def _keep_largest(codes: Codes, k: int) -> Codes:
     """Set all but the ``k`` entries of largest magnitude of each row to zero."""
     # Frames become arrays; the Truncator's own set_output makes them frames again.
     codes = check_array(codes, accept_sparse="csr", input_name="codes")
@@ -250,7 +255,7 @@ def _keep_largest(codes, k):
     return shorter
 
 
-def _keep_largest_sparse(codes, k):
+def _keep_largest_sparse(codes: Codes, k: int) -> sp.csr_matrix:
     if not codes.has_canonical_format:
         codes = codes.copy()
         codes.sum_duplicates()
@@ -266,8 +271,8 @@ def _keep_largest_sparse(codes, k):
     )
 
 
-def _magnitudes(values):
-    """Absolute values that can be negated: unsigned integers would wrap around."""
+def _magnitudes(values: np.ndarray) -> np.ndarray:
+    """Absolute values as floats: negating unsigned integers would wrap around."""
     if values.dtype.kind != "f":
         values = values.astype(np.float64)
     return np.abs(values)
