@@ -29,25 +29,25 @@ def planted(
 
 
 def with_atoms(estimator, atoms: np.ndarray):
-    """The dictionary estimator as if it had been fitted and found these atoms."""
+    """The dictionary estimator as if a fit had found these atoms."""
     estimator.components_ = atoms
     estimator.pre_bias_ = np.zeros(atoms.shape[1], atoms.dtype)
     estimator.n_features_in_ = atoms.shape[1]
     return estimator
 
 
-# Rows of the lone product at a time: a training batch.
+# Rows of the product at a time: a training batch.
 _PRODUCT_ROWS = 4096
 
 
 def lone_product(x: Tensor, atoms: Tensor) -> None:
-    """``x @ atoms.T`` in batches of rows: the floor of an exact encoder."""
+    """``x @ atoms.T`` in batches of rows: an exact encoder takes no less."""
     for rows in x.split(_PRODUCT_ROWS):
         rows @ atoms.T
 
 
 def lone_product_in_place(x: Tensor, atoms: Tensor) -> None:
-    """The same into memory that is there already: no page has to be mapped."""
+    """The same, written into memory that is allocated already."""
     out = _buffer(len(x[:_PRODUCT_ROWS]), len(atoms))
     for rows in x.split(_PRODUCT_ROWS):
         torch.mm(rows, atoms.T, out=out[: len(rows)])

@@ -1,4 +1,4 @@
-"""The other libraries: imported here, or it is said why that failed."""
+"""Imports the other libraries, or says why the import failed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ INSTALL = "`make bench` installs it, or `pip install '.[bench]'`"
 
 
 class MissingPeerError(ImportError):
-    """A peer is not there, or does not work here; the message says which and why."""
+    """A peer is missing or does not work here; the message says which and why."""
 
 
 class SpamsOmp:
     """Orthogonal matching pursuit of SPAMS, in a process of its own.
 
-    SPAMS sets the number of OpenMP threads, and torch, which shares the OpenMP runtime,
-    then follows; its idle threads spin, too. Side by side they slow each other down.
+    SPAMS sets the number of OpenMP threads for torch, too, because both share the
+    OpenMP runtime. Its idle threads also spin. In one process the two slow each other
+    down.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ class SpamsOmp:
         self._pool.submit(_prepare_spams, rows, atoms, k, threads).result()
 
     def time(self) -> Seconds:
-        """Encode the rows; the seconds are taken around the call of SPAMS alone."""
+        """Encode the rows; only the call of SPAMS is timed."""
         return Seconds(self._pool.submit(_spams_seconds).result())
 
     def encode(self, rows: np.ndarray) -> sp.csr_matrix:
@@ -104,7 +105,7 @@ def sparsify() -> ModuleType:
 
 
 def overcomplete_sae() -> ModuleType:
-    """``overcomplete.sae`` alone; the package around it imports vision models."""
+    """Only ``overcomplete.sae``, because the whole package imports vision models."""
     spec = importlib.util.find_spec("overcomplete")
     if spec is not None and "overcomplete" not in sys.modules:
         package = types.ModuleType("overcomplete")

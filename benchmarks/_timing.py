@@ -1,4 +1,4 @@
-"""What the benchmarks of speed share: timings by turns, ratios, the report."""
+"""Shared by the benchmarks of speed: timings by turns, ratios, the report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-# Steps of training that are left out: they allocate, and fill the caches.
+# The first steps of training are not counted: they allocate, and fill the caches.
 _WARM_UP_STEPS = 2
 
 
@@ -38,7 +38,7 @@ def arguments(description: str | None, **options: dict) -> argparse.Namespace:
 
 
 class Seconds(float):
-    """What a function returns that has taken its time itself."""
+    """What a function returns that has measured its time itself."""
 
 
 def seconds_of(function: Callable[[], object]) -> float:
@@ -53,9 +53,9 @@ def by_turns(
 ) -> dict[str, list[float]]:
     """Seconds of each function, in ``repeats`` rounds that run all of them.
 
-    What else the machine does meanwhile then slows all of them alike. The order
-    rotates, so that none always runs in the cache left by the same other one. With
-    ``warm_up``, a round before the first is not counted.
+    Other load on the machine then slows all of them alike. The order rotates, so that
+    no function always runs in the cache that the same other one has filled. With
+    ``warm_up``, a first round is not counted.
     """
     names = list(functions)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -72,8 +72,8 @@ def steps_by_turns(
 ) -> dict[str, list[float]]:
     """Seconds of a step of ``estimator.fit`` and, after each, of the others.
 
-    All rows are one batch, so that a pass over them is one step; the others run in
-    the callback after it.
+    All rows are one batch, so that an epoch is one step; the other functions run in the
+    callback after it.
     """
     seconds: dict[str, list[float]] = {name: [] for name in others}
 
@@ -109,12 +109,12 @@ def ratio(over: list[float], under: list[float], factor: float = 1.0) -> Ratio:
 
 
 class Report:
-    """Collects and prints what one benchmark has to say.
+    """Collects and prints the results of one benchmark.
 
     Parameters
     ----------
     work : str
-        What was done, the row's name in the table.
+        What was done: the name of the row in the table.
     args : Namespace
         From :func:`arguments`.
     """
@@ -146,7 +146,7 @@ class Report:
         at_most: float | None = None,
         unit: str = "x",
     ) -> None:
-        """Hold a measured figure against its target; without one it is for the record.
+        """Compare a measured figure with its target, or only record it without one.
 
         Parameters
         ----------
@@ -211,7 +211,7 @@ def table(rows: list[dict[str, str]]) -> str:
 
 
 def machine() -> list[str]:
-    """What the figures depend on besides the code."""
+    """Processor, threads and versions, on which the figures depend."""
     names = ["numpy", "scipy", "scikit-learn", "torch", "skorch"]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None

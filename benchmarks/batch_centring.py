@@ -1,11 +1,11 @@
 """What centring by batch and whitening do to batches and to labels.
 
-For each preparation the balanced accuracy of probes on what comes out of it, mean and
-standard deviation over five seeds of the folds (and of the simulated batches). Of five
-folds two serve to learn the preparation, two others to train the probes and the last
-to test them, by turns. That the probes have rows of their own matters: on the very
-controls by which it was centred a batch has a mean of exactly zero, and a linear probe
-trained on them finds nothing, whatever new rows would show.
+For each preparation the script prints the balanced accuracy of probes on its output,
+mean and standard deviation over five seeds of the folds (and of the simulated batches).
+Of five folds, two are for learning the preparation, two others for training the probes
+and the last for testing them, by turns. The probes need rows of their own: on the
+controls by which it was centred a batch has a mean of exactly zero, so a linear probe
+trained on them finds nothing, although it would on new rows.
 
 "batch": a linear probe for the batch on all rows, on controls only, on the others only.
 "batch, QDA": the same question on all rows to a probe that sees covariances, too.
@@ -13,20 +13,20 @@ trained on them finds nothing, whatever new rows would show.
 batch and tested on another, while centring knows the controls of both; the mean over
 ordered pairs of batches.
 
-ELPV: photovoltaic cells of two materials, which act as batches; controls are the cells
-surely without a defect. The preparations are learnt from tokens; a row of the probes is
-the mean over the tokens of an image, for which it does not matter whether it is taken
-before these preparations or after. The label is whether an expert called the cell
+ELPV: photovoltaic cells of two materials, which act as batches. Controls are the cells
+without a defect for certain. The preparations are learned from tokens. The probes get
+one row for each image, the mean over its tokens; for these preparations the mean before
+gives the same as the mean after. The label is whether an expert called the cell
 defective, sure or not.
 
 Tissue: tokens of one image, in tiles that are dealt out at random to four SIMULATED
-batches, each with a random offset and gain of its own in every feature; and once more
-with batches in name only, without any effect, to see what centring adds by itself.
-Folds keep tiles whole. Stroma stands in for controls; the label is one of three kinds
-of tissue.
+batches, each with a random offset and gain of its own in every feature. A second run
+has batches in name only, without any effect, to see what centring adds by itself. Folds
+keep tiles whole. Stroma takes the place of controls; the label is one of three kinds of
+tissue.
 
 Run: python benchmarks/batch_centring.py
-The network takes some minutes for the tokens of ELPV, at the first run only.
+The first run takes some minutes longer, for the network to make the tokens of ELPV.
 """
 
 import argparse

@@ -3,20 +3,20 @@
 Two tables, each for rows centred on the controls and for rows whitened by them:
 
 tissue
-    4,096 tokens of one stained section, stroma as the reference. Held out are spatial
-    blocks of 16 x 16 tokens, about a third of the section in each of three folds; for
-    the null, label maps are shifted inside blocks. Neighbouring blocks still touch.
+    4,096 tokens of one stained section, stroma as the reference. Spatial blocks of 16 x
+    16 tokens are held out, about a third of the section in each of three folds; for the
+    null, label maps are shifted inside blocks. Neighbouring blocks still touch.
 elpv
-    104,960 tokens of 2,624 images of solar cells; controls are the tokens of the
-    1,508 cells that an expert called functional without a doubt, batches the two
-    materials. Half of the images is held out, once; labels are permuted between
-    images of one material. A label holds for an image and most tokens of a defective
-    cell show intact silicon, so no probe of single tokens can come near 1.
+    104,960 tokens of 2,624 images of solar cells. Controls are the tokens of the 1,508
+    cells that an expert called functional without a doubt, batches are the two
+    materials. Half of the images is held out, once; labels are permuted between images
+    of one material. The label belongs to the image, and most tokens of a defective cell
+    show intact silicon, so no probe of single tokens can come near 1.
 
-Chosen for the time that it takes, not for the best figures: M=640 and k=8 in 80
-dimensions, MiniBatchDictionaryLearning with 2 passes on tissue and 1 on elpv, and there
-10 passes for ICFL and 30 for TopKSAE, about a third of the defaults of both. ICA ends
-after 500 iterations, converged or not.
+Some settings save time and do not give the best figures: 640 atoms and k = 8 in 80
+dimensions, MiniBatchDictionaryLearning with 2 epochs on tissue and 1 on elpv, and on
+elpv 10 epochs for ICFL and 30 for TopKSAE, about a third of the defaults of both. ICA
+ends after 500 iterations, converged or not.
 
 After each table the script says where ICFL loses, from the differences between runs of
 the same seed and fold.

@@ -1,17 +1,17 @@
 """How much of a dictionary's error is linear in the data, and what a refit gains.
 
-The tokens of a tissue image, raw and as the paper prepares them (whitened with the
-stroma tokens as controls, rows of unit length). Dictionaries of 640 atoms with 8
-non-zeros a token are fitted on the left half of the image and judged on the right
-one; the linear map from a token to its error is tested on horizontal bands that it was
-not fitted on. "refit": the same ICFL with the codes solved again by least squares on
-the support. Mean and standard deviation over seeds.
+The data are the tokens of a tissue image, raw and prepared as in the paper (whitened
+with the stroma tokens as controls, rows of unit length). Dictionaries of 640 atoms with
+8 non-zeros a token are fitted on the left half of the image and judged on the right
+half; the linear map from a token to its error is tested on horizontal bands that it was
+not fitted on. "refit" is the same ICFL with the codes solved again by least squares on
+the support. The table has mean and standard deviation over seeds.
 
 The second table has the agreement of the seeds with each other, beside random atoms
 that are isotropic and random atoms with the mean and covariance of the real ones. Both
-models start from rows of the data, and 640 of 2048 tokens are partly the same for two
-seeds. What that alone gives stands in the column "untrained"; in the columns "random"
-the first atoms are uniform on the sphere instead.
+models start from rows of the data, and with 640 out of 2048 tokens two seeds partly
+start from the same ones. The column "untrained" shows what that alone gives; in the
+columns "random" the first atoms are uniform on the sphere instead.
 
 Run: python benchmarks/dark_matter.py [--seeds 5]
 """

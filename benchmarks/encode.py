@@ -1,15 +1,14 @@
-"""How fast ICFL encodes: rows per second against SPAMS and against the floor.
+"""How fast ICFL encodes: rows per second, against SPAMS and against one product.
 
-Data: rows that are sums of 100 out of 8192 unit Gaussian atoms in 1024 dimensions, and
-noise. How long the pursuits take does not depend on the data, since all of them pick
-100 atoms for every row; the relative residual does, and is printed for Gaussian noise
-too, the worst case, in which no sparse code is good.
+Data: rows that are sums of 100 out of 8192 unit Gaussian atoms in 1024 dimensions, with
+noise. The time of the pursuits does not depend on the data, since all of them pick 100
+atoms for every row. The relative residual does. It is also printed for Gaussian noise,
+the worst case, in which no sparse code is good.
 
-`ICFL.transform` is timed as users call it: numpy in, CSR out, checks and the Gram
-matrix of the atoms included, which is computed once in a call. SPAMS and the residual
-form get fewer rows, because they are slow; SPAMS then still uses its Gram matrix. The
-lone product is ``X @ atoms.T``, in batches of 4096 rows.
-"""
+`ICFL.transform` is timed as users call it: numpy in, CSR out, with the checks and the
+Gram matrix of the atoms, which is computed once in a call. SPAMS and the residual form
+get fewer rows, because they are slow; SPAMS still uses its Gram matrix with these. "The
+product alone" is ``X @ atoms.T``, in batches of 4096 rows. """
 
 from __future__ import annotations
 
@@ -42,8 +41,8 @@ def main() -> None:
     functions = {
         "ICFL.transform": lambda: icfl.transform(X),
         "residual form": lambda: batched_omp(x[:n_slow], w, k, form="residual"),
-        "lone product": lambda: lone_product(x, w),
-        "lone product, memory reused": lambda: lone_product_in_place(x, w),
+        "product alone": lambda: lone_product(x, w),
+        "product alone, memory reused": lambda: lone_product_in_place(x, w),
         "Gram matrix of the atoms": lambda: w @ w.T,
     }
     try:
@@ -68,7 +67,7 @@ def main() -> None:
         at_least=3,
     )
     report.target(
-        "time over the lone product", ratio(ours, seconds["lone product"]), at_most=4
+        "time over the product alone", ratio(ours, seconds["product alone"]), at_most=4
     )
 
     noise = np.random.default_rng(0).standard_normal((n_slow, d), dtype=np.float32)

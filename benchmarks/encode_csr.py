@@ -1,11 +1,10 @@
-"""From indices and values to CSR: its share of the time, and the peak of memory.
+"""From indices and values to CSR: its fraction of the time, and the peak of memory.
 
 The time of `SlotCode.to_csr` on the codes of every batch, and of joining them, is
-held against that of the whole `ICFL.transform`. For the peak, a process of its own
-encodes 100,000 rows; counted is what its resident memory reaches above what it holds
-just before, with the rows and the atoms loaded. A dense array of the codes would take
-3.3 GB; the CSR matrix itself takes 80 MB, the Gram matrix of the atoms 268 MB.
-"""
+compared with that of the whole `ICFL.transform`. For the peak of memory, a process of
+its own loads the rows and the atoms and encodes 100,000 rows; what its resident memory
+gains during the encoding is counted. A dense array of the codes would take 3.3 GB; the
+CSR matrix takes 80 MB, and the Gram matrix of the atoms 268 MB. """
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ def main() -> None:
     )
     report.seconds(seconds)
     report.target(
-        "share of the encode time",
+        "fraction of the encode time",
         ratio(seconds["to CSR"], seconds["ICFL.transform"], 100),
         at_most=10,
         unit=" %",

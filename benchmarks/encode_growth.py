@@ -1,11 +1,10 @@
 """How the time of encoding grows with k, with the number of atoms and of rows.
 
-One of the three is varied at a time, `ICFL.transform` is timed, and the slope of the
-logarithm of the time is fitted over the upper half of the values, where fixed costs
-have faded: 1 is linear. Growth with the number of atoms M is held against that of the
-two products that grow with it: rows with atoms (linear), atoms with atoms (quadratic).
-``--figure FILE`` draws the curves.
-"""
+The script varies one of the three at a time, times `ICFL.transform`, and fits the slope
+of the logarithm of the time over the upper half of the values, where fixed costs matter
+little: a slope of 1 is linear growth. Growth with the number of atoms M is compared
+with that of the two products that grow with it: rows with atoms (linear), atoms with
+atoms (quadratic). ``--figure FILE`` draws the curves. """
 
 from __future__ import annotations
 
@@ -46,7 +45,7 @@ def main() -> None:
             times["M, products alone"] = values, medians
 
     slopes = {name: slope(*curve) for name, curve in times.items()}
-    # What the clock adds to a slope is allowed for: 5 % between two doublings.
+    # The clock is not exact: 5 % between two doublings are allowed for.
     report.target("log-log slope in rows", slopes["rows"], at_most=1.05, unit="")
     report.target("log-log slope in k", slopes["k"], at_most=1.05, unit="")
     report.target(

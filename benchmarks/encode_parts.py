@@ -1,10 +1,9 @@
 """Where the time of an encoding goes: torch's own operations, in microseconds a row.
 
-Beside the time of each operation stands the floor of the two that matter most: the lone
-product for `mm` (which includes the Gram matrix of the atoms), and for `addmm`, the
-update of the correlations, the bytes of the Gram matrix that it has to read over the
-bandwidth at which this machine sums an array of that size.
-"""
+The two operations that matter most have a lower bound printed beside them. For `mm`,
+which includes the Gram matrix of the atoms, it is the product of rows and atoms alone.
+For `addmm`, the update of the correlations, it is the time to read the bytes of the
+Gram matrix at the bandwidth with which this machine sums an array of that size. """
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ def main() -> None:
     bandwidth = gram.nbytes / reading
     update = k * m * gram.element_size() / bandwidth
     report.note(
-        f"floors: lone product {1e6 * product / n:.1f} us, update "
+        f"lower bounds: product alone {1e6 * product / n:.1f} us, update "
         f"{1e6 * update:.1f} us (reading at {bandwidth / 1e9:.1f} GB/s)"
     )
 

@@ -1,9 +1,9 @@
 """How fast and how well ICFL encodes with a joint least squares at the end.
 
-As `encode.py`, with ``refit=True``, and the relative residual beside that of
-orthogonal matching pursuit (SPAMS; where it is missing, skdict's own OMP, which picks
-one atom a step and solves least squares after each). Rows of Gaussian noise are the
-worst case for the residual.
+As `encode.py`, with ``refit=True``, and the relative residual beside that of orthogonal
+matching pursuit. This is that of SPAMS or, if SPAMS is not installed, skdict's own OMP,
+which picks one atom a step and solves least squares after each. Rows of Gaussian noise
+are the worst case for the residual.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main() -> None:
         report.target(
             f"relative residual over OMP's, {name} rows",
             with_refit / omp,
-            # Nothing was promised for noise.
+            # There is no target for noise.
             at_most=1.10 if name == "these" else None,
         )
 

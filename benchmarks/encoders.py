@@ -1,13 +1,13 @@
 """The same atoms under several encoders: what each costs and gains.
 
-Run ``python benchmarks/encoders.py`` (about five minutes on 2 cores). Tissue tokens,
-whitened on the reference class and centred only, left half trains and right half tests;
-640 atoms, k = 8. For the atoms of ICFL and for the decoder of TopKSAE, and for each
-encoder: held-out explained variance, mean over classes of the best feature's
-selectivity beside the 95 % quantile of its null (label maps shifted over the grid),
-balanced accuracy of a linear probe on the codes, mean and standard deviation over
-seeds, and the time of encoding relative to ICFL's default encoder (median over rounds
-in which all encoders take turns).
+Run ``python benchmarks/encoders.py`` (about five minutes on 2 cores). The data are
+tissue tokens, whitened on the reference class and only centred; the left half trains
+and the right half tests; 640 atoms, k = 8. For the atoms of ICFL and for the decoder of
+TopKSAE, the script prints for each encoder, as mean and standard deviation over seeds:
+the held-out explained variance; the mean over classes of the best feature's selectivity
+beside the 95 % quantile of its null (label maps shifted over the grid); and the
+balanced accuracy of a linear probe on the codes. The time of encoding is relative to
+ICFL's default encoder (median over rounds in which all encoders take turns).
 
 The last lines train ICFL with the slower encoders, too.
 """

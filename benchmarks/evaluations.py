@@ -1,16 +1,16 @@
 """How long every evaluation of skdict.metrics takes on codes of a real size.
 
-Data: 100,000 x 8192 codes in CSR, 100 non-zeros a row (`make_codes` of selectivity.py),
-1000 labels and 10 continuous targets drawn at random, 100 permutations where there is a
-null; dictionaries of 8192 x 1024 atoms, the second one the first with noise, so that
-about half of the atoms are found again; 100,000 x 256 dense rows, and heatmaps with one
-token for each of them. `stability_report`, which matches the two dictionaries and six
-pairs of random ones, gets 4096 atoms: with 8192 it alone took 142 s.
+Data: 100,000 x 8192 codes in CSR, 100 non-zeros a row (`make_codes` of selectivity.py);
+1000 labels and 10 continuous targets drawn at random; 100 permutations if there is a
+null. The dictionaries have 8192 x 1024 atoms; the second is the first with so much
+noise that about half of the atoms are found again. The dense rows are 100,000 x 256,
+and heatmaps have one token for each of them. `stability_report`, which matches the two
+dictionaries and six pairs of random ones, gets 4096 atoms: with 8192 it alone took 142
+s.
 
-Each evaluation runs once, whatever `--repeats`, in one process. The memory is what its
-resident part reached above where it stood before (on Linux; elsewhere it is left out).
-There is nothing to compare them with: the figures are for the record.
-"""
+Each evaluation runs once in one process, whatever `--repeats` says. Its memory is the
+gain of the process's resident memory (on Linux; elsewhere it is left out). No other
+library has these evaluations, so the figures have no comparison and no target. """
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """Are heatmaps smooth, and tied to regions of an image, by chance?
 
-The tokens of a tissue image, whitened with the stroma tokens as controls, rows of unit
-length; `ICFL` with its defaults, fitted on the left half. First, Moran's I of the
-cosines with every atom, and with as many random directions. Then the share of heatmaps
-with p < 0.05 for each region of the image (DAB+, blank, stroma), by the Mann-Whitney U
-test and by toroidal shifts, where 5 % are due: smooth noise, which the image knows
-nothing of, and cosines with random directions of the embedding.
+The data are the tokens of a tissue image, whitened with the stroma tokens as controls,
+rows of unit length; `ICFL` with its defaults is fitted on the left half. The first
+table is Moran's I of the cosines with every atom, and with as many random directions.
+The second is the fraction of heatmaps with p < 0.05 for each region of the image (DAB+,
+blank, stroma), by the Mann-Whitney U test and by toroidal shifts. 5 % are expected for
+smooth noise, which has nothing to do with the image. Beside it are the cosines with
+random directions of the embedding.
 
 Run: python benchmarks/heatmap_nulls.py
 """
@@ -28,8 +29,8 @@ def morans(heatmaps):
     return [morans_i(heatmap, n_permutations=0).statistic for heatmap in heatmaps]
 
 
-def shares_below(heatmaps, mask):
-    """Share of the heatmaps with p < 0.05, by region, for both tests."""
+def fractions_below(heatmaps, mask):
+    """Fraction of the heatmaps with p < 0.05, by region, for both tests."""
     tables = pd.concat([heatmap_by_region(heatmap, mask) for heatmap in heatmaps])
     tests = tables.set_index("region")[["p_mannwhitney", "p_shift"]]
     return (tests < 0.05).groupby("region").mean()
@@ -62,7 +63,7 @@ def main():
         "smooth noise": gaussian_filter(noise, (0, 4, 4)),
         "random directions": random[:N_HEATMAPS],
     }
-    shares = {name: shares_below(maps, mask) for name, maps in cases.items()}
+    shares = {name: fractions_below(maps, mask) for name, maps in cases.items()}
     print(f"Share of {N_HEATMAPS} heatmaps with p < 0.05:")
     print(pd.concat(shares).round(3).to_string())
 

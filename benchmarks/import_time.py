@@ -1,7 +1,8 @@
-"""How long imports take: the library, its light parts, and what stands below them.
+"""How long imports take: the library, its light parts, and the libraries that it needs.
 
-Each import runs in a process of its own, in turns, after one that fills the caches of
-the file system. Medians, without the start of Python itself.
+Each import runs in a process of its own, by turns, after a first one that fills the
+caches of the file system. The script prints medians, without the start of Python
+itself.
 
     python benchmarks/import_time.py
 """

@@ -2,11 +2,11 @@
 
 Run ``python benchmarks/planted_recovery.py`` (about a minute on 2 cores). Data: 128
 unit Gaussian atoms in 64 dimensions, 5 active per row with coefficients uniform in
-[0.5, 1.5], 20,000 rows, noise of 10 % of the signal's standard deviation. Prints, for
-each method, the share of atoms that some component matches with a cosine above 0.9,
-the explained variance and the seconds of the fit: mean, and range over five seeds of
-data and method. All methods keep 5 non-zeros; the defaults otherwise.
-"""
+[0.5, 1.5], 20,000 rows, noise of 10 % of the signal's standard deviation. The script
+prints, for each method, the fraction of atoms that some component matches with a cosine
+above 0.9, the explained variance and the seconds of the fit: mean, and range over five
+seeds of data and method. All methods keep 5 non-zeros and have their defaults
+otherwise. """
 
 import time
 

@@ -1,16 +1,16 @@
-"""How large the page of a FeatureReport is, how long it takes to build and to open.
+"""How large the page of a FeatureReport is, how long it takes to build and to open it.
 
-324 images of solar cells (`load_elpv_tokens`), all 18 x 18 tokens of each, 104,976 rows
-of 80 features; labels, materials as batches, controls. `ControlPCAWhitener`,
-`Normalizer` and `ICFL` with 640 and with 8192 atoms, one pass each: the page of a
-dictionary that is trained for longer is as large. With ``--quick`` it is the one image
-of `load_tissue_tokens`.
+The page is of 324 images of solar cells (`load_elpv_tokens`), all 18 x 18 tokens of
+each, 104,976 rows of 80 features, with labels, controls, and materials as batches. The
+pipeline is `ControlPCAWhitener`, `Normalizer` and `ICFL` with 640 and with 8192 atoms,
+trained for one epoch: longer training does not change the size of the page. With
+``--quick`` it is the one image of `load_tissue_tokens`.
 
 Building covers the codes, the list with 100 permutations of labels and of materials,
-and the page. Opening needs the packages of the extra `bench` and playwright with a
-Chromium that is on the path: the seconds from the start of loading until the list can
-be used, and from the call for a card until it is there, by the page's own marks, in a
-new window each time.
+and the page. Opening needs the packages of the extra `bench`, and playwright with a
+Chromium on the path. Two times are taken by the page's own marks, in a new window each
+time: from the start of loading until the list can be used, and from the request for a
+card until it is open.
 
 Run: python benchmarks/report.py
 """

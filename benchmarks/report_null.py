@@ -1,11 +1,12 @@
-"""Are the q-values of a FeatureReport right where tokens share their image's label?
+"""Are the q-values of a FeatureReport right if tokens share their image's label?
 
 324 images of solar cells, all 18 x 18 tokens of each, whitened with the controls;
-`ICFL` with 640 atoms. The images' labels are permuted 60 times, so that no feature has
-to do with them. Printed are the shares of pairs of feature and label with a p-value up
-to some levels, for which the level itself is due; the number of permutations in which
-any feature counts as selective (q up to 5 %); and how many features do if tokens are
-taken for independent, with `describe_features`.
+`ICFL` with 640 atoms. The images' labels are permuted 60 times, so that no feature
+depends on them. The script prints three things: for some levels, the fraction of pairs
+of feature and label with a p-value up to the level, which should equal the level; the
+number of permutations in which any feature counts as selective (q up to 5 %); and the
+number of features that do if tokens are treated as independent, with
+`describe_features`.
 
 Run: python benchmarks/report_null.py
 """

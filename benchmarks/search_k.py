@@ -1,10 +1,9 @@
 """What a search over k costs, against fitting the largest k once per fold.
 
-Data: 20,000 rows with planted atoms (128 atoms in 64 dimensions, 5 active). Five
-values of k, three folds, a fixed number of passes. The plain search fits every value
-in every fold; the nested one fits the largest in every fold and truncates its codes
-(`Truncator` with `memory`, in a folder that is empty at first).
-"""
+Data: 20,000 rows with planted atoms (128 atoms in 64 dimensions, 5 active). There are
+five values of k, three folds and a fixed number of epochs. The plain search fits every
+value in every fold. The search with `Truncator` and `memory` (in a folder that is empty
+at first) fits the largest value in every fold and truncates its codes. """
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
 """Is the permutation null of selectivity right after whitening with the controls?
 
-Pure noise: 600 samples of 48 dimensions, some of them controls, the others of treated
-classes drawn at random, so that no class differs from another. For each way of
-whitening and scoring the table gives the share of the treated classes with p <= 0.05
-in `selectivity_report`, where 5 % are due, with its standard error over the draws. The
-codes: "rectified", max(projection - 1.5, 0) on 96 random directions, without a
-dictionary; "ICFL" and "TopKSAE", trained on the rows that fitted the whitening, after
-normalisation of the rows.
+The data are pure noise: 600 samples of 48 dimensions. Some are controls, the others
+belong to treated classes drawn at random, so that no class differs from another. For
+each way of whitening and scoring the table has the fraction of the treated classes with
+p <= 0.05 in `selectivity_report`, where 5 % are expected, with its standard error over
+the draws.
+
+There are three kinds of codes. "rectified" is max(projection - 1.5, 0) on 96 random
+directions, without a dictionary. "ICFL" and "TopKSAE" are trained on the rows that
+fitted the whitening, after normalisation of the rows.
 
 Run: python benchmarks/selectivity_null.py
 """
@@ -53,8 +55,8 @@ CODES = {
 }
 
 
-def share_below(way, encode, n_controls, seed):
-    """Share of the treated classes with a p-value of at most 0.05."""
+def fraction_below(way, encode, n_controls, seed):
+    """Fraction of the treated classes with a p-value of at most 0.05."""
     rng = np.random.default_rng(seed)
     # The first half fits, the second half is held out.
     X = rng.normal(size=(2 * N_SAMPLES, N_FEATURES))
@@ -89,18 +91,18 @@ def main():
     print("\n".join(f"{way:20} {text}" for way, text in WAYS.items()))
     print(f"{args.draws} draws of {N_CLASSES} classes")
     print(f"{'controls':>8}  {'codes':10}" + "".join(f"{way:>21}" for way in WAYS))
-    # Few controls, and few passes over few rows: not what is asked about here.
+    # The warnings are of few controls and few epochs, which are meant here.
     warnings.simplefilter("ignore")
     for n_controls in args.controls:
         for name in args.codes:
             print(f"{n_controls:>8}  {name:10}", end="")
             for way in WAYS:
-                shares = [
-                    share_below(way, CODES[name], n_controls, seed)
+                fractions = [
+                    fraction_below(way, CODES[name], n_controls, seed)
                     for seed in range(args.draws)
                 ]
-                error = np.std(shares) / np.sqrt(len(shares))
-                print(f"{np.mean(shares):>13.1%} ± {error:4.1%}", end="", flush=True)
+                error = np.std(fractions) / np.sqrt(len(fractions))
+                print(f"{np.mean(fractions):>13.1%} ± {error:4.1%}", end="", flush=True)
             print()
 
 

@@ -1,17 +1,19 @@
 """How much each default of ICFL and TopKSAE matters: one parameter at a time.
 
 Run ``python benchmarks/sensitivity.py`` (about twenty minutes on 2 cores; ``--seeds 1``
-for a glance, ``--only max_iter`` for one parameter). Prints, for each data set and each
-value of each parameter, the
-held-out explained variance (mean and standard deviation over seeds), the share of
-features that are dead on the training rows and the seconds of the fit. The line of
-the default is marked with a star.
+for a first look, ``--only max_iter`` for one parameter). For each data set and each
+value of each parameter, the script prints the held-out explained variance (mean and
+standard deviation over seeds), the fraction of features that are dead on the training
+rows and the seconds of the fit. A star marks the default.
 
-Data sets: the tissue tokens whitened on the reference class and centred only (left
-half trains, right half tests), scikit-learn's digits as they are (the last 597 test)
-and whitened and normalised (40 % drawn at random test, 384 atoms, k = 8), and data with
-planted atoms, for which the share of recovered atoms (cosine above 0.9) is
-printed too.
+The data sets are
+
+- the tissue tokens, whitened on the reference class, and only centred (left half
+  trains, right half tests);
+- scikit-learn's digits as they are (the last 597 test);
+- the digits whitened and normalised (40 % drawn at random test, 384 atoms, k = 8);
+- data with planted atoms, for which the fraction of recovered atoms (cosine above 0.9)
+  is printed, too.
 """
 
 import argparse

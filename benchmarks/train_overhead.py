@@ -1,10 +1,10 @@
 """What skorch adds to a training step.
 
-The net of TopKSAE makes passes over the rows; a bare loop with a copy of the module,
-the same optimiser and the same work in a step does too. At the size of the other
-training benchmarks the difference drowns in the noise of the products, so it is also
-taken from a pass of many tiny steps, and held against the step at that size.
-"""
+The net of TopKSAE trains for epochs, and so does a bare loop with a copy of the module,
+the same optimiser and the same work in a step. At the size of the other training
+benchmarks the difference is smaller than the noise of the products. So it is also
+measured in an epoch of many tiny steps, and compared with the time of a step at the
+full size. """
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def main() -> None:
 def loops(
     batch_size: int, d: int, m: int, k: int, *, n_steps: int
 ) -> dict[str, Callable[[], object]]:
-    """A pass of ``n_steps`` with the net, and with a bare loop."""
+    """An epoch of ``n_steps`` with the net, and with a bare loop."""
     X, atoms = planted(batch_size * n_steps, d, m, k)
     module = TopKAutoencoder(torch.from_numpy(atoms), k)
     net = DictionaryNet(

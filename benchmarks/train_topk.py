@@ -1,14 +1,13 @@
 """What one training step of TopKSAE costs, and what it costs in other libraries.
 
-Data: 4096 rows, sums of 32 out of 8192 unit Gaussian atoms in 768 dimensions, and
-noise; they are one batch, and training starts from these atoms. A step is timed inside
-`TopKSAE.fit`, optimiser and projection included. After every step the others do one of
-theirs on the same rows, with torch's Adam: sparsify's `SparseCoder` as its trainer
-treats it (decoder rows kept on the sphere, gradient projected), overcomplete's
-`TopKSAE` as its training loop treats it (gradient clipped). None of them has an
-auxiliary loss here, and no latent of ours counts as dead; what the auxiliary loss adds
-when a tenth of the latents are dead is printed by itself.
-"""
+Data: 4096 rows, sums of 32 out of 8192 unit Gaussian atoms in 768 dimensions, with
+noise. They are one batch, and training starts from these atoms. A step is timed inside
+`TopKSAE.fit`, optimiser and projection included. After every step the other libraries
+make a step on the same rows, with torch's Adam: sparsify's `SparseCoder` as its trainer
+does it (decoder rows kept on the sphere, gradient projected), overcomplete's `TopKSAE`
+as its training loop does it (gradient clipped). None of them has an auxiliary loss
+here, and no latent of `TopKSAE` counts as dead. The time that the auxiliary loss adds
+when a tenth of the latents are dead is printed by itself. """
 
 from __future__ import annotations
 
@@ -34,8 +33,8 @@ def main() -> None:
     X, atoms = planted(n, d, m, k)
     x, w = torch.from_numpy(X), torch.from_numpy(atoms)
     others: dict[str, Callable[[], None]] = {
-        "lone product": lambda: lone_product(x, w),
-        "lone product, memory reused": lambda: lone_product_in_place(x, w),
+        "product alone": lambda: lone_product(x, w),
+        "product alone, memory reused": lambda: lone_product_in_place(x, w),
     }
     for name, make_step in {
         "sparsify SparseCoder": sparsify_step,
@@ -56,12 +55,12 @@ def main() -> None:
     away[: m // 10] = -X.mean(axis=0)
     dead = TopKSAE(m, k, init=away, dead_after=0.5, random_state=0)
     with_dead = steps_by_turns(dead, X, {}, args.repeats)["step"]
-    share = dead.history_[-1]["dead_fraction"]
-    report.seconds({f"step with {share:.0%} dead, auxiliary loss": with_dead})
+    fraction = dead.history_[-1]["dead_fraction"]
+    report.seconds({f"step with {fraction:.0%} dead, auxiliary loss": with_dead})
 
     report.target(
-        "time over the lone product",
-        ratio(seconds["step"], seconds["lone product"]),
+        "time over the product alone",
+        ratio(seconds["step"], seconds["product alone"]),
         at_most=2.5,
     )
     for name, at_least in TARGETS.items():

@@ -1,14 +1,13 @@
 """How fast ControlPCAWhitener fits and transforms, against scikit-learn's PCA.
 
-Many controls: Gaussian rows in 1024 dimensions with a mean, standard deviations along
-random orthogonal axes that fall from 1 to 0.01; every row is a control. The whitener
-accumulates in float64 whatever the rows are, PCA computes in their dtype, so float32
-rows favour PCA; float64 rows are timed beside them. The product that `transform` is
-held against is that of the rows with a whitening matrix of the same dtype.
+Many controls: Gaussian rows in 1024 dimensions with a mean, and standard deviations
+along random orthogonal axes that fall from 1 to 0.01; every row is a control. The
+whitener accumulates in float64 for rows of any dtype, while PCA computes in their
+dtype, so float32 rows favour PCA; float64 rows are timed, too. `transform` is compared
+with the product of the rows with a whitening matrix of the same dtype.
 
 Few controls in many dimensions: Gaussian rows, fewer than features, against PCA with
-the full solver, which works in their span.
-"""
+the full solver, which works in their span. """
 
 from __future__ import annotations
 
@@ -96,7 +95,7 @@ def compare(X: np.ndarray, report: Report) -> None:
     report.target(
         f"transform over one product, {X.dtype}",
         ratio(seconds["ControlPCAWhitener.transform"], seconds["one product"]),
-        # "At the speed of": a quarter is left for the checks and the mean.
+        # The checks and the mean may take a quarter of the time.
         at_most=1.25 if headline else None,
     )
 

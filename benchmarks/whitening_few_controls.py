@@ -1,11 +1,11 @@
-"""Whitening with few controls: how far do rows outside the controls fly?
+"""Whitening with few controls: how large do rows become that are not controls?
 
 The tokens of a tissue image have 80 dimensions. A few stroma tokens, drawn at random,
-serve as controls; for each whitening the largest standard deviation of any component
-over held-out rows is printed, the range over draws. "same class": all other stroma
-tokens, for which it should be near 1. "all": every token that is not a control.
-PCA is scikit-learn's with whiten=True; it bounds variances below by the machine
-epsilon, hence the two dtypes.
+are the controls. For each whitening the script prints the largest standard deviation of
+any component over held-out rows, as a range over draws. "same class": all other stroma
+tokens, for which it should be near 1. "all": every token that is not a control. PCA is
+scikit-learn's with whiten=True. It bounds variances below by the machine epsilon, hence
+the two dtypes.
 
 Run: python benchmarks/whitening_few_controls.py
 """
