@@ -8,7 +8,8 @@ the worst case, in which no sparse code is good.
 `ICFL.transform` is timed as users call it: numpy in, CSR out, with the checks and the
 Gram matrix of the atoms, which is computed once in a call. SPAMS and the residual form
 get fewer rows, because they are slow; SPAMS still uses its Gram matrix with these. "The
-product alone" is ``X @ atoms.T``, in batches of 4096 rows. """
+product alone" is ``X @ atoms.T``, in batches of 4096 rows.
+"""
 
 from __future__ import annotations
 

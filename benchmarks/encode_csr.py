@@ -4,7 +4,8 @@ The time of `SlotCode.to_csr` on the codes of every batch, and of joining them, 
 compared with that of the whole `ICFL.transform`. For the peak of memory, a process of
 its own loads the rows and the atoms and encodes 100,000 rows; what its resident memory
 gains during the encoding is counted. A dense array of the codes would take 3.3 GB; the
-CSR matrix takes 80 MB, and the Gram matrix of the atoms 268 MB. """
+CSR matrix takes 80 MB, and the Gram matrix of the atoms 268 MB.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ The script varies one of the three at a time, times `ICFL.transform`, and fits t
 of the logarithm of the time over the upper half of the values, where fixed costs matter
 little: a slope of 1 is linear growth. Growth with the number of atoms M is compared
 with that of the two products that grow with it: rows with atoms (linear), atoms with
-atoms (quadratic). ``--figure FILE`` draws the curves. """
+atoms (quadratic). ``--figure FILE`` draws the curves.
+"""
 
 from __future__ import annotations
 

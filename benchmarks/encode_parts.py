@@ -3,7 +3,8 @@
 The two operations that matter most have a lower bound printed beside them. For `mm`,
 which includes the Gram matrix of the atoms, it is the product of rows and atoms alone.
 For `addmm`, the update of the correlations, it is the time to read the bytes of the
-Gram matrix at the bandwidth with which this machine sums an array of that size. """
+Gram matrix at the bandwidth with which this machine sums an array of that size.
+"""
 
 from __future__ import annotations
 

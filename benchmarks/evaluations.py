@@ -10,7 +10,8 @@ s.
 
 Each evaluation runs once in one process, whatever `--repeats` says. Its memory is the
 gain of the process's resident memory (on Linux; elsewhere it is left out). No other
-library has these evaluations, so the figures have no comparison and no target. """
+library has these evaluations, so the figures have no comparison and no target.
+"""
 
 from __future__ import annotations
 

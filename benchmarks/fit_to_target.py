@@ -13,7 +13,8 @@ number of epochs is compared with that of the peers after ten.
 ICFL picks one atom a step with either sign and solves least squares at the end, as the
 peers do. The peers are `MiniBatchDictionaryLearning` of scikit-learn with ``alpha=0.1``
 (which explains most, of 0.03, 0.1, 0.2 and 0.3), and that of dictlearn with its
-defaults. ICFL and TopKSAE with all defaults are printed, too, without a comparison. """
+defaults. ICFL and TopKSAE with all defaults are printed, too, without a comparison.
+"""
 
 from __future__ import annotations
 

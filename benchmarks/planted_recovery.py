@@ -6,7 +6,8 @@ unit Gaussian atoms in 64 dimensions, 5 active per row with coefficients uniform
 prints, for each method, the fraction of atoms that some component matches with a cosine
 above 0.9, the explained variance and the seconds of the fit: mean, and range over five
 seeds of data and method. All methods keep 5 non-zeros and have their defaults
-otherwise. """
+otherwise.
+"""
 
 import time
 

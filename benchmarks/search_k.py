@@ -3,7 +3,8 @@
 Data: 20,000 rows with planted atoms (128 atoms in 64 dimensions, 5 active). There are
 five values of k, three folds and a fixed number of epochs. The plain search fits every
 value in every fold. The search with `Truncator` and `memory` (in a folder that is empty
-at first) fits the largest value in every fold and truncates its codes. """
+at first) fits the largest value in every fold and truncates its codes.
+"""
 
 from __future__ import annotations
 

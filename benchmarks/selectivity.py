@@ -3,7 +3,8 @@
 Data: 100,000 x 8192 codes in CSR, 100 non-zeros a row spread evenly over the columns,
 1000 labels drawn at random. One pass reads every stored entry once and counts the
 columns: ``codes.data.sum()`` and ``np.bincount(codes.indices)``. The table of scores
-alone has 8.2 million entries, nearly as many as the codes. """
+alone has 8.2 million entries, nearly as many as the codes.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ optimiser steps, the atoms are projected. The product of rows and atoms is timed
 itself after every step.
 
 Redundant atoms are searched every 100 steps, more than this benchmark makes; the time
-of one such search is printed by itself. """
+of one such search is printed by itself.
+"""
 
 from __future__ import annotations
 

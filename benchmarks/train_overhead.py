@@ -4,7 +4,8 @@ The net of TopKSAE trains for epochs, and so does a bare loop with a copy of the
 the same optimiser and the same work in a step. At the size of the other training
 benchmarks the difference is smaller than the noise of the products. So it is also
 measured in an epoch of many tiny steps, and compared with the time of a step at the
-full size. """
+full size.
+"""
 
 from __future__ import annotations
 

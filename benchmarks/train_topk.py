@@ -7,7 +7,8 @@ make a step on the same rows, with torch's Adam: sparsify's `SparseCoder` as its
 does it (decoder rows kept on the sphere, gradient projected), overcomplete's `TopKSAE`
 as its training loop does it (gradient clipped). None of them has an auxiliary loss
 here, and no latent of `TopKSAE` counts as dead. The time that the auxiliary loss adds
-when a tenth of the latents are dead is printed by itself. """
+when a tenth of the latents are dead is printed by itself.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ dtype, so float32 rows favour PCA; float64 rows are timed, too. `transform` is c
 with the product of the rows with a whitening matrix of the same dtype.
 
 Few controls in many dimensions: Gaussian rows, fewer than features, against PCA with
-the full solver, which works in their span. """
+the full solver, which works in their span.
+"""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ Dictionary features beside hand-crafted ones
 
 Biologists describe cells by measurements that somebody thought of: area, roundness,
 texture. A dictionary finds its features by itself. Do the two single out the same
-nuclei? CellProfiler's measurements are made binary here, so that they can be held
-against the codes of a dictionary at an equal number of active features.
+nuclei? Here CellProfiler's measurements are made binary, so that they can be compared
+with the codes of a dictionary at an equal number of active features.
 
 Run it with ``python examples/handcrafted_features.py``, after
 ``pip install -c constraints-cells.txt '.[cells]'``. The figure goes to
@@ -18,8 +18,8 @@ Run it with ``python examples/handcrafted_features.py``, after
 # One image of 125 fluorescent nuclei with a mask. Each nucleus is described twice: by
 # the mean of its image tokens from EfficientNet-lite0, and by CellProfiler's
 # measurements, which cp_measure computes from the image and the mask. The Zernike
-# moments are left out: 90 numbers for shape and intensity, more than all others that
-# take part below.
+# moments are left out, because they are 90 numbers for shape and intensity, more than
+# all other measurements that are used below.
 
 import argparse
 import warnings
@@ -53,7 +53,7 @@ n_nuclei = len(nuclei.data)
 
 config = make_featurizer_config(["DNA"], zernike=False, radial_zernikes=False)
 with warnings.catch_warnings():
-    # One channel has no correlations, and the smallest nuclei no texture.
+    # One channel has no correlations, and the smallest nuclei have no texture.
     warnings.simplefilter("ignore")
     measured, names, _ = featurize(
         nuclei.image[None, None] / nuclei.image.max(), nuclei.mask[None, None], config
@@ -65,16 +65,16 @@ measured = pd.DataFrame(
 # %%
 # Which measurements take part
 # ----------------------------
-# As is usual with such profiles, those are left out that are undefined, constant, or
-# a place in the image, and of every two that are nearly the same (correlation above
-# 0.9 in size) the later one. The largest nucleus in the image is in the table by its
-# area then, but not by nine other names for it.
+# As is usual with such profiles, some measurements are left out: those that are
+# undefined, constant, or a place in the image, and the later one of every two that are
+# nearly the same (absolute correlation above 0.9). So the size of a nucleus is in the
+# table once, as its area, and not under nine other names, too.
 
 LOCATION = "Location|Center_|BoundingBoxM|SpatialMoment"
 
 
 def drop_correlated(table, limit=0.9):
-    """Drop every column that goes with an earlier, kept one."""
+    """Drop every column that correlates with an earlier one that is kept."""
     correlation = table.corr().abs().to_numpy()
     kept = []
     for column in range(len(correlation)):
@@ -94,9 +94,10 @@ print(f"{measured.shape[1]} measurements, {handcrafted.shape[1]} of them take pa
 # -------------
 # The dictionary learns on the tokens of the nuclei, and then writes the mean token of
 # each nucleus as a sum of a few atoms. It gets as many atoms as there are binary
-# measurements, two for each ("low" and "high"), and these get as many active features
-# per nucleus as the dictionary has. Number of features and L0 are then equal, and so is
-# the mean share of the nuclei on which a feature is active.
+# measurements, two for each measurement ("low" and "high"). The binary measurements get
+# as many active features per nucleus as the dictionary has. Then the number of features
+# and the L0 are equal on both sides, and so is the mean fraction of the nuclei on which
+# a feature is active.
 
 N_ACTIVE = 16
 centre = StandardScaler(with_std=False).fit(nuclei.tokens[nuclei.groups > 0])
@@ -107,25 +108,25 @@ n_active = learned_codes.nnz / n_nuclei
 measured_codes, measured_names = binarize_at_quantiles(handcrafted, n_active)
 
 for name, codes in (("dictionary", learned_codes), ("measurements", measured_codes)):
-    share = np.bincount(codes.indices, minlength=codes.shape[1]) / n_nuclei
+    fraction = np.bincount(codes.indices, minlength=codes.shape[1]) / n_nuclei
     print(
         f"{name}: {codes.shape[1]} features, {codes.nnz / n_nuclei:.1f} active per "
-        f"nucleus; a feature is active on {100 * share.mean():.0f} % of the nuclei, "
-        f"the most frequent one on {100 * share.max():.0f} %."
+        f"nucleus; a feature is active on {100 * fraction.mean():.0f} % of the nuclei, "
+        f"the most frequent one on {100 * fraction.max():.0f} %."
     )
 
 # %%
 # Labels
 # ------
-# Nobody has labelled these nuclei. The labels are computed from the image and the
-# mask: the lowest and the highest fifth of six properties, 25 nuclei each. For some
-# properties a measurement *is* the property and tells its labels by definition, which
-# says nothing about how good hand-crafted features are: the table calls these trivial,
-# where the rank correlation of any measurement with the property exceeds 0.9 in size.
-# Crowding is no measurement of one nucleus, while the network sees what lies around.
-# The place in the image was left out, so it can be found only where the two sides of
-# the image differ. They do a little: its background is brighter on the left, and
-# granularity, for which the whole image is opened, follows that.
+# Nobody has labelled these nuclei. The labels are computed from the image and the mask:
+# the lowest and the highest fifth of six properties, 25 nuclei each. Some properties
+# *are* a measurement, which then tells their labels by definition. This says nothing
+# about how good hand-crafted features are, so the table calls a property trivial if its
+# absolute rank correlation with any measurement exceeds 0.9. Crowding cannot be
+# measured on one nucleus alone, while the network also sees its surroundings. The place
+# in the image was left out, so it can be found only if the two sides of the image
+# differ. They differ a little: the background is brighter on the left, and granularity,
+# for which the whole image is opened, follows the background.
 
 properties = regionprops_table(
     nuclei.mask,
@@ -154,9 +155,9 @@ def fifths(values, low, high):
 # %%
 # The best feature for each label
 # -------------------------------
-# With hundreds of features some fit any label, so the best score of each label stands
-# beside the best ones after its fifths were dealt out at random (95 % quantile of 1000
-# times). Nuclei next to each other are alike, which this null does not know.
+# Among hundreds of features some fit any label. So the best score of each label stands
+# beside the best scores after its fifths were dealt out at random (95 % quantile of
+# 1000 times). This null does not take into account that neighbouring nuclei are alike.
 
 
 def best_features(codes):
@@ -199,10 +200,10 @@ for ends, rho in largest_rho.items():
 # What the equal L0 costs
 # -----------------------
 # Quantiles make every measurement active equally often, and no feature can be more
-# selective than the share of a label's nuclei on which it may be active at all. Even
-# the measurement that is the property stops there, while features of the dictionary
-# differ in how often they are active. With quantiles of one fifth, the size of the
-# labels, this bound is gone, and so is the equal L0.
+# selective than the fraction of a label's nuclei on which it may be active at all. So
+# even the measurement that is the property cannot exceed this bound, while features of
+# the dictionary differ in how often they are active. With quantiles of one fifth, the
+# size of the labels, there is no such bound, but then the L0 is not equal, either.
 
 n_active_fifth = 0.2 * measured_codes.shape[1]
 fifth_codes, _ = binarize_at_quantiles(handcrafted, n_active_fifth)
@@ -219,9 +220,9 @@ print(shown.to_string(float_format="{:.3f}".format))
 # %%
 # Do they agree?
 # --------------
-# Over the labels, the best scores of the one are correlated with those of the other.
+# Over the labels, the best scores of one side are correlated with those of the other.
 # The permutation test deals the labels out anew. Twelve labels are few, and the two
-# ends of one property are not independent of each other: the p-value is a rough one.
+# ends of one property are not independent of each other, so the p-value is a rough one.
 
 
 def agreement(some):
@@ -243,8 +244,9 @@ for name, some in (("all labels", trivial | True), ("not trivial", ~trivial)):
 # %%
 # Where they are active
 # ---------------------
-# The label without a trivial measurement that the dictionary tells best. White outlines
-# mark the nuclei of the label, colour those on which the feature is active.
+# The figure shows the label without a trivial measurement that the dictionary tells
+# best. White outlines mark the nuclei of the label, colour marks those on which the
+# feature is active.
 
 COLOURS = {"dictionary": "#0072B2", "measurement": "#D55E00"}
 label = learned["score"][~trivial].idxmax()

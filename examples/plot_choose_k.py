@@ -2,10 +2,10 @@
 How sparse? Choosing k
 ======================
 
-A dictionary writes every row with at most ``k`` active features. How many should it
-be? The reconstruction always asks for more. A question that has an answer is what the
-codes are for. This page searches ``k`` for features that single out a label, beyond
-what chance gives, on parts of an image that no step was fitted on; and it takes the
+A dictionary writes every row with at most ``k`` active features. How many should it be?
+Reconstruction cannot answer this, because it always improves with more. The use of the
+codes can. This page searches ``k`` for features that single out a label beyond what
+chance gives, on parts of an image on which no step was fitted. It then takes the
 sparsest codes that are as good as the best.
 """
 
@@ -14,9 +14,9 @@ sparsest codes that are as good as the best.
 # -------------------------
 # :func:`skdict.datasets.load_tissue_tokens` has 64 x 64 tokens of one stained section,
 # each with a label: stroma, DAB+ (a brown stain) or blank. Neighbouring tokens are
-# alike, so tokens must not be dealt out to folds one by one: tiles of 8 x 8 tokens are
-# the groups, and no tile stands on both sides of a fold. For images, the image would be
-# the group; for patients, the patient.
+# alike, so tokens must not be divided among folds one by one. The groups are tiles of 8
+# x 8 tokens, and all tokens of a tile are on the same side of a fold. With many images,
+# the image would be the group; with patients, the patient.
 #
 # The search sees the left half of the image. The right half is kept for the end.
 
@@ -50,16 +50,16 @@ left = tissue.columns < 32
 X, y = tissue.data[left], tissue.target_names[tissue.target[left]]
 X_right, y_right = tissue.data[~left], tissue.target_names[tissue.target[~left]]
 tile = (tissue.rows // 8 * 8 + tissue.columns // 8)[left]
-# Stroma is the reference class, in the place of controls.
+# Stroma takes the place of controls.
 control = {"controlpcawhitener__control": y == "stroma"}
 
 # %%
 # One fit for all k
 # -----------------
 # Pursuit is greedy: the first eight features of a code do not depend on whether others
-# follow. :class:`skdict.Truncator` therefore encodes with any ``k`` up to the one that
-# its dictionary was fitted for, and with ``memory`` all candidates of a fold share a
-# single fit. The pipeline ends in a linear classifier, the probe.
+# follow. So :class:`skdict.Truncator` can encode with any ``k`` up to the one that its
+# dictionary was fitted for, and with ``memory`` all candidates of a fold share a single
+# fit. The pipeline ends in a linear classifier, the probe.
 
 K = [1, 2, 4, 8, 16, 32]
 folder = tempfile.TemporaryDirectory()
@@ -72,13 +72,14 @@ pipeline = make_pipeline(
 # %%
 # Several scores, one search
 # --------------------------
-# ``scoring`` may be a function that returns several scores:
+# ``scoring`` may be a function that returns several scores, here three:
 #
 # - how well rows are rebuilt;
-# - how selective the best feature of each label is: the share of the label's tokens on
-#   which it is active, less that share among all other tokens. The best of 160 features
-#   scores well by chance, the more so the more of them are active, and so what
-#   :func:`skdict.metrics.selectivity_report` finds for permuted labels is taken off;
+# - how selective the best feature of each label is: the fraction of the label's tokens
+#   on which it is active, minus that fraction among all other tokens. The best of 160
+#   features scores well by chance, and better if more features are active. So the score
+#   that :func:`skdict.metrics.selectivity_report` finds for permuted labels is
+#   subtracted;
 # - the balanced accuracy of the probe.
 
 
@@ -101,10 +102,11 @@ def scores(pipeline, X, y):
 
 
 # %%
-# The folds differ in difficulty and there are few, so which mean is the best is partly
-# luck. The *one-standard-error rule* takes the sparsest candidate whose mean is no more
-# than one standard error below the best: the same quality as far as these folds can
-# tell, with fewer features to read. ``refit`` may be a function that decides so.
+# There are few folds, and some are more difficult than others, so it is partly luck
+# which mean is the best. The *one-standard-error rule* takes the sparsest candidate
+# whose mean is no more than one standard error below the best. As far as these folds
+# can tell, its quality is the same, and there are fewer features to read. ``refit`` may
+# be a function that applies this rule.
 
 N_FOLDS = 4
 
@@ -144,12 +146,12 @@ print(choices.to_string())
 # %%
 # Reconstruction has no best k
 # ----------------------------
-# A further feature takes something off the residual and never adds to it: the squared
-# error of every row falls with ``k``, or stays, and the explained variance rises.
-# ``GridSearchCV`` scores a dictionary by it unless it is told otherwise, and so returns
-# the largest ``k`` of the grid, whatever the grid is. The cosine goes the same way, and
-# it does so for atoms that have learned nothing, too (dashed). The distance of the two
-# curves is what learning has brought.
+# A further feature never increases the residual: with ``k``, the squared error of every
+# row falls or stays the same, and the explained variance rises. ``GridSearchCV`` scores
+# a dictionary by explained variance unless it gets another score, so it returns the
+# largest ``k`` of any grid. The cosine rises in the same way, also for atoms that have
+# learned nothing (dashed). The distance between the two curves is the effect of
+# learning.
 
 dictionary = search.best_estimator_[:-1]
 rows = dictionary[:-1].transform(X_right)
@@ -166,10 +168,10 @@ plt.show()
 # %%
 # Selectivity beyond chance
 # -------------------------
-# The search kept the scores of all folds, and the display draws them: mean and standard
-# deviation over the folds. The distance of the two curves is what was searched on. The
-# lower one permutes single tokens; as neighbours are alike, chance can do more than it
-# says. The grey line marks the ``k`` that the rule took.
+# The search kept the scores of all folds, and the display draws their mean and standard
+# deviation. The search maximised the distance between the two curves. The lower curve
+# permutes single tokens; because neighbours are alike, chance can give more than it
+# shows. The grey line marks the ``k`` that the rule took.
 
 chosen = search.best_params_["truncator__k"]
 display = SparsityCurveDisplay(
@@ -186,13 +188,13 @@ plt.show()
 # %%
 # A probe asks something else
 # ---------------------------
-# A probe may add up many features, none of which means anything by itself, and it may
-# like dense codes: those are close to the rows themselves. The reference is a probe on
-# x, the rows that the dictionary sees, on the same folds. Chance would be 1/3.
+# A probe may add up many features, none of which has a meaning by itself. It may also
+# favour dense codes, which are close to the rows themselves. The reference is a probe
+# on x, the rows that the dictionary sees, on the same folds. Chance would be 1/3.
 #
-# The second search deals out single tokens. Neighbours of a test token are then in
-# training, and codes and rows both look better than they are on a new part of the
-# image.
+# The second search divides single tokens among the folds. Neighbours of a test token
+# are then in training, so both codes and rows look better than they are on a new part
+# of the image.
 
 tokens_apart = StratifiedKFold(N_FOLDS, shuffle=True, random_state=0)
 too_good = GridSearchCV(
@@ -236,9 +238,9 @@ plt.show()
 # %%
 # The chosen k, by itself
 # -----------------------
-# The search truncated a dictionary that was trained for the largest ``k``. One that is
-# trained for the chosen ``k`` is as a rule the better one, so it is fitted in the end.
-# The right half of the image, which no choice has seen, has the last word.
+# The search truncated a dictionary that was trained for the largest ``k``. A dictionary
+# trained for the chosen ``k`` is usually better, so it is fitted at the end. It is
+# judged on the right half of the image, which no choice has seen.
 
 final = make_pipeline(
     ControlPCAWhitener(), Normalizer(), ICFL(160, chosen, random_state=0)
@@ -261,13 +263,14 @@ folder.cleanup()
 # %%
 # What to remember
 # ----------------
-# - Explained variance has no best ``k``: its curve says what fewer features cost, not
-#   how many there should be.
-# - Search on what the codes are for: selectivity beyond chance where somebody reads
-#   features one by one, a probe where they feed a classifier. The two need not agree,
-#   and for other labels either may choose another ``k``: the answer belongs to the
-#   question and is no property of the data.
-# - Folds keep together what belongs together, the control mask travels with the rows.
+# - Explained variance has no best ``k``: its curve shows the cost of fewer features,
+#   not how many there should be.
+# - Search on the use of the codes: selectivity beyond chance if someone reads features
+#   one by one, a probe if they feed a classifier. The two may choose a different ``k``,
+#   and either may choose another one for other labels: the best ``k`` depends on the
+#   question and is not a property of the data.
+# - Folds keep together what belongs together, and the control mask is split with the
+#   rows.
 # - Within the error of the folds several ``k`` are equally good. The sparsest of them
 #   is the easiest to read.
 # - Fit the chosen ``k`` by itself, and judge it on rows that the search has not seen.

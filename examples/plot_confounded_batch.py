@@ -2,9 +2,9 @@
 A confounded batch, caught
 ==========================
 
-Where most samples of one class were handled in one batch, a feature that tells batches
+If most samples of one class were handled in one batch, a feature that tells batches
 apart looks like a feature of the class. This page makes such a design out of real
-images, finds the feature that it rewards, and shows what gives it away. The guide
+images, finds the feature that the design favours, and shows how to detect it. The guide
 explains the :doc:`tests </user_guide/selectivity>` and the :ref:`centring by batch
 <batches>`.
 """
@@ -12,12 +12,13 @@ explains the :doc:`tests </user_guide/selectivity>` and the :ref:`centring by ba
 # %%
 # A design that went wrong
 # ------------------------
-# An expert called solar cells functional or defective, and put a question mark where
+# An expert called solar cells functional or defective, and added a question mark if
 # unsure. Is there a feature of these doubtful cells? The cells are of mono- or
-# polycrystalline silicon. That is no batch of handling, but acts like one: it colours
-# every image. From 200 images we choose as an unlucky study would have. Nearly all
-# doubtful cells are of the one material, nearly all functional ones of the other. The
-# cells that were not chosen will be the judge.
+# polycrystalline silicon. The material is not a batch in which cells were handled, but
+# it acts like one, because it affects every image. From 200 images we choose as an
+# unlucky study would have: nearly all doubtful cells are of one material, and nearly
+# all functional cells are of the other. The cells that were not chosen serve as the
+# judge.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,7 +38,7 @@ kind = np.char.add(np.char.add(label, " "), material)
 
 
 def choose(n_images, seed=0):
-    """Mask of the images drawn: so many of each kind."""
+    """Mask of the drawn images, with the given number of each kind."""
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(kind), dtype=bool)
     for name, n in n_images.items():
@@ -59,9 +60,8 @@ print(pd.crosstab(label[study], material[study], rownames=[""], colnames=[""]))
 # The best feature
 # ----------------
 # A dictionary of 80 atoms learns on the 40 tokens of each image of the study, centred
-# and of unit length. A feature shall be active in an image where it is active on more
-# than five tokens (``activity_threshold=5``), so that the images are the samples of
-# the tests.
+# and of unit length. A feature counts as active in an image if it is active on more
+# than five tokens (``activity_threshold=5``). So the samples of the tests are images.
 
 member = sparse.csr_array((np.ones(len(image)), (image, np.arange(len(image)))))
 
@@ -80,14 +80,15 @@ report = selectivity_report(counts[study], label[study], **settings)
 print(report.round(3).to_string(index=False))
 
 # %%
-# The best feature for doubtful cells is far beyond what permuted labels give. Nothing
-# in this table says that anything is wrong.
+# The best feature for doubtful cells is far above what permuted labels give. Nothing in
+# this table says that anything is wrong.
 #
 # Caught
 # ------
-# :func:`skdict.metrics.describe_features` scores each feature for the material, too,
-# and asks whether it still tells the classes apart *inside* the materials. It *follows*
-# the material where it is selective for one, and for no class inside.
+# :func:`skdict.metrics.describe_features` scores each feature for the material, too. It
+# also asks whether the feature still tells the classes apart *inside* the materials. A
+# feature *follows* the material if it is selective for one material, and for no class
+# inside the materials.
 
 features = describe_features(
     counts[study],
@@ -105,9 +106,9 @@ print(
 )
 
 # %%
-# The same in the report: with ``batch``, labels are permuted inside the materials
-# only. What the design gives away by itself is part of that null, and the score is no
-# longer beyond it.
+# The report shows the same: with ``batch``, labels are permuted inside the materials
+# only. The null then contains what the design alone explains, and the score no longer
+# exceeds the null.
 
 within = selectivity_report(
     counts[study], label[study], batch=material[study], **settings
@@ -115,15 +116,15 @@ within = selectivity_report(
 print(within.round(3).to_string(index=False))
 
 # %%
-# Is the flag right? A flag may also come from a lack of power, where hardly any cell
-# can be compared inside its material. The images that were not chosen know: in how many
-# of them is the feature active, for each label in each material?
+# Is the flag right? A lack of power may also cause a flag, if hardly any cell can be
+# compared inside its material. The images that were not chosen give the answer: in how
+# many of them is the feature active, for each label in each material?
 
 KINDS = ["functional mono", "doubtful mono", "functional poly", "doubtful poly"]
 
 
-def shares(counts, feature, rows):
-    """Share of the images of each kind in which a feature is active."""
+def fractions(counts, feature, rows):
+    """Fraction of the images of each kind in which a feature is active."""
     active = counts[:, [feature]].toarray().ravel() > 5
     return [active[rows & (kind == name)].mean() for name in KINDS]
 
@@ -132,24 +133,24 @@ figure, axes = plt.subplots(1, 2, figsize=(7, 2.9), sharey=True, layout="constra
 for ax, rows, title in zip(
     axes, (study, ~study), ("in the study", "in the other images"), strict=True
 ):
-    ax.bar(KINDS, shares(counts, best, rows), color=["0.6", "#D55E00"] * 2)
+    ax.bar(KINDS, fractions(counts, best, rows), color=["0.6", "#D55E00"] * 2)
     n_images = [f"n = {np.sum(rows & (kind == name))}" for name in KINDS]
     ticks = [[*name.split(), n] for name, n in zip(KINDS, n_images, strict=True)]
     ax.set_xticks(range(4), ["\n".join(lines) for lines in ticks])
     ax.set(title=title, ylim=(0, 1))
-axes[0].set_ylabel(f"share of images with feature {best}")
+axes[0].set_ylabel(f"fraction of images with feature {best}")
 
 # %%
-# The feature is one of polycrystalline cells. Among them it is no more frequent where
-# the expert was in doubt.
+# The feature is one of polycrystalline cells. Among these it is no more frequent if the
+# expert was in doubt.
 #
 # Remedies
 # --------
 # - :class:`skdict.ControlCenterScaler` centres and scales each material by its own
-#   functional cells. The study has two functional polycrystalline cells to do so.
-# - More controls are often there, though not of the study. Here it is every other one
-#   of the functional cells that were not chosen; the rest stays for judging.
-# - The best remedy is a design with the same share of both materials in each label.
+#   functional cells. The study has only two functional polycrystalline cells for this.
+# - Often there are more controls outside the study. Here they are every other one of
+#   the functional cells that were not chosen; the rest is kept for judging.
+# - The best remedy is a design with the same fraction of both materials in each label.
 
 spare = ~study & (label == "functional") & (np.arange(len(label)) % 2 == 0)
 balanced = choose(
@@ -185,7 +186,7 @@ for name, (codes, rows) in ways.items():
     inside = selectivity_report(
         codes[rows], label[rows], batch=material[rows], **settings
     )
-    unseen = shares(codes, free["best_feature"][0], ~rows & ~spare)
+    unseen = fractions(codes, free["best_feature"][0], ~rows & ~spare)
     table[name] = {
         "score": free["score"][0],
         "p": free["p_value"][0],
@@ -197,22 +198,23 @@ for name, (codes, rows) in ways.items():
 print(pd.DataFrame(table).T.round(3).to_string())
 
 # %%
-# `p` is that of labels permuted freely, `p inside` that inside the materials. The last
-# columns come from images that took no part, and few of them are doubtful: how much
-# more frequent the feature is in doubtful than in functional cells of each material,
-# and in poly than in mono.
+# `p` is the p-value with labels permuted freely, `p inside` that with labels permuted
+# inside the materials. The last columns come from images that took no part; few of
+# these are doubtful. They show how much more frequent the feature is in doubtful than
+# in functional cells of each material, and in poly than in mono.
 #
-# Centring lowers the score. It takes away what the controls of the materials differ in,
-# in mean and scale, as well as these controls tell; it does not make the two alike, so
-# the test inside the batches remains necessary. In the balanced design, with as many
-# images of each label, even the plain null finds nothing beyond chance.
+# Centring lowers the score. It removes the difference in mean and scale between the
+# controls of the materials, as well as these controls show it. It does not make the
+# materials alike, so the test inside the batches remains necessary. In the balanced
+# design, with as many images of each label, even the plain null finds nothing beyond
+# chance.
 #
 # What to remember
 # ----------------
 # - A low p-value says that labels and codes go together, not why.
-# - Always hand the batch to :func:`skdict.metrics.describe_features`, and permute
-#   inside the batches. Where a class occurs in one batch only, neither can tell the two
+# - Always pass the batch to :func:`skdict.metrics.describe_features`, and permute
+#   inside the batches. If a class occurs in only one batch, neither can tell the two
 #   apart.
 # - Count independent controls in each batch before you trust a centring.
-# - Share out the classes over the batches before the experiment. No method repairs it
-#   as well afterwards.
+# - Spread the classes over the batches before the experiment. No method repairs this as
+#   well afterwards.

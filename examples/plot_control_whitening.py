@@ -4,19 +4,19 @@ What control whitening changes
 
 Controls show how embeddings vary when nothing has been done.
 :class:`skdict.ControlPCAWhitener` measures that variation and divides every row by it.
-What does this do to controls that it has not seen, to experimental batches, and to the
-features of a dictionary? On these data it does less than one might hope, and that is
-shown, too.
+What does this change for controls that the whitener has not seen, for experimental
+batches, and for the features of a dictionary? On these data it changes less than one
+might hope, and the page shows that, too.
 """
 
 # %%
 # Solar cells as an experiment
 # ----------------------------
-# :func:`skdict.datasets.load_elpv_tokens` gives tokens of images of solar cells. Cells
-# in which an expert was sure to see no defect are the controls. The two materials,
-# mono- and polycrystalline silicon, act like batches: they colour every image. Labels
-# belong to images, and so whole images go to one half or the other. Whatever is learned
-# is learned on one half and judged on the other.
+# :func:`skdict.datasets.load_elpv_tokens` gives tokens of images of solar cells. The
+# controls are cells in which an expert was sure to see no defect. The two materials,
+# mono- and polycrystalline silicon, act like batches: they affect every image. A label
+# belongs to a whole image, so whole images go to one half or the other. Everything is
+# learned on one half and judged on the other.
 
 import warnings
 
@@ -52,13 +52,14 @@ print(pd.crosstab(counts["label"], counts["batch"]).to_string())
 # %%
 # The spectrum, before and after
 # ------------------------------
-# The eigenvalues of a covariance matrix are the variances along its principal axes. All
-# are 1 for the identity and for nothing else. Before whitening a few axes carry much of
-# the variance, of controls and of defective cells alike. On the controls that it was
-# fitted on, whitening gives the identity. On controls of other images it does so only
-# roughly: the covariance had to be estimated, from images that differ. So is the
-# covariance of what is held out: white noise of as many rows as there are held-out
-# controls (grey) shows how far from flat that alone makes a spectrum.
+# The eigenvalues of a covariance matrix are the variances along its principal axes. If
+# all are 1, the matrix is the identity. Before whitening a few axes carry much of the
+# variance, of controls and of defective cells alike. Whitening gives the identity on
+# the controls on which it was fitted. On controls of other images it does so only
+# roughly, because their images differ and the covariance had to be estimated. The
+# covariance of the held-out rows is an estimate, too. White noise with as many rows as
+# there are held-out controls (grey) shows how far from flat that alone makes a
+# spectrum.
 
 whitener = ControlPCAWhitener().fit(X[learn], control=control[learn])
 rows = {
@@ -96,19 +97,20 @@ figure.supxlabel("principal axis", fontsize=8)
 figure.legend(loc="outside upper center", ncols=4)
 plt.show()
 
-print("Share of the variance that the first five principal axes hold:\n")
+print("Fraction of the variance that the first five principal axes hold:\n")
 print(pd.DataFrame(summary).T.to_string())
 
 # %%
 # Too few controls
 # ----------------
-# Along axes that the controls barely span the variance is underestimated, and rows that
-# were not in the estimate come out too large. With fewer than two controls per feature
-# there is a warning; ``shrinkage="auto"`` keeps the worst axis in bounds. How large do
-# held-out controls become along their worst axis? The dotted line is the white noise.
+# Along axes that the controls barely span, the variance is underestimated, and rows
+# that were not in the estimate become too large. With fewer than two controls per
+# feature there is a warning. ``shrinkage="auto"`` limits the size of the worst axis.
+# How large do held-out controls become along their worst axis? The dotted line is for
+# white noise.
 #
-# Tokens of one image are alike, and so as many tokens of few images are worth less than
-# of many: count independent controls, not rows.
+# Tokens of one image are alike, so the same number of tokens is worth less if it comes
+# from few images: count independent controls, not rows.
 
 N_CONTROLS, N_DRAWS = [100, 160, 320, 600], 5
 own_controls = rows["controls, fitted on"]
@@ -124,7 +126,7 @@ def worst_axis(chosen, shrinkage):
 
 
 def draw(n, few_images, rng):
-    """So many controls, from as few images as possible or from all of them."""
+    """Draw n controls, from as few images as possible or from all of them."""
     if not few_images:
         return rng.choice(own_controls, n, replace=False)
     images = rng.permutation(np.unique(image[own_controls]))
@@ -172,14 +174,14 @@ plt.show()
 # Batches and labels, to a linear probe
 # -------------------------------------
 # Whitening is one linear map for all rows, so a linear probe finds in the result what
-# it found before: the defect, and the material as well. To take the batches off, centre
-# each of them on its own controls first, with :class:`skdict.ControlCenterScaler`. It
-# removes a part.
+# it found before: the defect, and the material as well. To remove the batches, first
+# centre each batch on its own controls, with :class:`skdict.ControlCenterScaler`. This
+# removes a part of the difference.
 #
 # Preparations are learned on one half of the images, and probes are cross-validated on
-# the other, by image. The same rows must not serve both: on the very controls that it
-# was centred by, a batch has mean zero, whatever new rows would show. The halves then
-# change places, hence two dots each.
+# the other half, by image. The same rows must not serve both purposes: a batch has mean
+# zero on the controls by which it was centred, but not on new rows. Then the halves
+# change places, so there are two dots for each figure.
 
 prepared = {}
 for half, (learn, _) in enumerate(halves):
@@ -241,15 +243,15 @@ draw_dots(probed, "balanced accuracy of a linear probe (grey: chance)")
 # %%
 # What the features respond to
 # ----------------------------
-# A dictionary is not linear: it spends its atoms where the rows vary, and whitening
+# A dictionary is not linear: it places its atoms where the rows vary, and whitening
 # changes where that is. The score is the selectivity of the best feature of each class,
-# the mean over both classes; chance is its 95 % quantile when labels are permuted
-# between images. Tokens of an image share its label, so permuting tokens would make any
-# feature of a single odd image look significant: hence ``groups``.
+# as a mean over both classes. Chance is the 95 % quantile of the score when labels are
+# permuted between images. Tokens of an image share its label, so permuting tokens would
+# make any feature of a single odd image look significant; ``groups`` prevents this.
 #
-# A dot that is not to the right of its grey tick has found nothing. Most tokens of a
-# defective cell show intact silicon and there are few images, so for the defect that is
-# to be expected; the material is in every token.
+# A dot that is not to the right of its grey tick has found nothing. This is to be
+# expected for the defect, because most tokens of a defective cell show intact silicon
+# and there are few images. The material is in every token.
 
 dictionaries, selectivity = {}, []
 for (name, half), Z in prepared.items():
@@ -274,9 +276,9 @@ for title, table in (("probe", probed), ("selectivity", selectivity)):
 # %%
 # The direction of a batch
 # ------------------------
-# The feature that is the most selective for the material on the half that trained the
-# dictionary, and its cosine with the tokens of the other half. Two histograms that lie
-# apart are a feature that follows the batch.
+# This is the feature that is most selective for the material on the half that trained
+# the dictionary. The histograms are its cosines with the tokens of the other half. If
+# the two histograms lie apart, the feature follows the batch.
 
 learn, judge = halves[0]
 figure, axes = plt.subplots(
@@ -308,10 +310,10 @@ plt.show()
 # Labels that every token shows
 # -----------------------------
 # In :func:`skdict.datasets.load_tissue_tokens` each token has a label of its own, and
-# stroma is the reference class in the place of controls.
-# :func:`skdict.evaluation.pursuit_ablations` makes the pipeline with whitening and with
-# plain centring in its place, and :func:`skdict.evaluation.compare_dictionaries` judges
-# both on tiles of the image that were held out; labels are permuted inside the tiles.
+# stroma takes the place of controls. :func:`skdict.evaluation.pursuit_ablations` makes
+# two pipelines, one with whitening and one with plain centring instead.
+# :func:`skdict.evaluation.compare_dictionaries` judges both on held-out tiles of the
+# image. Labels are permuted inside the tiles.
 
 tissue = load_tissue_tokens()
 y = tissue.target_names[tissue.target]
@@ -340,21 +342,21 @@ means = comparison.pivot(index="measure", columns="dictionary", values="mean")
 print(means.loc[measures].round(3).to_string())
 
 # %%
-# ``average_selectivity_null`` is what chance gives, ``probe_x`` the probe on the rows
-# before the dictionary. The two explained variances do not compare, being those of
-# different rows: white rows have no few strong axes and are harder to rebuild.
-# ``coherence`` is the largest cosine of two atoms.
+# ``average_selectivity_null`` is what chance gives, and ``probe_x`` is the probe on the
+# rows before the dictionary. The two explained variances cannot be compared, because
+# they are of different rows: whitened rows have no few strong axes and are harder to
+# rebuild. ``coherence`` is the largest cosine of two atoms.
 
 # %%
 # What to remember
 # ----------------
-# - On controls whitening gives the identity; on new controls only as far as there were
-#   controls enough, and independent ones.
-# - ``shrinkage="auto"`` is the safe choice where controls are few; with many it changes
+# - Whitening gives the identity on the controls on which it is fitted. On new controls
+#   it does so only if there were enough controls, and independent ones.
+# - ``shrinkage="auto"`` is the safe choice if controls are few; with many it changes
 #   little.
 # - Whitening removes no batch. Centring by batch removes what a batch adds to all its
-#   rows, as far as its controls show it.
+#   rows, as far as the controls of the batch show it.
 # - Whitening does not make labels easier for a linear probe. Whether it makes features
-#   more selective is an empirical question: the figures above answer it for these
-#   cells and this tissue, and other data can answer differently. Compare with plain
-#   centring before you decide.
+#   more selective has to be measured. The figures above hold for these cells and this
+#   tissue; other data can give another answer. Compare with plain centring before you
+#   decide.

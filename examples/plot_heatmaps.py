@@ -3,8 +3,8 @@ Heatmaps and galleries of a direction
 =====================================
 
 Where in an image does a feature respond, what does it follow, and how much of that is
-chance? Heatmaps of embeddings are smooth whatever the direction, and smooth maps go
-along with anything that is smooth. This page sets a null beside each number, on a
+chance? Heatmaps of embeddings are smooth whatever the direction, and smooth maps
+correlate with anything that is smooth. This page sets a null beside each number, on a
 stained tissue section and on images of solar cells.
 """
 
@@ -12,9 +12,9 @@ stained tissue section and on images of solar cells.
 # A feature over one image
 # ------------------------
 # The tokens of :func:`skdict.datasets.load_tissue_tokens` lie on a grid of 64 x 64, a
-# token for every 8 x 8 pixels. Of the features of a dictionary, the one that singles
-# out tokens with much DAB, the brown stain, is drawn: the cosine of its direction with
-# each token, over the image, over each channel, and by itself.
+# token for every 8 x 8 pixels. We take the feature of a dictionary that best singles
+# out tokens with much DAB, the brown stain. The figure is the cosine of its direction
+# with each token, over the image, over each channel, and by itself.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,9 +52,9 @@ HeatmapDisplay.from_estimator(
 # %%
 # Which channel does it follow?
 # -----------------------------
-# Any array with the channels last will do. Colour deconvolution splits the image into
-# its stains, haematoxylin and DAB; without red, green and blue, each channel is given a
-# colour, here cyan and magenta.
+# The channels can be those of any array with the channels last. Colour deconvolution
+# splits the image into its stains, haematoxylin and DAB. If there is no red, green and
+# blue, each channel is given a colour, here cyan and magenta.
 
 stains = rgb2hed(tissue.image)[..., [0, 2]]
 HeatmapDisplay.from_estimator(
@@ -69,8 +69,9 @@ HeatmapDisplay.from_estimator(
 
 # %%
 # :func:`skdict.images.heatmap_channel_correlations` gives Pearson's r with each
-# channel. Neighbouring tokens are alike, so the usual p-value would be far too small:
-# ``p_shift`` compares with the heatmap shifted to every other place on its grid.
+# channel. Neighbouring tokens are alike, so the usual p-value would be far too small.
+# ``p_shift`` instead compares with the heatmap shifted to every other place on its
+# grid.
 
 rows = pipe[:-1].transform(tissue.data)
 atoms = pipe[-1].components_
@@ -83,9 +84,9 @@ print(correlations.to_string(index=False, float_format="{:.2g}".format))
 # %%
 # A region, and two p-values
 # --------------------------
-# The mask holds the pixels with much DAB. Both p-values of
-# :func:`skdict.images.heatmap_by_region` say that the feature goes with it; that of
-# the Mann-Whitney U test is too small for the digits shown.
+# The mask holds the pixels with much DAB. :func:`skdict.images.heatmap_by_region` gives
+# two p-values, and both say that the feature goes with the mask. That of the
+# Mann-Whitney U test is too small for the digits shown.
 
 dab = gaussian_filter(stains[..., 1], 4)
 mask = np.where(dab > threshold_otsu(dab), "brown", "other")
@@ -94,9 +95,9 @@ columns = ["region", "n_tokens", "n_compared", "auroc", "p_mannwhitney", "p_shif
 print(region[columns].to_string(index=False, float_format="{:.2g}".format))
 
 # %%
-# Only one of them can be trusted. Smooth noise has nothing to do with the mask, and an
-# honest p-value of it is below 0.05 in 5 % of the cases. The U test takes the tokens
-# for independent, and finds something in noise far more often.
+# Only one of them can be trusted. Smooth noise has nothing to do with the mask, so a
+# valid p-value for it is below 0.05 in 5 % of the cases. The U test treats the tokens
+# as independent, and finds something in noise far more often.
 
 rng = np.random.default_rng(0)
 noise = gaussian_filter(rng.normal(size=(200, 64, 64)), (0, 4, 4))
@@ -112,19 +113,19 @@ for name, label, colour, line in (
     print(
         f"{label}: p < 0.05 on {np.mean(np.less(p_values, 0.05)):.0%} of smooth noise"
     )
-ax.plot([0, 1], [0, 1], ":", color="black", label="honest")
-ax.set(xlabel="p-value", ylabel="share of the noise maps at most p")
+ax.plot([0, 1], [0, 1], ":", color="black", label="as it should be")
+ax.set(xlabel="p-value", ylabel="fraction of the noise maps at most p")
 ax.legend(frameon=False)
 
 # %%
 # Is it more than any direction would give?
 # -----------------------------------------
-# A small p-value says that the values go with the region, but those of a *random*
-# direction may, too: the embeddings of the two regions differ in many ways. So the
-# feature stands among 200 random directions here, by its AUROC for the region and by
-# Moran's I, the likeness of neighbouring tokens. Shuffled tokens are the usual null of
-# Moran's I, but every direction is far above them: that a heatmap is smooth says
-# little.
+# A small p-value says that the values go with the region. But this may hold for a
+# *random* direction, too, because the embeddings of the two regions differ in many
+# ways. So here the feature is compared with 200 random directions, by its AUROC for the
+# region and by Moran's I, the similarity of neighbouring tokens. Shuffled tokens are
+# the usual null of Moran's I, but every direction is far above them: a smooth heatmap
+# says little.
 
 random = rng.normal(size=(200, rows.shape[1]))
 maps = {
@@ -146,7 +147,7 @@ shuffled = morans_i(heatmap, n_permutations=999, random_state=0)
 axes[1].ecdf(shuffled.null, label="shuffled tokens", color="#D55E00", linestyle=":")
 for ax, value in zip(axes, (region["auroc"][0], shuffled.statistic), strict=True):
     ax.axvline(value, color="black", linewidth=1, label="the feature")
-axes[0].set(xlabel="AUROC for the brown region", ylabel="share of the maps")
+axes[0].set(xlabel="AUROC for the brown region", ylabel="fraction of the maps")
 axes[1].set(xlabel="Moran's I")
 axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 axes[0].set_ylim(0, 1)
@@ -154,12 +155,12 @@ axes[0].set_ylim(0, 1)
 # %%
 # Many grey images
 # ----------------
-# Solar cells, two thirds of them to learn from and one third to look at
-# (:func:`skdict.datasets.load_elpv_tokens`, 18 x 18 tokens an image). An expert has
-# called some images defective, but has not marked where. A defect can be small, so an
-# image counts by its largest cosine. The feature that then tells the defective images
-# best in *both* materials, by the worse of the two AUROCs, is chosen on the two thirds.
-# The other images judge it, beside random directions.
+# The solar cells (:func:`skdict.datasets.load_elpv_tokens`, 18 x 18 tokens an image)
+# are divided: two thirds of them to learn from and one third to look at. An expert has
+# called some images defective, but has not marked where. A defect can be small, so the
+# score of an image is its largest cosine. On the two thirds we choose the feature that
+# best tells the defective images in *both* materials, by the worse of the two AUROCs.
+# It is judged on the other images, beside random directions.
 
 cells = load_elpv_tokens(None, n_images=150, return_images=True)
 n_images = len(cells.images)
@@ -197,11 +198,11 @@ for name, images in (("learned from", learn), ("held out", ~learn)):
     )
 
 # %%
-# The best of many features falls back on other images, and a few dozen images leave
-# chance much room. What the label cannot tell, the pictures may.
-# :class:`skdict.inspection.GalleryDisplay` shows the held-out images most and least
-# aligned with the feature, by their largest cosine; the least aligned ones are half of
-# what a gallery says.
+# The best of many features is worse on other images, and with a few dozen images chance
+# has a large effect. The pictures may show what the label cannot tell.
+# :class:`skdict.inspection.GalleryDisplay` shows the held-out images that are most and
+# least aligned with the feature, by their largest cosine. The least aligned images say
+# as much as the most aligned ones.
 
 maps = image_heatmaps(~learn, np.vstack([atoms[feature], random[0]]))
 shown = cells.images[~learn]
@@ -210,22 +211,22 @@ GalleryDisplay.from_predictions(
 )
 
 # %%
-# The strongest patches say what the feature sees where it is strongest: here a token,
-# framed, with three tokens around it on every side.
+# The strongest patches show what the feature responds to most: here one token, framed,
+# with three tokens around it on every side.
 
 GalleryDisplay.from_predictions(
     maps[0], shown, of="patches", n_items=5, max_per_image=1, feature=feature
 )
 
 # %%
-# The first random direction, for comparison. Its patches look alike, too.
+# The same for the first random direction. Its patches look alike, too.
 
 GalleryDisplay.from_predictions(
     maps[1], shown, of="patches", n_items=5, max_per_image=1
 )
 
 # %%
-# The same places as a table, and the heatmaps of these images.
+# The same places as a table, and the heatmaps of these images:
 
 patches = strongest_patches(maps[0], n_patches=3, max_per_image=1)
 print(patches.to_string(index=False, float_format="{:.2f}".format))
@@ -241,8 +242,8 @@ HeatmapDisplay.from_predictions(
 # What to remember
 # ----------------
 # - A smooth heatmap is no sign of a concept, and a U test over tokens finds something
-#   in smooth noise. Shift the heatmap instead: ``p_shift`` is in both tables.
+#   in smooth noise. Shift the heatmap instead: both tables have ``p_shift``.
 # - Random directions are the null of a *direction*. A feature that goes with a region
-#   is of interest where it exceeds them.
+#   is of interest if it exceeds them.
 # - Look at both ends of a gallery, and choose a feature on other images than those on
 #   which it is shown.

@@ -2,20 +2,20 @@
 Which features come back with another seed?
 ===========================================
 
-A dictionary starts from random atoms. Where another seed leads to other features, a
-single feature says something about the seed and not about the data. Which features come
-back, how much of that is chance, and what makes a dictionary less stable? The user
-guide explains the :ref:`figures <stability>`.
+A dictionary starts from random atoms. If another seed leads to another feature, the
+feature says something about the seed and not about the data. Which features come back,
+how much of that is chance, and what makes a dictionary less stable? The user guide
+explains the :ref:`figures <stability>`.
 """
 
 # %%
 # Three seeds
 # -----------
-# The tokens are those of one stained tissue section, labelled stroma, DAB+ (brown
-# stain) or blank; :func:`skdict.datasets.load_tissue_tokens` says how. Dictionaries
-# learn on the left half of the image, and the right half is kept for judging them.
-# Tokens are whitened by the stroma of the left half and brought to unit length. All
-# dictionaries start with ``init="random"``; the reason comes last.
+# The tokens are from one stained tissue section, labelled stroma, DAB+ (brown stain) or
+# blank, as :func:`skdict.datasets.load_tissue_tokens` describes. Dictionaries learn on
+# the left half of the image and are judged on the right half. Tokens are whitened by
+# the stroma of the left half and scaled to unit length. All dictionaries start with
+# ``init="random"``; the end of this page gives the reason.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -51,17 +51,16 @@ print(report[["a", "b", "matched_fraction", *columns]].round(3).to_string(index=
 
 # %%
 # :func:`skdict.metrics.stability_report` pairs the atoms of every two seeds so that the
-# sum of the cosines is largest. The last two columns are what random atoms reach: each
-# of many atoms finds a partner that suits it, and more easily where random atoms have
-# the mean and the covariance of the real ones. The seeds agree better than that, and
-# yet only a minority of the pairs have a cosine above 0.7, which is what
-# `matched_fraction` counts.
+# sum of the cosines is largest. The last two columns are what random atoms reach. Each
+# of many atoms finds a partner that suits it, more easily if the random atoms have the
+# mean and the covariance of the real ones. The seeds agree better than that. But only a
+# minority of the pairs have a cosine above 0.7, which `matched_fraction` counts.
 #
 # Features that come back
 # -----------------------
-# The mean cosine hides how much atoms differ. For each atom of the first seed we take
-# its partners in the two others, and the mean of the two cosines as its stability. The
-# same with random atoms in the place of the others gives the null.
+# The mean cosine does not show how much atoms differ. Each atom of the first seed has a
+# partner in each of the two others; the mean of the two cosines is its stability. The
+# null is the same figure with random atoms instead of the other seeds.
 
 rng = np.random.default_rng(0)
 
@@ -91,13 +90,14 @@ null = partners([random_atoms(other) for other in atoms[1:]])[1].mean(axis=0)
 figure, ax = plt.subplots(figsize=(3.6, 2.6), layout="constrained")
 ax.ecdf(stability, complementary=True, color="#0072B2", label="two other seeds")
 ax.ecdf(null, complementary=True, color="0.45", linestyle="--", label="random atoms")
-ax.set(xlabel="mean cosine with the partners", ylabel="share of atoms above")
+ax.set(xlabel="mean cosine with the partners", ylabel="fraction of atoms above")
 ax.legend()
 
 # %%
-# The fifteen most stable atoms of the first seed, with their partners, and the fifteen
-# least stable ones: a square holds atoms that are joined at a mean cosine of 0.7 at
-# least. Stable features lie three by three in a square, one of each seed.
+# The figure shows the fifteen most stable atoms of the first seed with their partners,
+# and the fifteen least stable ones. A square holds atoms that are joined at a mean
+# cosine of at least 0.7. The atoms of a stable feature are three in a square, one from
+# each seed.
 
 order = np.argsort(stability)
 figure, axes = plt.subplots(1, 2, figsize=(7, 3.2), layout="compressed")
@@ -113,9 +113,9 @@ for ax, chosen, title in zip(
 # %%
 # Are stable features the selective ones?
 # ---------------------------------------
-# Codes of the right half say which label each feature of the first seed responds to.
-# Below the horizontal line lie 95 % of the random atoms, and left of the vertical one
-# 95 % of the features when the labels are permuted.
+# The codes of the right half say to which label each feature of the first seed
+# responds. 95 % of the random atoms lie below the horizontal line, and 95 % of the
+# features lie left of the vertical line when the labels are permuted.
 
 codes = fits[0].transform(X_right)
 selectivity = selectivity_scores(codes, y_right).max(axis=1)
@@ -135,13 +135,13 @@ best["rank_of_160"] = (-stability).argsort().argsort()[best["best_feature"]] + 1
 print(best.round(2).to_string(index=False))
 
 # %%
-# The two go together only loosely, so neither figure replaces the other: there are
-# features in all four quarters.
+# Stability and selectivity go together only loosely: there are features in all four
+# quarters of the figure. So neither replaces the other.
 #
-# Atoms may differ and still respond to the same places.
+# Two atoms may differ and still respond to the same places.
 # :func:`skdict.metrics.match_codes` pairs features by the correlation of their codes,
-# here on the right half, and works across models, too. With the rows of one input
-# shuffled it gives the null.
+# here on the right half. It works across models, too. For the null, the rows of one
+# input are shuffled.
 
 other_codes = fits[1].transform(X_right)
 _, correlations = match_codes(codes, other_codes)
@@ -151,8 +151,8 @@ print(f"mean correlation {correlations.mean():.2f}, shuffled {shuffled.mean():.2
 # %%
 # More atoms, more of them active
 # -------------------------------
-# The number of atoms and `k`, the number that may be active in a token, are free
-# choices. What do they cost?
+# The number of atoms and `k`, the number of atoms that may be active in a token, are
+# free choices. How do they change stability?
 
 
 def two_seeds(n_components, k):
@@ -185,20 +185,20 @@ for ax, table, x in zip(axes, (sizes, sparsities), ("n_components", "k"), strict
     )
     ax.set(xscale="log", xlabel=x, xticks=table[x], xticklabels=table[x])
     ax.minorticks_off()
-axes[0].set(ylabel="mean matched cosine, or share", ylim=(0, 1))
+axes[0].set(ylabel="mean matched cosine, or fraction", ylim=(0, 1))
 axes[0].set_title("k = 8")
 axes[1].set_title("160 atoms")
 figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 # %%
-# More atoms and a larger `k` explain more of the tokens, and with both the agreement of
-# the seeds comes closer to that of random atoms.
+# More atoms and a larger `k` explain more of the tokens. But with more atoms, and with
+# a larger `k`, the agreement of the seeds comes closer to that of random atoms.
 #
 # A start that is alike already
 # -----------------------------
-# The default, ``init="samples"``, takes rows of the data as the first atoms. There are
-# 2048 tokens in the left half, and so two seeds draw many of the same ones: with
-# ``max_iter=0`` nothing is learned at all, and still the seeds agree.
+# The default, ``init="samples"``, takes rows of the data as the first atoms. The left
+# half has only 2048 tokens, so two seeds draw many of the same ones. With
+# ``max_iter=0`` nothing is learned, but the seeds agree nevertheless.
 
 start = {
     "samples, untrained": ICFL(640, 8, max_iter=0),
@@ -216,6 +216,6 @@ print(f"random, trained: {sizes['matched_cosine'].iloc[-1]:.2f}")
 # What to remember
 # ----------------
 # - Read the agreement of seeds beside that of random atoms with the same covariance,
-#   and judge it from ``init="random"``: a common start passes for stability.
-# - One seed's feature is a candidate. Keep those that come back in the other seeds.
+#   and judge it from ``init="random"``, because a common start looks like stability.
+# - A feature of one seed is a candidate. Keep those that come back in the other seeds.
 # - Few atoms and a small `k` were more stable here, and explain less.

@@ -5,7 +5,7 @@ Concepts in a stained tissue section
 A network trained on photographs has never seen a stained tissue section. Which
 directions of its embedding space nevertheless respond to the white lumen of a gland,
 to the brown DAB stain or to the stroma between the glands? This example learns sparse
-dictionaries on the left half of one real image and judges everything on the right half.
+dictionaries on the left half of one real image and judges them on the right half.
 
 Run it with ``make demo``, or ``python examples/tissue_concepts.py``; the option
 ``--quick`` takes one seed, fewer values of k and a quarter of the epochs. The figures
@@ -20,8 +20,8 @@ and the table of all runs go to ``examples/figures``.
 # each place of a 64 x 64 grid: a token, which stands for 8 x 8 pixels. Each token's
 # label is computed from the brightness and the stain of its own pixels.
 #
-# Stroma serves as the reference: tokens are centred, and optionally whitened, by what
-# stroma looks like. In a screen the untreated control wells would take its place.
+# Stroma takes the place of controls: tokens are centred, and optionally whitened, by
+# the mean and covariance of stroma. A screen has untreated control wells for this.
 
 import argparse
 from pathlib import Path
@@ -84,11 +84,12 @@ print(
 # %%
 # From tokens to codes
 # --------------------
-# A pipeline has three steps: centre or whiten by the reference, bring every token to
-# unit length, learn a dictionary. The mask of reference tokens travels as metadata
-# under the name ``control``, so that it is cut to folds together with the rows.
-# ``ControlPCAWhitener`` asks for it by itself; ``StandardScaler`` knows weights only,
-# and a weight of 1 for reference tokens and 0 for others centres on their mean.
+# A pipeline has three steps: centre or whiten by the reference, scale every token to
+# unit length, learn a dictionary. The mask of reference tokens is passed as metadata
+# under the name ``control``, so it is split into folds together with the rows.
+# ``ControlPCAWhitener`` requests it by itself. ``StandardScaler`` knows only weights; a
+# weight of 1 for reference tokens and 0 for others centres on the mean of the
+# reference.
 
 set_config(enable_metadata_routing=True)
 
@@ -121,16 +122,16 @@ def make_concepts(scaler, dictionary, k, seed):
 # %%
 # What is measured
 # ----------------
-# Everything is measured on the right half, but for dead features, which never fire on
-# the tokens that trained them. The selectivity of a feature for a label is the share
-# of the label's tokens on which it fires, minus that share among all other tokens.
-# With 640 features some score well by luck, so the best ones are compared with the
-# best ones under labels that mean nothing: the map of the labels, shifted over the
-# right half by a random number of rows and columns. Labels and features are alike for
-# neighbouring tokens; permuted token by token, labels would not be any longer, and
-# anything would look better than luck.
+# Everything is measured on the right half, except dead features, which are those that
+# never fire on the tokens that trained them. The selectivity of a feature for a label
+# is the fraction of the label's tokens on which it fires, minus that fraction among all
+# other tokens. With 640 features some score well by luck, so the best ones are compared
+# with the best ones under labels that mean nothing: the map of the labels, shifted over
+# the right half by a random number of rows and columns. Labels and features are alike
+# for neighbouring tokens. If labels were permuted token by token, they would no longer
+# be, and any feature would look better than luck.
 #
-# The probes are linear classifiers of the three labels. ``FrozenEstimator`` lets them
+# The probes are linear classifiers of the three labels. With ``FrozenEstimator`` they
 # reuse the fitted dictionary, also inside ``Reconstructor``.
 
 N_PERMUTATIONS = 100
@@ -195,7 +196,8 @@ def measure(concepts):
 
 # %%
 # All runs: five seeds at k = 8, two seeds at the other k, two runs at a time with one
-# thread each. A quick look is over before a second process has started.
+# thread each. ``--quick`` stays in one process, because it would end before a second
+# one has started.
 
 SEEDS = range(1) if options.quick else range(5)
 SEEDS_OF_OTHER_K = SEEDS[:2]
@@ -227,8 +229,8 @@ MEASURES = list(results.columns[4:])
 # The table
 # ---------
 # Mean and standard deviation over the seeds. Cosine and explained variance are those of
-# the rows that the dictionary sees, so they compare the dictionaries within one
-# preprocessing and not the two preprocessings: white rows have no few strong
+# the rows that the dictionary sees. So they compare the dictionaries within one
+# preprocessing, but not the two preprocessings: whitened rows have no few strong
 # directions and are harder to rebuild.
 
 
@@ -259,8 +261,9 @@ print(
 # %%
 # Who is ahead, and where
 # -----------------------
-# Computed from all runs: every figure in which the named side has the better mean. "In
-# every seed" says that its worst seed beats the best seed of the other side.
+# The tables are computed from all runs. They list every figure in which the named side
+# has the better mean. "In every seed" says that its worst seed beats the best seed of
+# the other side.
 
 LOWER_IS_BETTER = {"coherence", "fit seconds", *(m for m in MEASURES if "dead" in m)}
 NOT_COMPARED = {"active features (L0)", "selectivity, null 95 %", "probe on x"}
@@ -300,10 +303,11 @@ print(
 # %%
 # Choosing k and the preprocessing
 # --------------------------------
-# A grid search over the whole pipeline, on the left half only. Columns of the image are
-# the groups, so no column lies in both the training and the validation part of a fold.
-# Adjacent columns still look alike: the right half has the last word. Of the candidates
-# within one deviation of the best, the one with the fewest active features is taken.
+# This is a grid search over the whole pipeline, on the left half only. Columns of the
+# image are the groups, so no column is in both the training and the validation part of
+# a fold. Adjacent columns still look alike, so the result is judged on the right half.
+# Of the candidates within one standard deviation of the best, the one with the fewest
+# active features is taken.
 
 
 def fewest_within_deviation(cv_results):
@@ -368,8 +372,9 @@ print(
 # %%
 # What the features see
 # ---------------------
-# For each label the feature that is the most selective on the left half, drawn over the
-# image. The rates above the pictures and in the bars count the right half only.
+# The figure shows, for each label, the feature that is the most selective on the left
+# half, drawn over the image. The rates above the pictures and in the bars count the
+# right half only.
 
 LABEL_COLOURS = {"blank": "#56B4E9", "stroma": "#009E73", "DAB+": "#E69F00"}
 LABEL_NAMES = {
@@ -384,7 +389,7 @@ EXTENT = (0, 512, 512, 0)
 
 
 def firing_rates(feature):
-    """Share of each label's tokens on which the feature fires, right half."""
+    """Fraction of each label's tokens on which the feature fires, right half."""
     active = codes[:, [feature]].toarray().ravel() != 0
     rates = {label: active[test & (y == label)].mean() for label in LABEL_COLOURS}
     rest = {label: active[test & (y != label)].mean() for label in LABEL_COLOURS}
@@ -430,7 +435,7 @@ def draw_rates(ax, features):
     ax.tick_params(axis="x", length=0, labelsize=9)
     ax.set(ylim=(0, 108), yticks=[])
     ax.set_title(
-        "Share of each label's tokens on which\nthe features below fire, tested half"
+        "Fraction of each label's tokens on which\nthe features below fire, tested half"
     )
     ax.set_box_aspect(1)
     ax.spines[["top", "left", "right"]].set_visible(False)
@@ -461,7 +466,7 @@ figure.colorbar(
     location="bottom",
     shrink=0.4,
     aspect=30,
-    label="strength of the feature, as a share of its maximum",
+    label="strength of the feature, as a fraction of its maximum",
 )
 figure.legend(
     handles=[Patch(color=LABEL_COLOURS[c], label=LABEL_NAMES[c]) for c in LABEL_NAMES],
@@ -474,8 +479,9 @@ figure.savefig(options.figures / "tissue_concepts.png", dpi=160)
 # %%
 # Is it more than luck?
 # ---------------------
-# All features of a dictionary, the most selective first. The dotted lines are what the
-# same codes reach with shifted label maps: the luck of the best of 640 features.
+# The figure shows all features of a dictionary, the most selective first. The dotted
+# lines are what the same codes reach with shifted label maps: the luck of the best of
+# 640 features.
 
 
 def sorted_scores(codes, labels):
@@ -527,9 +533,9 @@ figure.savefig(options.figures / "selectivity_curves.png", dpi=160)
 # %%
 # How many features does a token need?
 # ------------------------------------
-# More active features rebuild a token better, but need not say more about its label.
-# Bands span the seeds. The cosines of the left and the right column are those of
-# different rows: compare the lines within a column.
+# With more active features a token is rebuilt better, but its label is not necessarily
+# found better. Bands span the seeds. The cosines of the left and the right column are
+# those of different rows: compare the lines within a column.
 
 figure, axes = plt.subplots(
     2, 2, figsize=(8, 6.4), sharex=True, sharey="row", layout="constrained"
