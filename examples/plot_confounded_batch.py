@@ -141,8 +141,10 @@ for ax, rows, title in zip(
 axes[0].set_ylabel(f"fraction of images with feature {best}")
 
 # %%
-# The feature is one of polycrystalline cells. Among these it is no more frequent if the
-# expert was in doubt.
+# The feature is one of polycrystalline cells: no monocrystalline cell has it. Among the
+# other polycrystalline images all 7 doubtful ones have it, and 53 of the 68 functional
+# ones. That is no evidence of a feature of doubt: if 60 of 75 images have a feature,
+# seven drawn at random all have it in one of five draws.
 #
 # Remedies
 # --------
