@@ -198,8 +198,9 @@ for name, images in (("learned from", learn), ("held out", ~learn)):
     )
 
 # %%
-# The best of many features is worse on other images, and with a few dozen images chance
-# has a large effect. The pictures may show what the label cannot tell.
+# The best of many features is worse on other images: there it does not exceed the 95 %
+# of the random directions any more. With a few dozen images chance has a large effect.
+# The pictures may show what the label cannot tell.
 # :class:`skdict.inspection.GalleryDisplay` shows the held-out images that are most and
 # least aligned with the feature, by their largest cosine. The least aligned images say
 # as much as the most aligned ones.
