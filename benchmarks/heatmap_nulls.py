@@ -63,9 +63,9 @@ def main():
         "smooth noise": gaussian_filter(noise, (0, 4, 4)),
         "random directions": random[:N_HEATMAPS],
     }
-    shares = {name: fractions_below(maps, mask) for name, maps in cases.items()}
-    print(f"Share of {N_HEATMAPS} heatmaps with p < 0.05:")
-    print(pd.concat(shares).round(3).to_string())
+    fractions = {name: fractions_below(maps, mask) for name, maps in cases.items()}
+    print(f"Fraction of {N_HEATMAPS} heatmaps with p < 0.05:")
+    print(pd.concat(fractions).round(3).to_string())
 
 
 if __name__ == "__main__":

@@ -39,19 +39,19 @@ def main():
     activity = find_active(codes, 0.0)
     rng = np.random.default_rng(0)
 
-    shares, n_selective, n_naive = [], [], []
+    fractions, n_selective, n_naive = [], [], []
     for i in range(N_PERMUTATIONS):
         y = rng.permutation(labels)[image_of]
         tests = run_label_tests(activity, y, choose_exchange(y, [image_of]))
-        shares.append([(tests.p_values <= level).mean(axis=1) for level in LEVELS])
+        fractions.append([(tests.p_values <= level).mean(axis=1) for level in LEVELS])
         n_selective.append((tests.q_values <= 0.05).any(axis=0).sum())
         if i < 5:
             naive = describe_features(codes, y)
             n_naive.append((naive["q_value"] <= 0.05).sum())
     table = pd.DataFrame(
-        np.mean(shares, axis=0), [f"p <= {level}" for level in LEVELS], names
+        np.mean(fractions, axis=0), [f"p <= {level}" for level in LEVELS], names
     )
-    print("Share of the pairs, images exchanged; the level is due:")
+    print("Fraction of the pairs, images exchanged; the level is expected:")
     print(table.round(5).to_string())
     print(
         f"\nPermutations with any selective feature: {np.count_nonzero(n_selective)} "
