@@ -20,12 +20,12 @@ import numpy as np
 __all__ = ["check_archive", "unmap_arrays"]
 
 SCHEMA = "schema.json"
-# As skops names them: no folders, and no way out of one.
+# Names as skops gives them, without folders.
 _MEMBER_NAME = re.compile(r"[\w-]+\.(json|npy|bin)", re.ASCII)
 # Levels of JSON. An estimator inside another takes about 8.
 _MAX_DEPTH = 300
 _ONLY_IN_THE_ROOT = ("protocol", "_skops_version")
-# Elements that an array without bytes may claim to have.
+# Largest number of elements that an array without bytes may claim to have.
 _MAX_EMPTY = 2**24
 
 
@@ -53,7 +53,7 @@ def check_archive(file: IO[bytes]) -> None:
 
 
 def _check_members(archive: zipfile.ZipFile) -> dict[str, int]:
-    """The sizes of the members, which lie in the file one after the other."""
+    """Return the sizes of the members, after a check that none overlap."""
     sizes: dict[str, int] = {}
     for member in archive.infolist():
         name = member.filename
@@ -97,18 +97,18 @@ def _check_array(archive: zipfile.ZipFile, name: str) -> None:
 
 
 def _readers(schema: Any) -> dict[str, set]:
-    """The objects that read each member, after a check of the tree.
+    """Check the tree, and return the objects that read each member.
 
-    skops takes a node whose id it has met for a reference to the node before.
-    References to references would let a short file stand for a huge tree. Nodes of
-    one id must therefore be equally large: a node is then larger than all inside it,
-    and the tree has as many nodes as the text.
+    If skops meets a node with a known id, it takes the node for a reference to the
+    earlier one. References to references would let a short file stand for a huge tree.
+    Nodes of one id must therefore be equally large. Then no node can refer to one that
+    contains it, and the tree has no more nodes than the text.
     """
     readers: dict[str, set] = {}
     sizes_by_id: dict[Any, int] = {}
     if not isinstance(schema, dict):
         raise ValueError(f"{SCHEMA} is a {type(schema).__name__}")
-    # Children stand behind their parents; backwards, their sizes are known first.
+    # Children come after their parents, so a sum from the end knows their sizes first.
     values: list[tuple[Any, int]] = [(schema, -1)]
     depths = [1]
     for position, (value, _) in enumerate(values):

@@ -9,7 +9,7 @@ import numpy as np
 
 __all__ = ["blocks", "row_blocks", "scale_down", "unit_rows"]
 
-# Entries of a block of rows where nothing else is known: 32 MB in float64.
+# Number of entries of a block of rows by default: 32 MB in float64.
 _BLOCK_ENTRIES = 2**22
 
 
@@ -21,9 +21,10 @@ def blocks(n: int, n_entries_each: int, max_entries: int) -> Iterator[slice]:
     n : int
         Number of rows, columns or draws.
     n_entries_each : int
-        Entries of a temporary array that one of them takes.
+        Number of entries that each of them takes in a temporary array.
     max_entries : int
-        Entries of such an array at most; it always holds one row, column or draw.
+        Largest number of entries of such an array. A block has at least one row, column
+        or draw, however many entries that takes.
 
     Yields
     ------
@@ -56,8 +57,8 @@ def unit_rows(A: Any) -> tuple[np.ndarray, np.ndarray]:
         Which rows are not zero.
     """
     A = np.asarray(A, dtype=np.float64)
-    # First by the largest entry: squares of very large or small entries would
-    # leave the range of float64.
+    # Divide by the largest entry first: squares of very large or very small entries
+    # would leave the range of float64.
     largest = np.abs(A).max(axis=1)
     nonzero = largest > 0
     A = A / np.where(nonzero, largest, 1.0)[:, None]
@@ -66,10 +67,10 @@ def unit_rows(A: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scale_down(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Values over a power of two, below 1/2, and its exponent.
+    """Bring values below 1/2 by a power of two; return its exponent as well.
 
-    Sums, differences and squares of any finite values are then finite, and nothing is
-    rounded, unless it is 1e-308 of the largest value.
+    Sums and differences of two such values, and their squares, are finite. Nothing is
+    rounded except values below 1e-308 of the largest.
     """
     exponent = int(np.frexp(np.abs(values).max())[1]) + 1
     return np.ldexp(values, -exponent), exponent

@@ -1,9 +1,11 @@
-"""Numbers that users pass in: as native arrays, and finite."""
+"""Checks of numbers that users pass in, and their conversion to native arrays."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,6 +13,7 @@ from sklearn.utils import check_array as _check_array
 
 from skdict._utils.arrays import row_blocks
 from skdict._utils.sklearn_private import get_namespace, move_to
+from skdict._utils.types import AnyArray, Data
 
 __all__ = [
     "as_floats",
@@ -25,11 +28,10 @@ __all__ = [
 ]
 
 
-def readable(X):
-    """Detach a tensor and widen bfloat16, which numpy cannot read.
+def readable(X: Data) -> Any:
+    """Detach a tensor, and make float32 of half precision: numpy lacks bfloat16.
 
-    Anything that is no tensor comes back as it is. So does a tensor in float32 or
-    float64, on its device.
+    Anything else comes back as it is. The device stays.
     """
     if not hasattr(X, "detach"):
         return X
@@ -38,21 +40,21 @@ def readable(X):
     return X.float() if half else X
 
 
-def on_host(X):
-    """Bring a tensor to numpy from wherever it lives; all else comes back as it is."""
+def on_host(X: Data) -> Any:
+    """Bring a tensor to numpy from any device; anything else comes back as it is."""
     return readable(X).cpu().numpy() if hasattr(X, "detach") else X
 
 
-def as_numpy(array) -> np.ndarray:
-    """The array in numpy, wherever it lives."""
+def as_numpy(array: Data) -> np.ndarray:
+    """Bring an array to numpy from any namespace and device."""
     array = on_host(array)
     if hasattr(array, "__array_namespace__") and not isinstance(array, np.ndarray):
         array = move_to(array, xp=np, device="cpu")
     return np.asarray(array)
 
 
-def as_floats(X):
-    """Native float32 or float64, with every digit that the input has there.
+def as_floats(X: AnyArray) -> AnyArray:
+    """Convert numbers to native float32 or float64.
 
     Parameters
     ----------
@@ -62,8 +64,8 @@ def as_floats(X):
     Returns
     -------
     X : array or sparse matrix
-        float16, integers and booleans become float32; long double and objects float64;
-        and float32 and float64 in foreign byte order native.
+        float16, integers and booleans become float32; long double and objects become
+        float64. float32 and float64 stay, in native byte order.
 
     Raises
     ------
@@ -84,8 +86,8 @@ def as_floats(X):
 
 
 @contextmanager
-def refuse_sparse_frames(name):
-    """Name the parameter where scikit-learn cannot read a frame of sparse columns.
+def refuse_sparse_frames(name: str) -> Iterator[None]:
+    """Say which parameter is a frame of sparse columns that scikit-learn cannot read.
 
     The message of pandas is about a conversion that the user did not ask for.
     """
@@ -100,38 +102,40 @@ def refuse_sparse_frames(name):
         ) from error
 
 
-def check_array(X, *, input_name="", **kwargs):
-    """scikit-learn's check, whose every message names the parameter."""
+def check_array(X: Data, *, input_name: str = "", **kwargs: Any) -> AnyArray:
+    """Call scikit-learn's check, with the name of the parameter in every message."""
     try:
         with refuse_sparse_frames(input_name):
             return _check_array(X, input_name=input_name, **kwargs)
     except (TypeError, ValueError) as error:
         if re.search(rf"\b{re.escape(input_name)}\b", str(error)):
             raise
-        # What follows the first line prints the array.
+        # Later lines would print the array.
         reason = str(error).partition("\n")[0].rstrip(":.")
         raise ValueError(f"{input_name}: {reason}.") from error
 
 
-def check_floats(X, **kwargs):
-    """`check_array` for a table of numbers, which become native floats.
+def check_floats(X: Data, **kwargs: Any) -> AnyArray:
+    """Call `check_array` for a table of numbers, and make native floats of them.
 
-    A list of dtypes would not do: `check_array` takes its first entry for everything
-    that has no dtype of its own or none in the list, and float64 would lose digits.
+    A list of dtypes would not do: `check_array` converts whatever has no dtype, or one
+    that is not in the list, to the first of them. Digits of float64 would get lost.
     """
     return as_floats(check_array(readable(X), dtype="numeric", **kwargs))
 
 
-def check_numbers(X, *, dtype="numeric", **kwargs):
-    """`check_array` for what metrics read: in numpy, integers left as they are.
+def check_numbers(X: Data, *, dtype: Any = "numeric", **kwargs: Any) -> AnyArray:
+    """Call `check_array` for what metrics read: numpy arrays, in which integers stay.
 
-    Tensors are brought to numpy from wherever they live.
+    Tensors are brought to numpy from any device.
     """
     X = check_array(on_host(X), dtype=dtype, **kwargs)
     return X if X.dtype.kind in "biu" else as_floats(X)
 
 
-def check_finite(X, name: str, problem: str = "holds NaN or infinity") -> None:
+def check_finite(
+    X: AnyArray, name: str, problem: str = "holds NaN or infinity"
+) -> None:
     """Raise a ValueError that counts the rows with NaN or infinity.
 
     Parameters
@@ -141,7 +145,7 @@ def check_finite(X, name: str, problem: str = "holds NaN or infinity") -> None:
     name : str
         Name of the table, with which the message begins.
     problem : str, default="holds NaN or infinity"
-        What the message says of the table before it counts the rows.
+        What the message says about the table before it counts the rows.
 
     Raises
     ------
@@ -163,7 +167,7 @@ def check_finite(X, name: str, problem: str = "holds NaN or infinity") -> None:
         )
 
 
-def _rows_not_finite(X, xp) -> np.ndarray:
+def _rows_not_finite(X: AnyArray, xp: Any) -> np.ndarray:
     if sp.issparse(X):
         entries = X.tocoo()
         return np.unique(entries.coords[0][~np.isfinite(entries.data)])

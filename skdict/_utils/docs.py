@@ -20,8 +20,8 @@ def shares_docs(texts: Mapping[str, str]) -> Callable[[Class], Class]:
     Parameters
     ----------
     texts : mapping of str to str
-        For each name what stands behind its colon: the type, and the text on the next
-        lines. ``{default}`` in the type becomes the default of the parameter.
+        For each name the text after its colon: the type, and the description on the
+        next lines. ``{default}`` in the type becomes the default of the parameter.
 
     Returns
     -------

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import secrets
 import stat
@@ -25,7 +26,7 @@ __all__ = ["check_destination", "write_file"]
 
 
 def check_destination(path: str | bytes | os.PathLike) -> Path:
-    """Raise an OSError, which names `path`, where no file can be put.
+    """Raise an OSError that names `path` if no file can be written there.
 
     Parameters
     ----------
@@ -44,12 +45,12 @@ def check_destination(path: str | bytes | os.PathLike) -> Path:
     IsADirectoryError
         If `path` names a folder.
     FileExistsError
-        If there is something that is not a file, such as a device.
+        If `path` names something that is not a file, such as a device.
     PermissionError
-        If the file is read-only, for its mode says so even where the user may
-        overrule it, or if the folder takes no new files.
+        If the mode of the file is read-only, even where the user may overrule it, or
+        if the folder takes no new files.
     OSError
-        If the system does not accept the name, for instance as too long.
+        If the system does not accept the name, for instance because it is too long.
     """
     given = os.fsdecode(path)
     if not given:
@@ -76,7 +77,7 @@ def check_destination(path: str | bytes | os.PathLike) -> Path:
 
 
 def write_file(path: str | bytes | os.PathLike, parts: Iterable[bytes]) -> int:
-    """Make the file at `path` hold the parts: all of them, or what it held before.
+    """Replace the file at `path` by all of the parts, or leave it as it was.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def write_file(path: str | bytes | os.PathLike, parts: Iterable[bytes]) -> int:
         A new name, or a file that is replaced. A symbolic link stays, and the file
         behind it is replaced.
     parts : iterable of bytes
-        The content. What it raises is passed on.
+        The content. Exceptions of the iterable are passed on.
 
     Returns
     -------
@@ -94,8 +95,8 @@ def write_file(path: str | bytes | os.PathLike, parts: Iterable[bytes]) -> int:
     Raises
     ------
     OSError
-        As :func:`check_destination` does, and if writing fails, for instance on a
-        full disk. It names `path`.
+        As from :func:`check_destination`, and if writing fails, for instance because
+        the disk is full. The message names `path`.
     """
     file = check_destination(path)
     _remove_leftovers(file)
@@ -103,7 +104,7 @@ def write_file(path: str | bytes | os.PathLike, parts: Iterable[bytes]) -> int:
         temporary, descriptor = _create_beside(file)
     size = 0
     try:
-        # Without a buffer: closing never has anything left to write.
+        # Unbuffered, so that closing has nothing left to write.
         with open(descriptor, "wb", buffering=0) as stream:
             for part in parts:
                 with _naming(path):
@@ -112,7 +113,7 @@ def write_file(path: str | bytes | os.PathLike, parts: Iterable[bytes]) -> int:
                 if file.exists():
                     _take_over(file, stream.fileno())
                 os.fsync(stream.fileno())
-                # Renamed while it is locked, or another writer might remove it.
+                # Rename while the file is locked: another writer could remove it after.
                 if _POSIX:
                     os.replace(temporary, file)
         if not _POSIX:  # Windows renames closed files only
@@ -125,7 +126,7 @@ def write_file(path: str | bytes | os.PathLike, parts: Iterable[bytes]) -> int:
     return size
 
 
-def _write_all(stream, part: bytes) -> int:
+def _write_all(stream: io.FileIO, part: bytes) -> int:
     rest = memoryview(part).cast("B")
     while rest:
         rest = rest[stream.write(rest) :]
@@ -133,8 +134,8 @@ def _write_all(stream, part: bytes) -> int:
 
 
 @contextmanager
-def _naming(path) -> Iterator[None]:
-    """Let errors of the system name the user's path, not the temporary file."""
+def _naming(path: str | bytes | os.PathLike) -> Iterator[None]:
+    """Make errors of the system name the user's path instead of the temporary file."""
     try:
         yield
     except OSError as error:
@@ -153,9 +154,9 @@ def _prefix(file: Path) -> str:
 
 
 def _create_beside(file: Path) -> tuple[Path, int]:
-    """A new locked file in the folder of `file`."""
-    # Not tempfile, whose files are readable by their owner only. Where a file is
-    # replaced, its readers are let in once its mode is known to be taken over.
+    """Create a locked file in the folder of `file`."""
+    # Not by tempfile, whose files only their owner can read. A file that will replace
+    # another starts like that, too, until it has taken over the other's mode.
     mode = 0o600 if file.exists() else 0o666
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
@@ -209,7 +210,7 @@ def _take_over(old: Path, descriptor: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the rename to the disk, too."""
+    """Write the rename itself to the disk."""
     if not _POSIX:
         return
     try:
@@ -219,7 +220,7 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # of file systems that cannot
+        if error.errno != errno.EINVAL:  # some file systems cannot sync a folder
             raise
     finally:
         os.close(descriptor)

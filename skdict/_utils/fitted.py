@@ -1,9 +1,9 @@
-"""What the fitted attributes of an estimator look like, and whether they do.
+"""Rules for the fitted attributes of an estimator, and the check against them.
 
-Each estimator has one table, ``_fitted``. It is a tuple of stages, dicts of attributes
-that come together: a streaming estimator has moments first and what follows from
-them later. Shapes are written with symbols; the first array with a symbol sets its
-size, and the others must agree.
+Each estimator has one table, ``_fitted``, a tuple of stages. A stage is a dict of
+attributes that are set together: a streaming estimator has moments first, and later
+the attributes that follow from them. Shapes are written with symbols; the first array
+with a symbol sets its size, and the others must agree.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Array(Fitted):
-    """A plain numpy array without NaN and infinity.
+    """A plain, non-empty numpy array without NaN and infinity.
 
     Attributes
     ----------
@@ -55,9 +55,9 @@ class Array(Fitted):
     kind : {"f", "i", "b", "u"}
         float32 or float64, a signed integer, bool, or uint8.
     low, high : float
-        Bounds of the entries.
+        Bounds of the entries, which they may reach.
     above : float
-        The entries are larger than this.
+        Bound that all entries exceed.
     """
 
     shape: tuple[str | int, ...]
@@ -66,7 +66,7 @@ class Array(Fitted):
     high: float = math.inf
     above: float = -math.inf
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         if type(value) is not np.ndarray:
             raise ValueError(f"{name} is a {type(value).__name__}, not an ndarray")
         if not _is_of_kind(value.dtype, self.kind):
@@ -99,12 +99,12 @@ def _agree(size: int, symbol: str | int, what: str, sizes: Sizes) -> None:
 
 @dataclass(frozen=True)
 class Count(Fitted):
-    """An integer of at most 63 bits; ``size`` is the symbol that it stands for."""
+    """An integer of at most 63 bits; ``size`` is the symbol whose value it is."""
 
     size: str | None = None
     low: int = 0
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         is_integer = isinstance(value, Integral) and not isinstance(value, bool)
         if not is_integer or not self.low <= value < 2**63:
             raise ValueError(f"{name} is {_short(value)}, no count from {self.low} on")
@@ -118,7 +118,7 @@ class Number(Fitted):
 
     low: float = -math.inf
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         if not _is_number(value) or not (math.isfinite(value) and value >= self.low):
             raise ValueError(f"{name} is {_short(value)}, no number from {self.low} on")
 
@@ -127,7 +127,7 @@ class Number(Fitted):
 class Flag(Fitted):
     """True or False."""
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         if not isinstance(value, bool):
             raise ValueError(f"{name} is {_short(value)}, neither True nor False")
 
@@ -138,7 +138,7 @@ class Names(Fitted):
 
     size: str
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         if type(value) is not np.ndarray or value.dtype != object or value.ndim != 1:
             raise ValueError(f"{name} is no array of objects")
         if not all(isinstance(entry, str) for entry in value):
@@ -152,7 +152,7 @@ class Labels(Fitted):
 
     size: str
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         if type(value) is not np.ndarray or value.dtype.kind not in "USbiufMm":
             raise ValueError(f"{name} is no array of labels")
         if not value.dtype.isnative or value.ndim != 1 or len(value) == 0:
@@ -168,7 +168,7 @@ class Record(Fitted):
 
     fields: Mapping[str, Fitted]
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         if type(value) is not dict or value.keys() != self.fields.keys():
             raise ValueError(f"{name} has not the keys {', '.join(self.fields)}")
         for key, rule in self.fields.items():
@@ -181,7 +181,7 @@ class History(Fitted):
 
     keys: tuple[str, ...]
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         if type(value) is not list:
             raise ValueError(f"{name} is a {type(value).__name__}, not a list")
         for record in value:
@@ -196,7 +196,7 @@ class History(Fitted):
 class Text(Fitted):
     """A string."""
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         if type(value) is not str:
             raise ValueError(f"{name} is a {type(value).__name__}, not a str")
 
@@ -207,7 +207,7 @@ class Transformer(Fitted):
 
     methods: tuple[str, ...]
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         if isinstance(value, type) or not all(
             callable(getattr(value, method, None)) for method in self.methods
         ):
@@ -220,7 +220,7 @@ class Transformer(Fitted):
 class _OutputConfig(Fitted):
     """What `set_output` leaves."""
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         if type(value) is not dict or not all(
             isinstance(text, str) for item in value.items() for text in item
         ):
@@ -229,22 +229,22 @@ class _OutputConfig(Fitted):
 
 @dataclass(frozen=True)
 class OrNone(Fitted):
-    """None, or as the rule says."""
+    """None, or a value that keeps the rule."""
 
     rule: Fitted
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         if value is not None:
             self.rule.check(value, name, sizes)
 
 
 @dataclass(frozen=True)
 class IfThere(Fitted):
-    """Absent, or as the rule says."""
+    """A missing attribute, or a value that keeps the rule."""
 
     rule: Fitted
 
-    def check(self, value, name, sizes):
+    def check(self, value: Any, name: str, sizes: Sizes) -> None:
         self.rule.check(value, name, sizes)
 
 
@@ -269,14 +269,14 @@ def check_fitted(estimator: Any) -> None:
     Parameters
     ----------
     estimator : object
-        It may be unfitted. The table ``_fitted`` of its class may be missing where
-        no fitted one is ever saved. Where the class has a method ``_inconsistency``,
-        this gives what the table cannot say: a text or None.
+        It may be unfitted. Its class needs no table ``_fitted`` if fitted ones are
+        never saved. If the class has a method ``_inconsistency``, that method checks
+        what the table cannot, and returns a text or None.
 
     Raises
     ------
     ValueError
-        Names the first attribute that does not fit.
+        If an attribute breaks a rule. The message names the first one.
     """
     state, cls = vars(estimator), type(estimator)
     name = cls.__name__
@@ -315,7 +315,7 @@ def check_fitted(estimator: Any) -> None:
 
 
 def _check_parameter(value: Any, name: str, constraints: list) -> None:
-    """Refuse what scikit-learn's validation lets pass and numerics do not take."""
+    """Refuse what passes scikit-learn's validation but would break the numerics."""
     if isinstance(value, Integral) and not -(2**63) <= int(value) < 2**63:
         raise ValueError(f"{name} has more than 64 bits")
     # True is an integer, and a dict is "array-like".

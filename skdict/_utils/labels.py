@@ -1,16 +1,20 @@
-"""Labels, groups, batches and masks: the one way from what users pass to arrays.
+"""Conversion of labels, groups, batches and masks from what users pass to arrays.
 
-NumPy makes "nan" of a missing label in a list of strings, "1" of a number beside them,
-and float64 of nullable integers, so that classes appear or merge. Here the entries are
-looked at before NumPy sees them. They may come in lists, arrays, masked arrays or
+NumPy would turn a missing label among strings into "nan", a number among strings into
+"1", and nullable integers into float64: classes would appear or merge. Here the entries
+are looked at before NumPy sees them. They may come in lists, arrays, masked arrays or
 tensors, or as columns of pandas, polars and Arrow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import numpy as np
+
+from skdict._utils.types import Data
 
 __all__ = [
     "as_labels",
@@ -24,8 +28,8 @@ __all__ = [
 ]
 
 
-def as_labels(values, name, n_samples=None):
-    """Labels as an array of one kind, none of them missing.
+def as_labels(values: Data, name: str, n_samples: int | None = None) -> np.ndarray:
+    """Convert labels to an array of one kind; none may be missing.
 
     Parameters
     ----------
@@ -39,8 +43,8 @@ def as_labels(values, name, n_samples=None):
     Returns
     -------
     labels : ndarray of shape (n_samples,)
-        Of dtype bool, int64, uint64 (where a number exceeds 2**63), str, datetime64 or
-        timedelta64. Labels are equal where they were equal before.
+        Of dtype bool, int64, uint64 (if a number is 2**63 or more), str, datetime64 or
+        timedelta64. Labels are equal if and only if they were equal before.
 
     Raises
     ------
@@ -57,14 +61,17 @@ def as_labels(values, name, n_samples=None):
     return _typed(column, name, fractions=False)
 
 
-def labels_or_missing(values, name, n_samples=None):
-    """As `as_labels`, but labels may be missing, and numbers fractional.
+def labels_or_missing(
+    values: Data, name: str, n_samples: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Convert labels as `as_labels` does, but accept missing and fractional ones.
 
     Returns
     -------
     labels : ndarray of shape (n_samples,)
-        As of `as_labels`, or float64. Where one is missing there is any value.
+        As from `as_labels`, or float64. The entry of a missing label means nothing.
     missing : ndarray of shape (n_samples,), bool
+        Which labels are missing.
     """
     column, missing = _column(values, name, n_samples)
     known = _typed(column[~missing], name, fractions=True)
@@ -73,13 +80,15 @@ def labels_or_missing(values, name, n_samples=None):
     return labels, missing
 
 
-def encode(values, name, n_samples=None):
+def encode(
+    values: Data, name: str, n_samples: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Sort the distinct labels and number each sample by its label."""
     return np.unique(as_labels(values, name, n_samples), return_inverse=True)
 
 
-def as_mask(values, name, n_samples=None):
-    """A mask as an array of bool: booleans, or zeros and ones."""
+def as_mask(values: Data, name: str, n_samples: int | None = None) -> np.ndarray:
+    """Convert a mask of booleans, or of zeros and ones, to an array of bool."""
     column, missing = _column(values, name, None)
     if n_samples is not None and len(column) != n_samples:
         raise ValueError(
@@ -102,11 +111,11 @@ def as_mask(values, name, n_samples=None):
     return column.astype(bool)
 
 
-def equals(labels, label, name):
-    """Which of `labels`, as of `as_labels`, are the one that `name` gives.
+def equals(labels: np.ndarray, label: Any, name: str) -> np.ndarray:
+    """Mark the labels, as from `as_labels`, that equal one label.
 
-    False throughout where they are of another kind; but True equals 1, and dates may be
-    written out.
+    A label of another kind equals none, except that True equals 1 and that a date may
+    be a string. `name` is that of the parameter, for messages.
     """
     if kind_of(labels) == "dates" and isinstance(label, str):
         try:
@@ -121,25 +130,25 @@ def equals(labels, label, name):
     return labels == wanted[0]
 
 
-def join(arrays, name):
-    """Concatenate arrays of labels as of `as_labels`, which must be of one kind."""
+def join(arrays: Sequence[np.ndarray], name: str) -> np.ndarray:
+    """Concatenate arrays of labels, as from `as_labels`, which must be of one kind."""
     arrays = [array for array in arrays if len(array)] or list(arrays[:1])
     kinds = sorted({kind_of(array) for array in arrays})
     if len(kinds) > 1:
         raise _mixed(name, kinds)
     if kinds[0] in ("booleans", "strings") or len({a.dtype for a in arrays}) == 1:
         return np.concatenate(arrays)
-    # NumPy makes float64 of int64 with uint64, and lets dates overflow.
+    # NumPy would make float64 of int64 with uint64, and would let dates overflow.
     return as_labels([x for array in arrays for x in array], name)
 
 
-def kind_of(labels):
-    """The kind of labels in an array as of `as_labels`, in words."""
+def kind_of(labels: np.ndarray) -> str:
+    """Name the kind of labels in an array as from `as_labels`."""
     return _KIND_OF_DTYPE[labels.dtype.kind]
 
 
-def is_missing(values):
-    """Which entries of an array are NaN, infinite, None or another mark of a gap."""
+def is_missing(values: np.ndarray) -> np.ndarray:
+    """Mark the entries that are NaN, infinite, None or otherwise missing."""
     if values.dtype.kind == "f":
         return ~np.isfinite(values)
     if values.dtype.kind in "mM":
@@ -159,7 +168,7 @@ _KIND_OF_DTYPE = {
     "m": "time spans",
 }
 
-# In this order: a time span of NumPy is one of its integers, a boolean an int.
+# The order counts: timedelta64 is a subclass of np.integer, and bool of int.
 _KIND_OF_TYPE = (
     ((np.timedelta64, timedelta), "time spans"),
     ((np.datetime64, date), "dates"),
@@ -170,15 +179,17 @@ _KIND_OF_TYPE = (
 )
 
 
-def _comparable(kind):
+def _comparable(kind: str) -> str:
     return "numbers" if kind in ("booleans", "whole numbers") else kind
 
 
 # From containers to arrays
 
 
-def _column(values, name, n_samples):
-    """The entries as an array of a dtype of NumPy or of objects; which are missing."""
+def _column(
+    values: Data, name: str, n_samples: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put the entries in an array, of objects if need be, and mark the missing ones."""
     array = _to_numpy(values, name)
     if array.dtype.names is not None:  # several columns in one
         raise _wrong_type(name, str(array.dtype))
@@ -195,20 +206,20 @@ def _column(values, name, n_samples):
         )
     hidden = np.ma.getmaskarray(array)
     array = np.asarray(array)
-    # NumPy's own strings of any length know marks for missing ones, as objects do.
+    # NumPy's strings of variable length may be missing, as objects may.
     dtype = object if array.dtype.kind == "T" else array.dtype.newbyteorder("=")
     array = array.astype(dtype, copy=False)
     return array, hidden | is_missing(array)
 
 
-def _to_numpy(values, name):
+def _to_numpy(values: Any, name: str) -> np.ndarray:
     if hasattr(values, "detach"):  # a tensor of torch, on any device
         values = values.detach().cpu()
         try:
             return values.numpy()
         except TypeError:  # bfloat16
             return _objects(values.tolist())
-    # In this order: a lazy frame of polars has no shape, and warns of its columns.
+    # `shape` first: a lazy frame of polars has none, and warns if asked for columns.
     if hasattr(values, "shape") and hasattr(values, "columns"):
         values = _only_column(values, name)
     if isinstance(values, np.ndarray):  # with its mask, if it has one
@@ -233,7 +244,7 @@ def _to_numpy(values, name):
     return _objects(values)
 
 
-def _only_column(table, name):
+def _only_column(table: Any, name: str) -> Any:
     columns = list(table.columns)
     if len(columns) != 1:
         raise ValueError(
@@ -245,22 +256,22 @@ def _only_column(table, name):
     return table[columns[0]]
 
 
-def _of_polars(series, name):
+def _of_polars(series: Any, name: str) -> np.ndarray:
     if series.dtype.is_nested():
         raise _wrong_type(name, str(series.dtype))
-    # As Python's, dates in nanoseconds would be cut off.
+    # As Python's dates, they would lose their nanoseconds.
     if series.dtype.is_temporal():
         return series.to_numpy()
     if series.dtype.is_numeric() and not series.null_count():
         try:
             return series.to_numpy()
-        except Exception:  # of 128 bits NumPy has no integers
+        except Exception:  # NumPy has no integers of 128 bits
             return _objects(series.to_list())
     return _objects(series.to_list())
 
 
-def _objects(values):
-    """A sequence as an array of objects, for NumPy not to look into them."""
+def _objects(values: Any) -> np.ndarray:
+    """Put a sequence in an array of objects, into which NumPy does not look."""
     objects = np.fromiter(values, dtype=object, count=len(values))
     types = set(map(type, objects))
     if types and types <= {list, np.ndarray} and {*map(np.size, objects)} == {1}:
@@ -273,7 +284,7 @@ def _objects(values):
     return objects
 
 
-def _is_missing_object(value):
+def _is_missing_object(value: Any) -> bool:
     if value is None:
         return True
     try:
@@ -282,15 +293,15 @@ def _is_missing_object(value):
         return isinstance(value, float | np.floating) and bool(np.isinf(value))
     except TypeError:  # pandas.NA has no truth value
         return True
-    except ValueError:  # nor have arrays
+    except ValueError:  # an array has none either
         return False
 
 
 # From arrays to arrays of one kind
 
 
-def _typed(column, name, fractions):
-    """Labels that are not missing, as an array of one kind."""
+def _typed(column: np.ndarray, name: str, fractions: bool) -> np.ndarray:
+    """Convert labels, none of which is missing, to an array of one kind."""
     kind = column.dtype.kind
     if kind == "O":
         return _from_objects(column, name, fractions)
@@ -309,7 +320,7 @@ def _typed(column, name, fractions):
     return column
 
 
-def _from_objects(objects, name, fractions):
+def _from_objects(objects: np.ndarray, name: str, fractions: bool) -> np.ndarray:
     types = set(map(type, objects))
     kinds: dict[str, str] = {}
     for type_ in sorted(types, key=lambda type_: type_.__name__):
@@ -319,7 +330,7 @@ def _from_objects(objects, name, fractions):
         kinds.setdefault(kind, type_.__name__)
     if len(kinds) > 1:
         raise _mixed(name, [*kinds.values()])
-    # Few labels stand for many rows: each is converted once.
+    # Each distinct label is converted once, because few labels stand for many rows.
     places: dict[object, int] = {}
     ids = np.fromiter(
         (places.setdefault(x, len(places)) for x in objects), np.intp, len(objects)
@@ -327,7 +338,9 @@ def _from_objects(objects, name, fractions):
     return _from_distinct([*places], next(iter(kinds), None), name, fractions)[ids]
 
 
-def _from_distinct(labels, kind, name, fractions):
+def _from_distinct(
+    labels: list, kind: str | None, name: str, fractions: bool
+) -> np.ndarray:
     if kind == "booleans":
         return np.array(labels, dtype=bool)
     if kind == "numbers":
@@ -348,12 +361,12 @@ def _from_distinct(labels, kind, name, fractions):
         raise ValueError(
             f"{name} holds strings that end with a null character, which NumPy drops."
         )
-    # Of subclasses such as enumerations NumPy takes the text, and not `str` of them.
+    # The text itself: subclasses such as enumerations define `str` in another way.
     return np.array([str.__str__(x) for x in labels], dtype=str)
 
 
-def _whole_numbers(numbers, name):
-    """Whole numbers in the first of int64 and uint64 that holds them all."""
+def _whole_numbers(numbers: np.ndarray | list, name: str) -> np.ndarray:
+    """Convert whole numbers to int64, or to uint64 if only that holds them all."""
     low = high = 0
     if isinstance(numbers, np.ndarray) and len(numbers):
         low, high = int(numbers.min()), int(numbers.max())
@@ -370,7 +383,7 @@ def _whole_numbers(numbers, name):
     )
 
 
-def _check_whole(numbers, name):
+def _check_whole(numbers: np.ndarray, name: str) -> None:
     if (numbers != np.floor(numbers)).any():
         raise ValueError(
             f"{name} holds fractional numbers, but class labels are needed: cut a "
@@ -378,7 +391,7 @@ def _check_whole(numbers, name):
         )
 
 
-def _decode(labels, name):
+def _decode(labels: Iterable[bytes], name: str) -> list[str]:
     try:
         return [x.decode() for x in labels]
     except UnicodeDecodeError as error:
@@ -387,7 +400,7 @@ def _decode(labels, name):
         ) from error
 
 
-def _as_datetime64(value):
+def _as_datetime64(value: Any) -> np.datetime64:
     if isinstance(value, np.datetime64):
         return value
     if hasattr(value, "to_datetime64"):  # of pandas, with nanoseconds, in UTC
@@ -399,7 +412,7 @@ def _as_datetime64(value):
     return np.datetime64(value, "D")
 
 
-def _as_timedelta64(value):
+def _as_timedelta64(value: Any) -> np.timedelta64:
     if isinstance(value, np.timedelta64):
         return value
     if hasattr(value, "to_timedelta64"):
@@ -407,9 +420,9 @@ def _as_timedelta64(value):
     return np.timedelta64(value, "us")
 
 
-def _in_one_unit(values, days, name):
+def _in_one_unit(values: list, days: str, name: str) -> np.ndarray:
     array = np.array(values)
-    # NumPy lets dates overflow that are too far apart for the finest of their units.
+    # Dates that are too far apart for the finest of their units overflow in NumPy.
     if (
         array.dtype.kind == "O"
         or (
@@ -423,23 +436,23 @@ def _in_one_unit(values, days, name):
     return array
 
 
-def _is_zero_or_one(value):
+def _is_zero_or_one(value: Any) -> bool:
     numbers = bool | np.bool_ | int | np.integer | float | np.floating
     return isinstance(value, numbers) and value in (0, 1)
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _mixed(name, kinds):
+def _mixed(name: str, kinds: Iterable[str]) -> ValueError:
     return ValueError(
         f"{name} mixes labels of types that cannot be compared, {' and '.join(kinds)}: "
         "make all of them strings, for instance."
     )
 
 
-def _wrong_type(name, type_name):
+def _wrong_type(name: str, type_name: str) -> ValueError:
     return ValueError(
         f"{name} holds labels of type {type_name}. Labels are booleans, whole numbers, "
         "strings, dates or time spans: pass others as strings."

@@ -1,4 +1,4 @@
-"""Steps of fitted pipelines, and their codes whatever output the user has configured.
+"""Steps of fitted pipelines, and their codes, whatever output the user has configured.
 
 ``set_output`` and ``set_config(transform_output=...)`` say what users get from
 ``transform``. This library's own code needs arrays, and codes as CSR: scikit-learn
@@ -7,12 +7,16 @@ refuses to make a frame of a sparse matrix. The user's objects are never changed
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+
+from skdict._utils.types import Codes, Data
 
 __all__ = [
     "as_array",
@@ -27,8 +31,8 @@ __all__ = [
 _NO_STEP = (None, "passthrough")
 
 
-def encode(estimator, X):
-    """Codes of rows, from a fitted estimator or Pipeline, whatever is configured.
+def encode(estimator: Any, X: Data) -> Codes:
+    """Encode rows with a fitted estimator or Pipeline, whatever output is configured.
 
     Parameters
     ----------
@@ -40,45 +44,46 @@ def encode(estimator, X):
     Returns
     -------
     codes : CSR matrix or array, or dense array, of shape (n_samples, n_components)
-        Sparse or dense as the estimator gives them by itself, never a frame.
+        Sparse or dense, as the estimator gives them, but never a frame.
     """
     with config_context(transform_output="default"):
         return as_array(plain(estimator).transform(X))
 
 
-def plain(estimator):
-    """A copy whose `transform` gives arrays, not frames; the two share all else.
+def plain(estimator: Any) -> Any:
+    """Copy an estimator so that `transform` gives arrays; the two share all else.
 
-    Inside a pipeline, a step that was fitted on frames still gets frames, and one
-    that was fitted on arrays gets arrays, whatever is configured by now: otherwise
-    scikit-learn warns about the names of features.
+    Inside a pipeline, a step that was fitted on frames still gets frames, and one that
+    was fitted on arrays gets arrays, whatever is configured now. Otherwise scikit-learn
+    would warn about the names of features.
     """
     return _giving(estimator, "default", {})
 
 
-def takes_frames(estimator) -> bool:
+def takes_frames(estimator: Any) -> bool:
     """Whether the estimator was fitted on a frame."""
     return hasattr(estimator, "feature_names_in_")
 
 
-def as_array(values):
-    """Sparse values as CSR, frames as an ndarray, any other array as it is."""
+def as_array(values: Any) -> Codes:
+    """Make CSR of sparse values and an ndarray of frames; keep any other array."""
     if sp.issparse(values):
         return values.tocsr()
     return np.asarray(values) if hasattr(values, "columns") else values
 
 
-def unfrozen(estimator):
-    """What a FrozenEstimator holds; any other estimator as it is."""
+def unfrozen(estimator: Any) -> Any:
+    """Return what a FrozenEstimator holds, and any other estimator as it is."""
     while isinstance(estimator, FrozenEstimator):
         estimator = estimator.estimator
     return estimator
 
 
-def steps_of(estimator) -> list:
-    """The steps, also those of pipelines inside pipelines; one that is no pipeline.
+def steps_of(estimator: Any) -> list:
+    """List the steps of a pipeline and of the pipelines in it.
 
-    The steps of a frozen pipeline are frozen ones.
+    An estimator that is no pipeline is the only step. The steps of a frozen pipeline
+    are given frozen.
     """
     inner = unfrozen(estimator)
     if not isinstance(inner, Pipeline):
@@ -90,19 +95,19 @@ def steps_of(estimator) -> list:
     return [s if isinstance(s, FrozenEstimator) else FrozenEstimator(s) for s in flat]
 
 
-def giving(estimator, following):
-    """A copy whose `transform` gives what the fitted `following` step takes."""
+def giving(estimator: Any, following: Any) -> Any:
+    """Copy an estimator so that `transform` gives what the `following` step takes."""
     return _giving(estimator, _container(estimator, following), {})
 
 
-def _giving(estimator, container, memo):
-    """A copy whose `transform` gives the container, as ``set_output`` names it."""
+def _giving(estimator: Any, container: str, memo: dict[tuple[int, str], Any]) -> Any:
+    """Copy an estimator so that `transform` gives a container, as of ``set_output``."""
     if not isinstance(estimator, BaseEstimator | TransformerMixin):
         return estimator
     key = id(estimator), container
     if key in memo:
         return memo[key]
-    # Not copy.copy, which leaves out what the estimator leaves out of a pickle.
+    # Not copy.copy, which drops whatever the estimator leaves out of a pickle.
     memo[key] = copied = object.__new__(type(estimator))
     vars(copied).update(vars(estimator))
     if isinstance(estimator, Pipeline):
@@ -114,8 +119,8 @@ def _giving(estimator, container, memo):
                 following, step = step, _giving(step, container, memo)
             copied.steps.insert(0, (name, step))
         return copied
-    # Where the class itself makes the frames, what it holds need not; a
-    # FrozenEstimator or a search passes on what it holds gives.
+    # If the class itself makes the frames, the estimators that it holds need not. A
+    # FrozenEstimator or a search passes on what its estimator gives.
     if "transform" in getattr(type(estimator), "_sklearn_auto_wrap_output_keys", ()):
         copied._sklearn_output_config = {"transform": container}
         container = "default"
@@ -125,8 +130,8 @@ def _giving(estimator, container, memo):
     return copied
 
 
-def _each_giving(value, container, memo):
-    """The same for the estimators in lists, tuples and dicts."""
+def _each_giving(value: Any, container: str, memo: dict[tuple[int, str], Any]) -> Any:
+    """Do as `_giving` does, also with the estimators in lists, tuples and dicts."""
     if type(value) in (list, tuple):
         return type(value)(_each_giving(one, container, memo) for one in value)
     if type(value) is dict:
@@ -134,8 +139,8 @@ def _each_giving(value, container, memo):
     return _giving(value, container, memo)
 
 
-def _container(step, following):
-    """What a step has to give for the step that follows, which is fitted."""
+def _container(step: Any, following: Any) -> str:
+    """Name the container that a step has to give to the fitted step that follows."""
     if not takes_frames(following):
         return "default"
     config = getattr(step, "_sklearn_output_config", {})

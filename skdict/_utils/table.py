@@ -14,7 +14,7 @@ def as_table(
 ) -> pd.DataFrame:
     """Make a DataFrame of columns, and of settings that are the same in all rows.
 
-    Settings are columns because the `attrs` of a DataFrame get lost in files, in joins
-    and in most operations.
+    Settings are columns, too, because the `attrs` of a DataFrame get lost in files, in
+    joins and in most operations.
     """
     return pd.DataFrame(columns | (settings or {}))

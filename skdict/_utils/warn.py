@@ -1,16 +1,19 @@
 """Warnings that point at the line of the user who called."""
 
+from __future__ import annotations
+
 import sys
 import warnings
+from types import FrameType
 
 __all__ = ["warn"]
 
-# Frames of these are on the way from the user's line to ours.
+# Packages whose frames lie between the user's line and ours.
 _BETWEEN = {"skdict", "sklearn", "torch", "joblib", "contextlib"}
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the first line outside this library and those that it stands on.
+    """Warn at the first line outside this library and the packages below it.
 
     A fixed ``stacklevel`` would have to know how many decorators and helpers lie
     between a public function and its warning.
@@ -28,5 +31,5 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
-def _is_between(frame) -> bool:
+def _is_between(frame: FrameType) -> bool:
     return frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN

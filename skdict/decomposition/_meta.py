@@ -36,7 +36,7 @@ class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=False)
     @unchanged_on_error
-    def fit(self, X: Data, y: Data = None, **params: Any) -> Self:
+    def fit(self, X: Data, y: Data | None = None, **params: Any) -> Self:
         """Fit a clone of the estimator.
 
         Parameters
@@ -65,7 +65,7 @@ class _MetaTransformer(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         validate_data(self, X, skip_check_array=True)
         return self
 
-    def _fit_clone(self, X: Data, y: Data, params: dict[str, Any]) -> Any:
+    def _fit_clone(self, X: Data, y: Data | None, params: dict[str, Any]) -> Any:
         return clone(self.estimator).fit(X, y, **params)
 
     def __sklearn_is_fitted__(self) -> bool:

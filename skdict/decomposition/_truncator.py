@@ -109,7 +109,7 @@ class Truncator(_MetaTransformer):
         self.k = k
         self.memory = memory
 
-    def _fit_clone(self, X: Data, y: Data, params: dict[str, Any]) -> Any:
+    def _fit_clone(self, X: Data, y: Data | None, params: dict[str, Any]) -> Any:
         return check_memory(self.memory).cache(_fit)(
             clone(self.estimator), X, y, params
         )
@@ -190,7 +190,7 @@ class Truncator(_MetaTransformer):
         X_hat = self.inverse_transform(encode(self, X))
         return float(r2_score(X, X_hat, multioutput="variance_weighted"))
 
-    def get_feature_names_out(self, input_features: Data = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: Data | None = None) -> np.ndarray:
         """Names of the estimator's features.
 
         Parameters
@@ -236,7 +236,7 @@ def _shorter(estimator: Any, k: int | None) -> Any:
     return copy.copy(estimator).set_params(k=k)
 
 
-def _fit(estimator: Any, X: Data, y: Data, params: dict[str, Any]) -> Any:
+def _fit(estimator: Any, X: Data, y: Data | None, params: dict[str, Any]) -> Any:
     """Fit, in a free function, which joblib finds again in another process."""
     return estimator.fit(X, y, **params)
 
