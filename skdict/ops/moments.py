@@ -210,13 +210,8 @@ def gram(Y: Tensor) -> Tensor:
     return Y.T @ Y
 
 
-def covariance(moments: Moments) -> Tensor:
-    """Unbiased covariance, M / (n - 1)."""
-    return moments.scatter / (moments.n_samples - 1)
-
-
 class SecondMoments(Protocol):
-    """Moments of each feature, as :class:`Moments` and ``FewRows`` have them."""
+    """What :class:`Moments` and ``FewRows`` have in common."""
 
     @property
     def n_samples(self) -> int:
@@ -227,8 +222,17 @@ class SecondMoments(Protocol):
         """Mean of the rows."""
 
     @property
+    def scatter(self) -> Tensor:
+        """Sum of the products of all pairs of centred features."""
+
+    @property
     def power(self) -> Tensor:
         """Sum of the squares of each centred feature."""
+
+
+def covariance(moments: SecondMoments) -> Tensor:
+    """Unbiased covariance, M / (n - 1)."""
+    return moments.scatter / (moments.n_samples - 1)
 
 
 def rounding_variance(moments: SecondMoments, eps: float) -> Tensor:

@@ -1,22 +1,27 @@
 """Labels of batches: where they come from, and which of them are known."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from skdict._utils.checks import as_numpy
 from skdict._utils.labels import join, kind_of
+from skdict._utils.types import Data
 
 __all__ = ["known_positions", "split_off_column", "union"]
 
 
-def split_off_column(X, batch, column):
-    """Take the column of batches, if there is one, off X.
+def split_off_column(
+    X: Data, batch: Data | None, column: str | int | None
+) -> tuple[Data, Data | None]:
+    """Split X into features and the column of batches, if there is one.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_columns)
         The samples.
     batch : array-like or None
-        What the user passed as batch.
+        What the user passed as `batch`.
     column : str, int or None
         Name or number of the column; None if X has only features.
 
@@ -41,9 +46,11 @@ def split_off_column(X, batch, column):
             )
         if column not in names:
             raise ValueError(f"X has no column {column!r}, which batch_column names.")
-        column = names.index(column)
+        number = names.index(column)
+    else:
+        number = column
     if names is None:
-        # In a list, strings beside numbers would make strings of the numbers.
+        # As objects, because strings in a list would make strings of its numbers.
         X = as_numpy(X) if hasattr(X, "dtype") else np.array(X, dtype=object)
         if X.ndim != 2:
             raise ValueError(
@@ -51,19 +58,19 @@ def split_off_column(X, batch, column):
                 f"but batch_column={column}."
             )
     n_columns = X.shape[1]
-    if not -n_columns <= column < n_columns:
+    if not -n_columns <= number < n_columns:
         raise ValueError(f"batch_column={column}, but X has {n_columns} columns.")
-    column %= n_columns
+    number %= n_columns
     if names is None:
-        features = np.delete(X, column, axis=1)
+        features = np.delete(X, number, axis=1)
         if features.dtype == object:
             features = np.array(features.tolist())
-        return features, X[:, column]
-    return X[names[:column] + names[column + 1 :]], X[names[column]]
+        return features, X[:, number]
+    return X[names[:number] + names[number + 1 :]], X[names[number]]
 
 
 def _check_kind(labels: np.ndarray, known: np.ndarray) -> None:
-    """Raise if the labels can match none of the known ones, being of another kind."""
+    """Raise if the labels are of another kind than the known ones."""
     kind, known_kind = kind_of(labels), kind_of(known)
     if len(known) and len(labels) and kind != known_kind:
         raise ValueError(
@@ -73,18 +80,18 @@ def _check_kind(labels: np.ndarray, known: np.ndarray) -> None:
 
 
 def known_positions(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Where each label stands among the known ones, which are sorted.
+    """Find the position of each label among the known ones, which are sorted.
 
     Returns
     -------
     ndarray of shape (n_samples,), int
-        len(known) for a label that is not there.
+        len(known) for a label that is not known.
     """
     if len(known) == 0:
         return np.zeros(len(labels), dtype=np.intp)
     _check_kind(labels, known)
     n_known = len(known)
-    together = join([known, labels], "batch")  # of one dtype, which compares exactly
+    together = join([known, labels], "batch")  # one dtype, so that they compare exactly
     known, labels = together[:n_known], together[n_known:]
     positions = np.searchsorted(known, labels)
     is_known = known[np.minimum(positions, n_known - 1)] == labels
@@ -92,7 +99,7 @@ def known_positions(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def union(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sorted union of two sets of labels, and where each of them went."""
+    """Return the sorted union of two sets of labels, and the places of both in it."""
     _check_kind(b, a)
     labels, positions = np.unique(join([a, b], "batch"), return_inverse=True)
     return labels, positions[: len(a)], positions[len(a) :]

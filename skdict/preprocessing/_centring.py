@@ -1,13 +1,17 @@
 """Centring and scaling with the control samples of each batch."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from functools import partial
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags
 from torch import Tensor
 
 from skdict._guards import learns, own_precision
@@ -34,6 +38,7 @@ from skdict._utils.sklearn_private import (
     get_namespace_and_device,
     num_samples,
 )
+from skdict._utils.types import AnyArray, Data
 from skdict._utils.warn import warn
 from skdict.ops.group_moments import (
     GroupMoments,
@@ -44,6 +49,7 @@ from skdict.ops.group_moments import (
 from skdict.preprocessing._batches import known_positions, split_off_column, union
 from skdict.preprocessing._controls import CONTROL_LABEL, control_rows, without_controls
 from skdict.preprocessing._rows import (
+    Home,
     check_transformed,
     map_blocks,
     place_in,
@@ -53,7 +59,7 @@ from skdict.rows import as_tensor, validate_rows
 
 __all__ = ["ControlCenterScaler"]
 
-# Entries of the blocks of rows that are gathered.
+# Number of entries of the blocks of rows that are read at a time.
 _READ_ENTRIES = 2**24
 
 _ROUTING = (
@@ -67,48 +73,50 @@ class ControlCenterScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     """Centre and scale each batch with the controls of that batch.
 
     Plates, slides, scanners and days leave their mark on every sample. Controls, to
-    which nothing was done, show the mark alone: what they differ by from one batch to
-    the next is taken off all samples.
+    which nothing was done, show this mark alone. The difference between the controls of
+    the batches is therefore taken off all samples.
 
     Parameters
     ----------
     with_scaling : bool, default=True
-        Whether to divide by the standard deviation of the batch's controls, too.
+        Whether to divide by the standard deviation of the batch's controls as well.
 
     min_controls : int, default=10
         A batch with fewer controls than this gets the pooled statistics.
 
     unseen : {"pooled", "own", "raise"}, default="pooled"
         What `transform` does with a batch that was not in `fit`. "pooled" uses the
-        statistics of all controls seen in `fit`, with a warning: the batch keeps its
+        statistics of all controls seen in `fit` and warns, because the batch keeps its
         mark. "own" uses the batch's own controls among the rows that are passed, and
         needs `control` in `transform`. "raise" raises a ValueError.
 
     control_label : str, bytes, number, bool, date, time span or None, default=None
-        Where no `control` mask is passed to `fit`, the controls are the rows whose `y`
+        If no `control` mask is passed to `fit`, the controls are the rows whose `y`
         equals this label.
 
     batch_column : str, int or None, default=None
-        Where X carries the batch: the name of a column of a data frame, or the number
-        of a column. The column is not a feature and is not returned. With None the
-        batch is passed as `batch`.
+        Column of X that holds the batch: the name of a column of a data frame, or the
+        number of a column. It is not a feature and is not returned. None: the batch is
+        passed as `batch`.
 
     Attributes
     ----------
     batches_ : ndarray of shape (n_batches,) or None
-        The batches seen in `fit`, sorted; None where no batch was given.
+        The batches seen in `fit`, sorted; None if no batch was given.
 
     mean_ : ndarray of shape (n_batches, n_features_in_)
-        What is taken off the rows of each batch; one row where no batch was given.
+        Mean that is subtracted from the rows of each batch; a single row if no batch
+        was given.
 
     scale_ : ndarray of shape (n_batches, n_features_in_)
-        What the rows of each batch are then divided by.
+        Scale by which the rows of each batch are then divided.
 
     pooled_mean_ : ndarray of shape (n_features_in_,)
         Mean of all controls.
 
     pooled_scale_ : ndarray of shape (n_features_in_,)
-        Standard deviation of all controls about the means of their batches.
+        Standard deviation of all controls about the means of their batches; 1 for a
+        feature that does not vary.
 
     n_control_samples_ : int
         Number of controls seen.
@@ -120,7 +128,7 @@ class ControlCenterScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         Number of features seen during `fit`, without the column of batches.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` had names that are all strings.
+        Names of the features, if `X` had names and all are strings.
 
     Warns
     -----
@@ -132,7 +140,8 @@ class ControlCenterScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
 
     See Also
     --------
-    ControlPCAWhitener : Whitening on the controls of all batches together; comes next.
+    ControlPCAWhitener : Whitening on the controls of all batches together, which is
+        the usual next step.
     sklearn.preprocessing.StandardScaler : The same on all samples, without batches.
 
     Notes
@@ -146,29 +155,30 @@ class ControlCenterScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     microscopy screens [1]_.
 
     **Pooled statistics** are m, the mean of all controls, and s, their standard
-    deviation *within* batches, s^2 = sum_b (n_b - 1) s_b^2 / sum_b (n_b - 1). Since
-    the others are divided by their spread within a batch, so must be a batch that
-    has too few controls or was not seen: s leaves it in the same units.
+    deviation *within* batches, s^2 = sum_b (n_b - 1) s_b^2 / sum_b (n_b - 1). They
+    serve for batches that have too few controls or were not seen. The other batches are
+    divided by their spread within the batch, so s brings these to the same units.
 
-    **How many controls?** m_b is off by s_b / sqrt(n_b) in every feature, for all rows
-    of the batch alike: with few controls the centring itself marks the batch. Where
-    batches differ by less than that, it does more harm than good, and pooling is
-    right; where they differ by much more, a smaller `min_controls` is. For s_b the
-    relative error is about 1 / sqrt(2 n_b), 22 % for 10 controls. Controls that are
-    alike, such as the tokens of one image, count for fewer than they are.
+    **How many controls?** m_b has an error of s_b / sqrt(n_b) in every feature, which
+    is the same for all rows of the batch: with few controls the centring itself marks
+    the batch. If batches differ by less than that, centring does more harm than good,
+    and pooling is right. If they differ by much more, a smaller `min_controls` is
+    right. The relative error of s_b is about 1 / sqrt(2 n_b), 22 % for 10 controls.
+    Controls that resemble each other, such as the tokens of one image, count for less
+    than their number.
 
-    **Constant features.** A feature that does not vary on the controls of a batch,
-    beyond the rounding of the dtype in which it is passed, is divided by s; by 1 if it
-    varies on the controls of no batch.
+    **Constant features.** If a feature does not vary on the controls of a batch, beyond
+    the rounding of the dtype in which it is passed, it is divided by s, or by 1 if it
+    does not vary in any batch.
 
-    **What it cannot do.** Mean and variance of each feature are matched on the
-    controls, nothing else: covariances are not, and a batch that answers to a
-    treatment in another way still does. A batch whose controls are not like those of
-    the others, say other cells, has that difference taken off all its samples.
+    **What it cannot do.** Only the mean and the variance of each feature are matched on
+    the controls. Covariances are not, and a batch that responds to a treatment in
+    another way still does. If the controls of a batch differ from those of the others
+    by nature, for instance in cell type, that difference is taken off all its samples.
 
     **Streaming.** `partial_fit` accumulates moments in float64; any split into calls
-    gives the result of one `fit` to rounding. A new batch is simply added, which is
-    also the way to make a fitted scaler know a new batch before `transform`.
+    gives the result of one `fit`, up to rounding. A new batch is added to the others,
+    so `partial_fit` also makes a fitted scaler know a new batch before `transform`.
 
     **Pipelines.** `control` and `batch` are requested by default, in `fit`,
     `transform` (`control` for ``unseen="own"``) and `inverse_transform`. After
@@ -176,14 +186,13 @@ class ControlCenterScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     methods: ``pipe.fit(X, y, control=control, batch=batch)``,
     ``pipe.predict(X, batch=batch)``, and in :func:`~sklearn.model_selection.\
 cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
-    scikit-learn remain. Without routing a pipeline passes
-    ``controlcenterscaler__batch`` to `fit` but nothing to `transform`, so that
-    training rows are centred by batch and test rows are not. And with
-    routing, too, a scorer such as ``scoring="balanced_accuracy"`` calls ``predict(X)``
-    without metadata (and ``GridSearchCV.predict`` takes none: use its
-    `best_estimator_`). Both end in the pooled statistics, with a warning, or in an
-    error with ``unseen="raise"``. `batch_column` has neither gap, since the batch then
-    goes where X goes.
+    scikit-learn remain. Without routing, a pipeline passes
+    ``controlcenterscaler__batch`` to `fit` but nothing to `transform`: training rows
+    are centred by batch, and test rows are not. Even with routing, a scorer such as
+    ``scoring="balanced_accuracy"`` calls ``predict(X)`` without metadata (and
+    ``GridSearchCV.predict`` takes none: use its `best_estimator_`). Both end in the
+    pooled statistics, with a warning, or in an error with ``unseen="raise"``.
+    `batch_column` has neither gap, because X then carries the batch along.
 
     Fitted attributes are float64, the output follows the dtype of the input. Array API
     input is supported under ``set_config(array_api_dispatch=True)``.
@@ -215,6 +224,10 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
     >>> scaler.fit_transform(frame, control=control).shape
     (200, 3)
     """
+
+    # None without batches.
+    batches_: Any
+    n_batch_control_samples_: Any
 
     __metadata_request__fit = {"control": True, "batch": True}
     __metadata_request__partial_fit = {"control": True, "batch": True}
@@ -258,12 +271,12 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
     def __init__(
         self,
         *,
-        with_scaling=True,
-        min_controls=10,
-        unseen="pooled",
-        control_label=None,
-        batch_column=None,
-    ):
+        with_scaling: bool = True,
+        min_controls: int = 10,
+        unseen: Literal["pooled", "own", "raise"] = "pooled",
+        control_label: Any = None,
+        batch_column: str | int | None = None,
+    ) -> None:
         self.with_scaling = with_scaling
         self.min_controls = min_controls
         self.unseen = unseen
@@ -272,7 +285,14 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
 
     @fit_context(prefer_skip_nested_validation=True)
     @learns
-    def fit(self, X, y=None, *, control=None, batch=None):
+    def fit(
+        self,
+        X: Data,
+        y: Data | None = None,
+        *,
+        control: Data | None = None,
+        batch: Data | None = None,
+    ) -> Self:
         """Learn the statistics of the controls of each batch.
 
         Parameters
@@ -287,8 +307,8 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             Which rows are controls. It has precedence over `control_label`.
 
         batch : array-like of str or number of shape (n_samples,), default=None
-            The batch of each row. None: all rows are one batch, unless
-            `batch_column` says where X carries it.
+            The batch of each row. None: all rows are one batch, unless X has a
+            `batch_column`.
 
         Returns
         -------
@@ -312,14 +332,21 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
 
     @fit_context(prefer_skip_nested_validation=True)
     @learns
-    def partial_fit(self, X, y=None, *, control=None, batch=None):
+    def partial_fit(
+        self,
+        X: Data,
+        y: Data | None = None,
+        *,
+        control: Data | None = None,
+        batch: Data | None = None,
+    ) -> Self:
         """Add the control rows to those seen before.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Some of the samples, of one batch or several. They need not hold any
-            control; `transform` raises until there is one.
+            Some of the samples, of one batch or several. They need not include a
+            control, but `transform` raises until one has been seen.
 
         y : array-like of shape (n_samples,), default=None
             Labels; used only with `control_label`, where no mask is passed.
@@ -328,7 +355,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             Which rows are controls. It has precedence over `control_label`.
 
         batch : array-like of str or number of shape (n_samples,), default=None
-            The batch of each row: in all calls or in none.
+            The batch of each row, given in all calls or in none.
 
         Returns
         -------
@@ -338,8 +365,8 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         Raises
         ------
         ValueError
-            As in `fit`, but for a lack of controls; and if calls with batches and
-            without are mixed.
+            As in `fit`, except for a lack of controls; and if some calls have batches
+            and others do not.
         """
         first = not hasattr(self, "_moments")
         names, moments, eps, home = self._read(X, y, control, batch, reset=first)
@@ -356,7 +383,14 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         return self
 
     @own_precision
-    def fit_transform(self, X, y=None, *, control=None, batch=None):
+    def fit_transform(
+        self,
+        X: Data,
+        y: Data | None = None,
+        *,
+        control: Data | None = None,
+        batch: Data | None = None,
+    ) -> AnyArray:
         """Fit to the controls of X and transform X.
 
         Parameters
@@ -378,12 +412,14 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         X_new : ndarray of shape (n_samples, n_features_in_)
             The centred and scaled samples.
         """
-        # TransformerMixin's would leave the batch behind on the way to transform.
+        # The method of TransformerMixin would not pass the batch on to transform.
         fitted = self.fit(X, y, control=control, batch=batch)
         return fitted.transform(X, batch=batch)
 
     @own_precision
-    def transform(self, X, *, control=None, batch=None):
+    def transform(
+        self, X: Data, *, control: Data | None = None, batch: Data | None = None
+    ) -> AnyArray:
         """Centre and scale X, each row with the statistics of its batch.
 
         Parameters
@@ -396,20 +432,20 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             were not in `fit`.
 
         batch : array-like of str or number of shape (n_samples,), default=None
-            The batch of each row. None, after a `fit` with batches and without
-            `batch_column`: as `unseen` says, for all rows.
+            The batch of each row. If it is None, `fit` had batches and there is no
+            `batch_column`, all rows are treated as `unseen` says.
 
         Returns
         -------
         X_new : ndarray of shape (n_samples, n_features_in_)
-            The centred and scaled samples, of the dtype of X.
+            The centred and scaled samples, in the dtype of X.
 
         Raises
         ------
         ValueError
             If X is not finite, has another number of features than in `fit`, or
-            overflows on the way; if `batch` is not a label for each row; and for
-            unseen batches, as `unseen` says.
+            overflows; if `batch` is not a label for each row; and for unseen batches,
+            if `unseen` says so.
         """
         self._check_statistics()
         eps = storage_eps(X)
@@ -427,7 +463,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         )
 
     @own_precision
-    def inverse_transform(self, X, *, batch=None):
+    def inverse_transform(self, X: Data, *, batch: Data | None = None) -> AnyArray:
         """Undo the centring and scaling.
 
         Parameters
@@ -437,7 +473,8 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
 
         batch : array-like of str or number of shape (n_samples,), default=None
             The batch of each row. Unseen ones get the pooled statistics or raise, as
-            `unseen` says; with "own" they raise, since theirs are not kept.
+            `unseen` says; with "own" they raise, because their statistics were not
+            kept.
 
         Returns
         -------
@@ -447,8 +484,8 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         Raises
         ------
         ValueError
-            If X is not finite, overflows on the way or has another number of columns
-            than `transform` returns, and for unseen batches.
+            If X is not finite, overflows or has another number of columns than
+            `transform` returns, and for unseen batches.
         """
         self._check_statistics()
         X = check_transformed(
@@ -461,8 +498,16 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             what="Undoing the centring and scaling",
         )
 
-    def _read(self, X, y, control, batch, *, reset):
-        """Batches, the moments of their controls, resolution, and where X lives."""
+    def _read(
+        self,
+        X: Data,
+        y: Data | None,
+        control: Data | None,
+        batch: Data | None,
+        *,
+        reset: bool,
+    ) -> tuple[np.ndarray | None, GroupMoments, float, Home]:
+        """Return batches, moments of their controls, resolution, and the home of X."""
         eps = storage_eps(X)
         X, batch = split_off_column(X, batch, self.batch_column)
         X = validate_rows(self, X, reset=reset)
@@ -482,11 +527,19 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         moments = _moments_of(X, rows, codes, n_batches=n_batches)
         return names, moments, max(eps, float(xp.finfo(X.dtype).eps)), (xp, device)
 
-    def _remember(self, names, moments, eps, home, *, streamed):
-        """Set the state and what follows from it."""
-        # NumPy whatever the namespace of X, so that the state pickles and merges with
-        # rows from elsewhere.
-        self._moments = {
+    def _remember(
+        self,
+        names: np.ndarray | None,
+        moments: GroupMoments,
+        eps: float,
+        home: Home,
+        *,
+        streamed: bool,
+    ) -> None:
+        """Set the state, and the attributes that follow from it."""
+        # In NumPy for any namespace of X, so that the state pickles and merges with
+        # rows of other namespaces.
+        self._moments: dict[str, Any] = {
             "names": names,
             "n_samples": moments.n_samples.numpy(),
             "mean": moments.mean.numpy(),
@@ -513,7 +566,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         self.mean_ = place(statistics.mean)
         self.scale_ = place(self._scale(statistics))
 
-    def _recall(self):
+    def _recall(self) -> tuple[np.ndarray | None, GroupMoments, float]:
         state = self._moments
         tensors = (
             torch.from_numpy(np.require(state[key], requirements="W"))
@@ -521,15 +574,17 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         )
         return state["names"], GroupMoments(*tensors), state["eps"]
 
-    def _scale(self, statistics):
-        """Positive divisors, from standard deviations of which some are 0."""
+    def _scale(self, statistics: _Statistics) -> Tensor:
+        """Make positive divisors of standard deviations, some of which are 0."""
         deviation = statistics.deviation
         if not self.with_scaling:
             return torch.ones_like(deviation)
         return torch.where(deviation > 0, deviation, 1.0)
 
-    def _table(self, X, control, batch, eps):
-        """Means and scales, and which line of them goes with each row of X."""
+    def _table(
+        self, X: AnyArray, control: Data | None, batch: Data | None, eps: float
+    ) -> tuple[AnyArray, AnyArray, AnyArray]:
+        """Return means, scales, and the line of them that belongs to each row of X."""
         xp, _, device = get_namespace_and_device(X)
         known = np.empty(0) if self.batches_ is None else self.batches_
         n_samples, pooled = X.shape[0], self.mean_.shape[0]
@@ -560,8 +615,16 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         kwargs = {} if device is None else {"device": device}
         return xp.concat(means), xp.concat(scales), xp.asarray(lines, **kwargs)
 
-    def _own_statistics(self, X, rows, is_control, names, codes, eps):
-        """Statistics of batches that `fit` did not see, from their own controls."""
+    def _own_statistics(
+        self,
+        X: AnyArray,
+        rows: np.ndarray,
+        is_control: np.ndarray,
+        names: np.ndarray,
+        codes: np.ndarray,
+        eps: float,
+    ) -> _Statistics:
+        """Compute the statistics of unseen batches from their own controls."""
         controls = np.flatnonzero(is_control)
         moments = _moments_of(X, rows[controls], codes[controls], n_batches=len(names))
         counts = moments.n_samples.numpy().astype(np.int64)
@@ -571,8 +634,8 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         eps = max(eps, float(get_namespace(X)[0].finfo(X.dtype).eps))
         return _batch_statistics(moments, pooled, self.min_controls, eps)
 
-    def _refuse_or_warn(self, problem):
-        """Say that rows have no batch whose statistics are known."""
+    def _refuse_or_warn(self, problem: str) -> None:
+        """Raise or warn because rows have no batch with known statistics."""
         if self.unseen == "own":
             raise ValueError(
                 f"{problem}. unseen='own' needs batch and control in transform, to "
@@ -585,7 +648,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             f"batch. {_ROUTING}",
         )
 
-    def _warn_of_few_controls(self, names, counts):
+    def _warn_of_few_controls(self, names: np.ndarray, counts: np.ndarray) -> None:
         few = np.flatnonzero(counts < self.min_controls)
         if len(few):
             first = few[0]
@@ -596,7 +659,14 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
                 "statistics are used, which leave the mark of the batch.",
             )
 
-    def _map(self, function, X, table, *, what):
+    def _map(
+        self,
+        function: Callable[[AnyArray, AnyArray, AnyArray], AnyArray],
+        X: AnyArray,
+        table: tuple[AnyArray, AnyArray, AnyArray],
+        *,
+        what: str,
+    ) -> AnyArray:
         """Apply a function of rows, means and scales."""
         means, scales, lines = table
         xp, _ = get_namespace(X)
@@ -611,7 +681,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             what=what,
         )
 
-    def _check_statistics(self):
+    def _check_statistics(self) -> None:
         if hasattr(self, "pooled_mean_"):
             return
         if not hasattr(self, "_moments"):
@@ -624,8 +694,8 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             "nothing to centre by."
         )
 
-    def _inconsistency(self):
-        """What is wrong with an estimator from a file that its table cannot say."""
+    def _inconsistency(self) -> str | None:
+        """Say what is wrong with an estimator from a file, beyond its table's rules."""
         if not hasattr(self, "_moments"):
             return None
         names = self._moments["names"]
@@ -639,10 +709,10 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             return "batches_ are not those of the moments"
         return None
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "pooled_mean_")
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = True
@@ -650,7 +720,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
 
 
 class _Statistics(NamedTuple):
-    """What to centre by and what to scale by: 0 where nothing varies."""
+    """What to centre by and what to scale by; a deviation is 0 if nothing varies."""
 
     mean: Tensor
     deviation: Tensor
@@ -660,7 +730,7 @@ def _pooled_statistics(moments: GroupMoments, eps: float) -> _Statistics:
     """Mean of all controls, and their deviation from the means of their batches."""
     n = moments.n_samples
     weights = (n / n.sum())[:, None]
-    # About one of the means, so that a feature that is constant stays so to the bit.
+    # Relative to one of the means, so that a constant feature stays so to the bit.
     origin = moments.mean[n.argmax()]
     mean = origin + (weights * (moments.mean - origin)).sum(dim=0)
     return _Statistics(mean, _above_rounding(spread_within(moments), mean, eps))
@@ -669,7 +739,7 @@ def _pooled_statistics(moments: GroupMoments, eps: float) -> _Statistics:
 def _batch_statistics(
     moments: GroupMoments, pooled: _Statistics, min_controls: int, eps: float
 ) -> _Statistics:
-    """Mean and deviation of each batch; pooled ones where its controls do not tell."""
+    """Mean and deviation of each batch; pooled where its controls do not suffice."""
     n = moments.n_samples[:, None]
     enough = n >= min_controls
     deviation = moments.spread / (n - 1.0).clamp(min=1.0).sqrt()
@@ -681,13 +751,18 @@ def _batch_statistics(
 
 
 def _above_rounding(deviation: Tensor, mean: Tensor, eps: float) -> Tensor:
-    """0 where rounding of the features in the dtype of the input explains it all."""
+    """Set deviations to 0 that rounding in the dtype of the input can explain."""
     rounding = 0.5 * eps * torch.hypot(mean, deviation)
     return torch.where(deviation > rounding, deviation, 0.0)
 
 
-def _moments_of(X, rows: np.ndarray | None, codes, *, n_batches: int) -> GroupMoments:
-    """Moments by batch of the given rows, with their codes; read in blocks."""
+def _moments_of(
+    X: AnyArray, rows: np.ndarray | None, codes: np.ndarray, *, n_batches: int
+) -> GroupMoments:
+    """Moments by batch of the given rows, which are read in blocks.
+
+    `codes` are the numbers of their batches.
+    """
     if not isinstance(X, Tensor):
         X = as_numpy(X)
     if rows is not None and len(rows) == X.shape[0]:
@@ -716,14 +791,19 @@ def _check_overflow(moments: GroupMoments) -> None:
         )
 
 
-def _merge(names, moments, new_names, new_moments):
-    """Batches and moments of two calls together."""
-    if names is None:
+def _merge(
+    names: np.ndarray | None,
+    moments: GroupMoments,
+    new_names: np.ndarray | None,
+    new_moments: GroupMoments,
+) -> tuple[np.ndarray | None, GroupMoments]:
+    """Merge the batches and moments of two calls, both with batches or both without."""
+    if names is None or new_names is None:
         return None, merge_group_moments(moments, new_moments)
     together, old_lines, new_lines = union(names, new_names)
 
-    def spread(part, lines):
-        def place(tensor):
+    def spread(part: GroupMoments, lines: np.ndarray) -> GroupMoments:
+        def place(tensor: Tensor) -> Tensor:
             out = tensor.new_zeros((len(together), *tensor.shape[1:]))
             out[torch.from_numpy(lines)] = tensor
             return out

@@ -1,16 +1,20 @@
 """Which rows are controls, for the estimators that learn from them."""
 
+from __future__ import annotations
+
 from datetime import date, timedelta
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
 from skdict._utils.labels import as_mask, equals, labels_or_missing
+from skdict._utils.types import Data
 from skdict._utils.warn import warn
 
 __all__ = ["CONTROL_LABEL", "FOLD_REMEDY", "control_rows", "without_controls"]
 
-# What a label can be, see skdict._utils.labels.
+# Types that a label can have, see skdict._utils.labels.
 CONTROL_LABEL: list = [
     *(str, bytes, Real, "boolean"),
     *(date, timedelta, np.datetime64, np.timedelta64),
@@ -24,10 +28,13 @@ FOLD_REMEDY = (
 )
 
 
-def control_rows(estimator, n_samples: int, y, control) -> np.ndarray | None:
-    """Indices of the control rows; None for all rows, with a warning.
+def control_rows(
+    estimator: Any, n_samples: int, y: Data | None, control: Data | None
+) -> np.ndarray | None:
+    """Find the indices of the control rows.
 
-    To be called two frames below the public method, which the warning then names.
+    If neither a mask nor a label of controls is given, warn and return None, which
+    means all rows.
     """
     if control is not None:
         return np.flatnonzero(as_mask(control, "control", n_samples))
@@ -50,8 +57,10 @@ def control_rows(estimator, n_samples: int, y, control) -> np.ndarray | None:
     return np.flatnonzero(equals(y, control_label, "control_label") & ~missing)
 
 
-def without_controls(estimator, n_samples: int, y, control) -> ValueError:
-    """What to raise where no row is a control."""
+def without_controls(
+    estimator: Any, n_samples: int, y: Data | None, control: Data | None
+) -> ValueError:
+    """Make the error for a table without control rows."""
     message = f"None of the {n_samples} rows passed to fit is a control. "
     if control is None and y is not None:
         y, missing = labels_or_missing(y, "y", n_samples)

@@ -1,7 +1,10 @@
 """Whitening with the mean and covariance of the control samples."""
 
+from __future__ import annotations
+
 from functools import partial, reduce
 from numbers import Integral, Real
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -11,6 +14,8 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags
+from torch import Tensor
 
 from skdict._guards import learns, own_precision
 from skdict._utils.arrays import blocks
@@ -36,6 +41,7 @@ from skdict._utils.sklearn_private import (
     get_namespace_and_device,
     num_samples,
 )
+from skdict._utils.types import AnyArray, Data
 from skdict._utils.warn import warn
 from skdict.ops.few_rows import (
     FewRows,
@@ -64,6 +70,7 @@ from skdict.preprocessing._controls import (
     without_controls,
 )
 from skdict.preprocessing._rows import (
+    Home,
     check_transformed,
     map_blocks,
     place_in,
@@ -73,12 +80,12 @@ from skdict.rows import as_tensor, validate_rows
 
 __all__ = ["ControlPCAWhitener"]
 
-# Entries of the blocks of rows that are gathered.
+# Number of entries of the blocks of rows that are read at a time.
 _READ_ENTRIES = 2**24
-# Sums of smaller squares may hold subnormal numbers.
+# Smaller sums of squares may have lost digits to subnormal numbers.
 _LEAST_SQUARE = 1e-280
 
-# Rows are few up to this fraction of the number of features. Nearer to it, their
+# Rows are few up to this fraction of the number of features. With more rows, their
 # singular value decomposition takes longer than the eigenvectors of the covariance.
 _FEW = 0.5
 
@@ -88,7 +95,7 @@ _FLOAT32_CONDITION = 1000.0
 
 
 class _TooFewControlsError(ValueError):
-    """The controls do not determine the whitening asked for (perhaps not yet)."""
+    """The controls do not determine the whitening, or not yet."""
 
 
 class ControlPCAWhitener(
@@ -96,17 +103,17 @@ class ControlPCAWhitener(
 ):
     """Centre on the control mean and whiten with the control covariance.
 
-    On the control samples the output has zero mean and unit covariance, so that what
-    other samples show is their distance from the controls, in units of how much
-    controls vary in each direction.
+    On the control samples the output has zero mean and unit covariance. The output of
+    other samples is thus their distance from the controls, in units of the controls'
+    own spread in each direction.
 
     Parameters
     ----------
     n_components : int, float or None, default=None
-        Number of principal axes of the controls to keep. None keeps all above the
+        Number of principal axes of the controls to keep. None keeps as many as the
         numerical rank of their covariance. An int keeps that many. A float in (0, 1)
-        keeps the fewest that together hold more than that share of the control
-        variance. Axes below the numerical rank are never kept.
+        keeps the fewest that together hold more than that fraction of the control
+        variance. Axes beyond the numerical rank are never kept.
 
     method : {"pca", "zca"}, default="pca"
         "pca" returns the coordinates along the principal axes, `n_components_` of
@@ -117,11 +124,11 @@ class ControlPCAWhitener(
         None whitens the control covariance as it is. A float s in [0, 1] replaces the
         covariance C by (1 - s) C + s tr(C) / n_features I. "auto" shrinks the
         correlations with the intensity of Ledoit and Wolf and keeps the variances, as
-        :class:`~sklearn.discriminant_analysis.LinearDiscriminantAnalysis` does;
-        features that are constant on the controls have no scale and are left out.
+        :class:`~sklearn.discriminant_analysis.LinearDiscriminantAnalysis` does.
+        Features that are constant on the controls have no scale and do not count.
 
     control_label : str, bytes, number, bool, date, time span or None, default=None
-        Where no `control` mask is passed to `fit`, the controls are the rows whose `y`
+        If no `control` mask is passed to `fit`, the controls are the rows whose `y`
         equals this label.
 
     Attributes
@@ -130,7 +137,7 @@ class ControlPCAWhitener(
         Mean of the controls.
 
     components_ : ndarray of shape (n_components_, n_features_in_)
-        Principal axes, unit rows, by falling variance.
+        Principal axes as unit rows, in order of falling variance.
 
     explained_variance_ : ndarray of shape (n_components_,)
         Variance of the controls along each axis (after shrinkage, if any).
@@ -149,14 +156,14 @@ class ControlPCAWhitener(
         Number of features seen during `fit`.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where `X` had names that are all strings.
+        Names of the features, if `X` had names and all are strings.
 
     Warns
     -----
     UserWarning
         If neither `control` nor `control_label` is given: all rows then count as
-        controls. If there are fewer than 2 controls per feature, no shrinkage, and
-        the number of axes kept is not far below the number of controls.
+        controls. If there are, without shrinkage, fewer than 2 controls per feature
+        and at most 2 per axis kept.
 
     See Also
     --------
@@ -175,30 +182,30 @@ class ControlPCAWhitener(
     as Kessy, Lewin and Strimmer [1]_ describe; whitening on controls as preprocessing
     for dictionary learning on microscopy embeddings is from [2]_.
 
-    **Too few controls.** n controls span at most n - 1 axes, and the sample
-    covariance understates the variance along the last of them, the more so the closer
-    n is to the number of features. Other rows then come out with large values along
-    these axes. ``shrinkage="auto"`` avoids that; so does a smaller `n_components`.
+    **Too few controls.** n controls span at most n - 1 axes. The closer n is to the
+    number of features, the more the sample covariance understates the variance along
+    the last of these axes, and other rows get large values along them.
+    ``shrinkage="auto"`` or a smaller `n_components` avoids that.
 
-    **Numerical rank.** An axis counts if its variance is above what rounding of the
-    input explains (in the dtype in which it is passed, float16 included) and above the
-    rounding of the eigenvalue solver, relative to the largest variance. Features on
-    scales more than about seven orders of magnitude apart should be brought to one
+    **Numerical rank.** An axis counts if its variance exceeds what rounding of the
+    input explains (in the dtype in which it is passed, float16 included) and the
+    rounding of the eigenvalue solver, relative to the largest variance. Features whose
+    scales differ by more than about seven orders of magnitude should be brought to one
     scale first.
 
     **Streaming.** `partial_fit` accumulates moments in float64; any split into batches
-    gives the result of one `fit` to rounding. A batch may be without controls. Each
+    gives the result of one `fit`, up to rounding. A batch may have no controls. Each
     call ends with an eigenvalue problem of n_features^3 operations, so pass batches of
-    many rows. With ``shrinkage="auto"`` two more matrix products a batch gather the
-    fourth moments.
+    many rows. With ``shrinkage="auto"`` the fourth moments take two more matrix
+    products for each batch.
 
-    **Many features.** Up to half as many controls as features are kept as they are, in
-    the fitted estimator too, and their n axes are found among them, with
-    n^2 n_features operations. A float `shrinkage` gives all other directions one
-    variance; their axes, for which `n_components` has to be None or more than n, are
-    any that are orthogonal. ``shrinkage="auto"`` keeps the variance of each feature,
-    so that all axes take n_features^3 operations; but up to n - 1 axes that
-    `n_components` asks for are found alone, as fast as without shrinkage.
+    **Many features.** If there are at most half as many controls as features, the
+    fitted estimator keeps the n controls themselves, and the axes in their span take
+    only n^2 n_features operations. A float `shrinkage` gives all other directions one
+    variance; if `n_components` is None or more than n, any orthogonal axes stand for
+    them. ``shrinkage="auto"`` keeps the variance of each feature, so all axes take
+    n_features^3 operations; but if `n_components` asks for at most n - 1 axes, these
+    are found alone, as fast as without shrinkage.
 
     **Cross-validation.** `control` is requested by default through metadata routing:
     with ``set_config(enable_metadata_routing=True)``, ``params={"control": mask}``
@@ -206,8 +213,8 @@ class ControlPCAWhitener(
 permutation_test_score` permutes `y`, and with it the controls that `control_label`
     picks; pass `control` there.
 
-    Fitted attributes are float64, the output follows the dtype of the input. Where
-    the axes differ much in variance, float32 rows are whitened by a float64 product.
+    Fitted attributes are float64; the output has the dtype of the input. If the axes
+    differ much in variance, float32 rows are whitened by a float64 product.
     Array API input is supported under ``set_config(array_api_dispatch=True)``: the
     fitted attributes and outputs then live in the namespace and on the device of `X`.
 
@@ -285,8 +292,13 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
     )
 
     def __init__(
-        self, n_components=None, *, method="pca", shrinkage=None, control_label=None
-    ):
+        self,
+        n_components: int | float | None = None,
+        *,
+        method: Literal["pca", "zca"] = "pca",
+        shrinkage: float | Literal["auto"] | None = None,
+        control_label: Any = None,
+    ) -> None:
         self.n_components = n_components
         self.method = method
         self.shrinkage = shrinkage
@@ -294,7 +306,9 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
 
     @fit_context(prefer_skip_nested_validation=True)
     @learns
-    def fit(self, X, y=None, *, control=None):
+    def fit(
+        self, X: Data, y: Data | None = None, *, control: Data | None = None
+    ) -> Self:
         """Learn mean and whitening from the control rows of X.
 
         Parameters
@@ -317,8 +331,8 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         ------
         ValueError
             If there is no control row, if the controls do not vary or are too few for
-            the asked components, if `control` is not a mask over the rows, if X is
-            not finite, or if its squares overflow or underflow.
+            `n_components`, if `control` is not a mask over the rows, if X is not
+            finite, or if its squares overflow or underflow.
         """
         moments, eps, home = self._read(X, y, control, reset=True)
         if moments.n_samples == 0:
@@ -331,15 +345,17 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
 
     @fit_context(prefer_skip_nested_validation=True)
     @learns
-    def partial_fit(self, X, y=None, *, control=None):
+    def partial_fit(
+        self, X: Data, y: Data | None = None, *, control: Data | None = None
+    ) -> Self:
         """Add the control rows of one batch to those seen before.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The samples of the batch. It need not hold any control; `transform`
-            raises until there are two. As the rank grows with the controls, so does
-            the number of outputs: stream all controls before what comes next.
+            The samples of the batch. It need not include a control, but `transform`
+            raises until two have been seen. The number of outputs grows with the number
+            of controls: stream all controls before fitting a later step.
 
         y : array-like of shape (n_samples,), default=None
             Labels; used only with `control_label`, where no mask is passed.
@@ -368,14 +384,14 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         try:
             found = self._axes(moments, eps)
         except _TooFewControlsError as error:
-            # Later batches may bring what is missing; until then transform says what.
+            # Later batches may bring what is missing. Until then transform raises this.
             self._missing: str | None = str(error)
         else:
             self._whiten(moments, found, home)
         return self
 
     @own_precision
-    def transform(self, X):
+    def transform(self, X: Data) -> AnyArray:
         """Whiten X.
 
         Parameters
@@ -386,15 +402,15 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         Returns
         -------
         X_new : ndarray of shape (n_samples, n_features_out)
-            The whitened samples, of the dtype of X: `n_components_` columns for
+            The whitened samples, in the dtype of X: `n_components_` columns for
             ``method="pca"``, `n_features_in_` for "zca".
 
         Raises
         ------
         ValueError
             If X is not finite, has another number of features than in `fit`, or
-            overflows on the way; or if the controls seen by `partial_fit` so far do
-            not determine the whitening.
+            overflows; or if the controls seen by `partial_fit` so far do not determine
+            the whitening.
         """
         self._check_whitening()
         check_same_namespace(X, self, attribute="components_", method="transform")
@@ -405,12 +421,12 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         xp, _ = get_namespace(X)
         matrix = xp.astype(self._whitening, dtype)
         mean = xp.astype(self.mean_, dtype)
-        # The mean is taken off first, as folding it into an offset would cancel digits
-        # where it is large. What its rounding to float32 left out follows afterwards.
+        # The mean is subtracted first: as part of an offset, a large mean would cancel
+        # digits. What its rounding to float32 left out is subtracted afterwards.
         left_out = self.mean_ - xp.astype(mean, self.mean_.dtype)
         offset = xp.astype(left_out @ self._whitening, dtype)
 
-        def whiten(rows):
+        def whiten(rows: AnyArray) -> AnyArray:
             product = (rows - mean) @ matrix
             product -= offset
             return product
@@ -424,7 +440,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         )
 
     @own_precision
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: Data) -> AnyArray:
         """Map whitened samples back to the space of the input.
 
         Parameters
@@ -436,14 +452,15 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         -------
         X_original : ndarray of shape (n_samples, n_features_in_)
             The samples whose whitening is X. If `n_components_` equals
-            `n_features_in_`, it inverts `transform`; otherwise it returns the
-            orthogonal projections of the samples on the affine space that the kept
-            axes span through `mean_`.
+            `n_features_in_`, this inverts `transform`. Otherwise the samples come back
+            projected orthogonally on the affine space that the kept axes span through
+            `mean_`.
 
         Raises
         ------
         ValueError
-            If X is not finite or has not as many columns as the output of `transform`.
+            If X is not finite, or has another number of columns than `transform`
+            returns.
         """
         self._check_whitening()
         X = check_transformed(
@@ -463,8 +480,10 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             what="Undoing the whitening",
         )
 
-    def _read(self, X, y, control, *, reset):
-        """Moments of the control rows of X, their resolution, and where X lives."""
+    def _read(
+        self, X: Data, y: Data | None, control: Data | None, *, reset: bool
+    ) -> tuple[Moments | FewRows, float, Home]:
+        """Return the moments of the control rows, their resolution, and X's home."""
         eps = storage_eps(X)
         X = validate_rows(self, X, reset=reset)
         xp, _, device = get_namespace_and_device(X)
@@ -473,32 +492,39 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         _check_overflow(moments)
         return moments, max(eps, float(xp.finfo(X.dtype).eps)), (xp, device)
 
-    def _merge(self, a, b):
-        """Moments of both sets of rows, which are kept while they are few."""
+    def _merge(self, a: Moments | FewRows, b: Moments | FewRows) -> Moments | FewRows:
+        """Merge moments of two sets of rows, or the rows while they are few."""
         n_samples = a.n_samples + b.n_samples
-        both_kept = isinstance(a, FewRows) and isinstance(b, FewRows)
-        if both_kept and _are_few(n_samples, len(a.mean)):
+        if (
+            isinstance(a, FewRows)
+            and isinstance(b, FewRows)
+            and _are_few(n_samples, len(a.mean))
+        ):
             return merge_rows(a, b)
-        a, b = (
+        before, now = (
             batch_moments(m.rows, fourth_order=self.shrinkage == "auto")
             if isinstance(m, FewRows)
             else m
             for m in (a, b)
         )
-        if self.shrinkage == "auto" and a.fourth is None:
+        if self.shrinkage == "auto" and before.fourth is None:
             raise ValueError(
                 "shrinkage='auto' needs fourth moments, which the batches before were "
                 "seen without: set shrinkage before the first call of partial_fit, or "
                 "start again with fit."
             )
-        merged = merge_moments(a, b)
+        merged = merge_moments(before, now)
         _check_overflow(merged)
         return merged
 
-    def _remember(self, moments, eps, *, streamed):
-        # NumPy and float64 whatever the namespace of X, so that the state pickles,
-        # survives a device without float64 and merges with batches from elsewhere.
-        state = dict.fromkeys(["rows", "mean", "scatter", "third", "fourth"])
+    def _remember(
+        self, moments: Moments | FewRows, eps: float, *, streamed: bool
+    ) -> None:
+        # In NumPy and float64 for any namespace of X, so that the state pickles,
+        # survives a device without float64 and merges with batches of other namespaces.
+        state: dict[str, Any] = dict.fromkeys(
+            ["rows", "mean", "scatter", "third", "fourth"]
+        )
         if moments.n_samples:
             tensors = {name: vars(moments).get(name) for name in state}
             if isinstance(moments, FewRows):
@@ -512,8 +538,8 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
                 delattr(self, name)
         self._missing = None
 
-    def _recall(self):
-        """The moments of the batches before, and the coarsest resolution."""
+    def _recall(self) -> tuple[Moments | FewRows, float]:
+        """Return the moments of the batches before, and their coarsest resolution."""
         state = {
             key: torch.from_numpy(np.require(as_numpy(value), requirements="W"))
             for key, value in self._moments.items()
@@ -524,7 +550,12 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             state["rows"] = torch.empty((0, self.n_features_in_), dtype=torch.float64)
         return FewRows(**state) if "rows" in state else Moments(n_samples, **state), eps
 
-    def _whiten(self, moments, found, home):
+    def _whiten(
+        self,
+        moments: Moments | FewRows,
+        found: tuple[Tensor, Tensor, int],
+        home: Home,
+    ) -> None:
         """Set the fitted attributes from the variances, the axes and the rank."""
         variances, axes, rank = found
         place = partial(place_in, home=home)
@@ -542,8 +573,10 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             and deviations[-1] > 1e-30
         )
 
-    def _axes(self, moments, eps):
-        """Variances and axes to keep, and how many could be kept."""
+    def _axes(
+        self, moments: Moments | FewRows, eps: float
+    ) -> tuple[Tensor, Tensor, int]:
+        """Return the variances and axes to keep, and the numerical rank."""
         n_controls, n_features = moments.n_samples, len(moments.mean)
         if n_controls < 2:
             raise _TooFewControlsError(
@@ -562,13 +595,13 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
                 f"The {n_controls} control rows are all equal, to rounding: there is "
                 "no variance to whiten by."
             )
-        k = self.n_components
+        k: Any = self.n_components
         if k is None:
             k = rank
         elif not isinstance(k, Integral):
             held = held.cumsum(0) / (moments.power.sum() / (n_controls - 1))
             k = min(int((held <= k).sum()) + 1, rank)
-        elif k > rank:
+        elif int(k) > rank:
             raise _TooFewControlsError(
                 f"Too few controls for the asked components: n_components={k}, but "
                 f"the {n_controls} control rows span {rank} directions above the "
@@ -577,11 +610,13 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             )
         return variances[:k], axes[:k], rank
 
-    def _all_axes(self, moments, eps):
-        """Variances, axes, control variance along them; number of axes left out.
+    def _all_axes(
+        self, moments: Moments | FewRows, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Return variances, axes, control variances along them, number of others.
 
-        Left out are those that nobody asks for, of the one variance that a float
-        shrinkage gives to all directions in which few controls do not vary.
+        The others are axes outside the span of few controls that `n_components` does
+        not ask for. A float shrinkage gives all of them the same variance.
         """
         degrees = moments.n_samples - 1
         rounding = rounding_variance(moments, eps)
@@ -596,8 +631,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             cov = covariance(moments)
             variances, axes = principal_axes(shrink_off_diagonal(cov, intensity))
             return variances, axes, ((axes @ cov) * axes).sum(dim=1), 0
-        few = isinstance(moments, FewRows)
-        if few:
+        if isinstance(moments, FewRows):
             variances, axes = principal_axes_of_rows(moments)
         else:
             variances, axes = principal_axes(covariance(moments))
@@ -617,9 +651,16 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             n_left = 0
         return variances, axes, held, n_left
 
-    def _leading_axes(self, moments, rounding, varying, intensity):
-        """As `_all_axes` for shrinkage="auto"; None if it takes all axes to tell."""
-        k, degrees = self.n_components, moments.n_samples - 1
+    def _leading_axes(
+        self,
+        moments: Moments | FewRows,
+        rounding: Tensor,
+        varying: Tensor,
+        intensity: float,
+    ) -> tuple[Tensor, Tensor, Tensor, int] | None:
+        """Do as `_all_axes` for shrinkage="auto"; None if that takes all axes."""
+        k: Any = self.n_components
+        degrees = moments.n_samples - 1
         if k is None or not isinstance(moments, FewRows):
             return None
         wanted = 0.0 if isinstance(k, Integral) else k
@@ -638,9 +679,9 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             return None
         return variances, axes, held, rank - k
 
-    def _warn_of_few_controls(self):
+    def _warn_of_few_controls(self) -> None:
         n, d = self.n_control_samples_, self.n_features_in_
-        # The leading axes are safe: with 2 controls per axis kept, stay quiet.
+        # With more than 2 controls per axis kept, the leading axes are safe.
         if self.shrinkage is None and n < 2 * d and n <= 2 * self.n_components_:
             warn(
                 f"{n} control rows for {d} features: fewer than 2 per feature. They "
@@ -649,7 +690,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
                 "controls.",
             )
 
-    def _check_whitening(self):
+    def _check_whitening(self) -> None:
         if hasattr(self, "_whitening"):
             return
         if not hasattr(self, "_moments"):
@@ -664,16 +705,16 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             )
         raise _TooFewControlsError(self._missing)
 
-    def _working_dtype(self, X):
-        """The dtype in which to compute, at least that of X."""
+    def _working_dtype(self, X: AnyArray) -> Any:
+        """Return the dtype in which to compute, which is at least that of X."""
         return X.dtype if self._float32_suffices else self.mean_.dtype
 
     @property
-    def _n_features_out(self):
+    def _n_features_out(self) -> int:
         return self._whitening.shape[1]
 
-    def _inconsistency(self):
-        """What is wrong with an estimator from a file that its table cannot say."""
+    def _inconsistency(self) -> str | None:
+        """Say what is wrong with an estimator from a file, beyond its table's rules."""
         if not hasattr(self, "_moments"):
             return None
         n_samples, rows, mean, scatter, third, fourth = (
@@ -697,10 +738,10 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             return f"_whitening has the shape {self._whitening.shape}"
         return None
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_whitening")
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.array_api_support = True
@@ -713,7 +754,7 @@ def _check_overflow(moments: Moments | FewRows) -> None:
     fourth = getattr(moments, "fourth", None)
     if fourth is not None:
         power = power + fourth.diagonal()
-    # The sum is what the trace, and so the largest eigenvalue, may reach.
+    # The sum, not each entry: it bounds the trace and thus the largest eigenvalue.
     if torch.isfinite(power.sum()):
         return
     bad = ~torch.isfinite(power) | (power > 1e300)
@@ -740,15 +781,17 @@ def _check_underflow(moments: Moments | FewRows, eps: float) -> None:
 
 
 def _least_variance(moments: Moments | FewRows) -> float:
-    """Variance below which squares (or fourth powers) have lost digits."""
+    """Return the variance below which squares (or fourth powers) have lost digits."""
     has_fourth = getattr(moments, "fourth", None) is not None
     return _LEAST_SQUARE**0.5 if has_fourth else _LEAST_SQUARE
 
 
-def _moments_of(X, rows: np.ndarray | None, *, fourth_order: bool) -> Moments | FewRows:
-    """Moments of the given rows, read in blocks: X is never copied as a whole.
+def _moments_of(
+    X: AnyArray, rows: np.ndarray | None, *, fourth_order: bool
+) -> Moments | FewRows:
+    """Moments of the given rows, or the rows themselves if they are few.
 
-    Few rows are kept as they are.
+    Rows are read in blocks, so that X is never copied as a whole.
     """
     if not isinstance(X, torch.Tensor):
         X = as_numpy(X)
