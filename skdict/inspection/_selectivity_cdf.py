@@ -304,9 +304,9 @@ class SelectivityCDFDisplay:
                 labels = encode(y, "y")[0]
             elif np.ndim(labels) == 0:
                 labels = [labels]
-            chosen = as_labels(labels, "labels")
+            classes = as_labels(labels, "labels")
             # Dates in nanoseconds would become plain integers.
-            chosen = [*chosen] if chosen.dtype.kind in "mM" else chosen.tolist()
+            chosen = [*classes] if classes.dtype.kind in "mM" else classes.tolist()
             before = f"{name}, " if name else ""
             names = [f"{before}{label}" for label in chosen]
         curves = selectivity_curves(
