@@ -82,15 +82,16 @@ def compare(name: str, args) -> None:
     options |= {"n_jobs": args.jobs, "seeds": 2 if args.quick else args.seeds}
     for how, steps in preprocessing.items():
         print(f"\n# {name}, {how}: {len(X)} tokens, M={n_components}, k={k}")
-        table = compare_dictionaries(
+        runs = compare_dictionaries(
             {n: make_pipeline(*steps, d) for n, d in dictionaries.items()},
             X,
             y,
             n_permutations=9 if args.quick else 99,
             **options,
         )
+        table = summary_table(runs)
         print(readable(table))
-        for line in losses(table.attrs["runs"]):
+        for line in losses(runs):
             print(line)
         print(flush=True)
         if args.to is not None:
@@ -176,39 +177,26 @@ def readable(table: pd.DataFrame) -> str:
     return cells.loc[measures, dictionaries].to_string()
 
 
-def losses(runs: list[dict], ours: str = "ICFL") -> list[str]:
+def losses(runs: pd.DataFrame, ours: str = "ICFL") -> list[str]:
     """Where another dictionary is better, over runs of the same seed and fold."""
-    by_place = {(run["dictionary"], run["seed"], run["fold"]): run for run in runs}
     measures = HIGHER_IS_BETTER + LOWER_IS_BETTER
+    figures = runs.set_index(["dictionary", "seed", "fold"])[measures]
+    theirs = figures.drop(ours, level="dictionary")
+    mine = figures.loc[ours].loc[theirs.index.droplevel("dictionary")]
+    mine.index = theirs.index
+    gains = mine - theirs
+    gains[LOWER_IS_BETTER] *= -1
+    my_mean, their_mean = (f.groupby("dictionary").mean() for f in (mine, theirs))
     lines = []
-    for other in dict.fromkeys(run["dictionary"] for run in runs):
-        pairs = [
-            (by_place[ours, seed, fold], run)
-            for (name, seed, fold), run in by_place.items()
-            if name == other != ours
-        ]
-        if not pairs:
+    for gain in summary_table(gains.reset_index()).itertuples():
+        if gain.mean >= 0:
             continue
-        gains = summary_table(
-            [
-                {"dictionary": other}
-                | {
-                    m: (a[m] - b[m]) * (1 if m in HIGHER_IS_BETTER else -1)
-                    for m in measures
-                }
-                for a, b in pairs
-            ]
+        place = gain.dictionary, gain.measure
+        lines.append(
+            f"ICFL loses: {gain.measure} {my_mean.loc[place]:.3f}, {gain.dictionary} "
+            f"{their_mean.loc[place]:.3f}"
+            + (" (within the spread over runs)" if gain.high >= 0 else "")
         )
-        for gain in gains.itertuples():
-            if gain.mean >= 0:
-                continue
-            mine, theirs = (
-                np.mean([p[i][gain.measure] for p in pairs]) for i in (0, 1)
-            )
-            lines.append(
-                f"ICFL loses: {gain.measure} {mine:.3f}, {other} {theirs:.3f}"
-                + (" (within the spread over runs)" if gain.high >= 0 else "")
-            )
     return lines or ["ICFL loses nowhere"]
 
 

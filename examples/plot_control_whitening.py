@@ -319,7 +319,7 @@ tissue = load_tissue_tokens()
 y = tissue.target_names[tissue.target]
 tile = tissue.rows // 8 * 8 + tissue.columns // 8
 pipeline = make_pipeline(ControlPCAWhitener(), Normalizer(), ICFL(160, 8))
-comparison = compare_dictionaries(
+runs = compare_dictionaries(
     pursuit_ablations(pipeline)["whitening"],
     tissue.data,
     y,
@@ -338,8 +338,7 @@ measures = [
     "explained_variance",
     "coherence",
 ]
-means = comparison.pivot(index="measure", columns="dictionary", values="mean")
-print(means.loc[measures].round(3).to_string())
+print(runs.groupby("dictionary")[measures].mean().T.round(3).to_string())
 
 # %%
 # ``average_selectivity_null`` is what chance gives, and ``probe_x`` is the probe on the

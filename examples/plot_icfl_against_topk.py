@@ -30,7 +30,11 @@ from sklearn.preprocessing import Normalizer
 
 from skdict import ICFL, ControlPCAWhitener, TopKSAE
 from skdict.datasets import load_tissue_tokens
-from skdict.evaluation import baseline_dictionaries, compare_dictionaries
+from skdict.evaluation import (
+    baseline_dictionaries,
+    compare_dictionaries,
+    summary_table,
+)
 from skdict.inspection import TrainingHistoryDisplay
 
 tissue = load_tissue_tokens()
@@ -69,7 +73,7 @@ for name, dictionary in dictionaries.items():
         longer = clone(dictionary).set_params(max_iter=times * dictionary.max_iter)
         longer.fit(rows)
         settled[name, longer.max_iter] = {
-            "passes made": longer.n_iter_,
+            "epochs made": longer.n_iter_,
             "training rows": longer.score(rows),
             "held-out rows": longer.score(held_out),
         }
@@ -82,13 +86,14 @@ plt.show()
 
 settled = pd.DataFrame(settled).T.rename_axis(["dictionary", "max_iter"])
 print("Explained variance:\n")
-print(settled.round(3).to_string(formatters={"passes made": "{:.0f}".format}))
+print(settled.round(3).to_string(formatters={"epochs made": "{:.0f}".format}))
 
 # %%
 # One table
 # ---------
 # :func:`skdict.evaluation.compare_dictionaries` fits all steps anew in every fold, and
-# the dictionary with every seed. The floor is from
+# the dictionary with every seed. :func:`skdict.evaluation.summary_table` makes means
+# and standard deviations of its runs. The floor is from
 # :func:`skdict.evaluation.baseline_dictionaries`: random atoms, and rows of the data as
 # atoms, both with ICFL's encoder and without training. What these reach is owed to the
 # pursuit, not to learning. With ``grid_shape`` the null of the selectivity shifts the
@@ -100,7 +105,7 @@ baselines = baseline_dictionaries(160, 8)
 candidates = dictionaries | {
     name: baselines[name] for name in ("data atoms", "random atoms")
 }
-table = compare_dictionaries(
+runs = compare_dictionaries(
     {name: make_pipeline(steps, last) for name, last in candidates.items()},
     X,
     y,
@@ -126,12 +131,13 @@ MEASURES = {
 }
 
 
-def with_spread(run):
+def with_spread(row):
     """Mean and standard deviation over seeds and folds."""
-    return f"{run['mean']:.3f} ± {run['std']:.3f}"
+    return f"{row['mean']:.3f} ± {row['std']:.3f}"
 
 
-shown = table[table["measure"].isin(MEASURES)]
+shown = summary_table(runs)
+shown = shown[shown["measure"].isin(MEASURES)]
 shown = shown.assign(text=shown.apply(with_spread, axis=1))
 shown = shown.pivot(index="measure", columns="dictionary", values="text")
 shown = shown.loc[list(MEASURES), list(candidates)].rename(index=MEASURES)
@@ -142,7 +148,6 @@ print(shown.rename_axis(index=None, columns=None).to_string())
 # the image. Grey ticks are what a figure has to be compared with: chance for the
 # selectivity, the probe on the rows themselves for the probe on the codes.
 
-runs = pd.DataFrame(table.attrs["runs"])
 panels = {
     "cosine": None,
     "average_selectivity": "average_selectivity_null",
@@ -202,7 +207,7 @@ print(pd.DataFrame(verdicts).T.to_string())
 # ----------------
 # - Compare at the same number of features and of active ones. Cosine and explained
 #   variance rise with the active ones for any dictionary.
-# - Let each training settle by its own rule. Equal passes, or equal seconds, favour one
+# - Let each training settle by its own rule. Equal epochs, or equal seconds, favour one
 #   side.
 # - Put the floor beside it: atoms that have learned nothing are not far away, and what
 #   they reach is the encoder's doing.

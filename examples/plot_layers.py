@@ -32,7 +32,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from skdict import ICFL, TokenExtractor
 from skdict.datasets import load_tissue_tokens
-from skdict.evaluation import sweep_layers
+from skdict.evaluation import summary_table, sweep_layers
 from skdict.inspection import HeatmapDisplay
 from skdict.metrics import direction_cosines, match_codes, selectivity_scores
 
@@ -79,19 +79,19 @@ questions = {"stain of the token": thirds(dab), "stain around it": thirds(around
 # The best of several layers on some rows looks better there than it is.
 # :func:`skdict.evaluation.sweep_layers` is nested: in every outer fold a probe chooses
 # the layer by the training rows alone, and the rows that were held out judge what it
-# chose, as the layer "chosen". Folds are vertical stripes of the image, because
-# neighbouring tokens are alike; at their edges they still share some of what the
-# network sees. Every second token in both directions takes part, stripe by stripe, so
-# that each stripe is a grid of 32 x 8 tokens: for the null of the selectivity its label
-# map is shifted. All layers get as many features, and as many active ones, so that
-# their selectivities can be compared.
+# chose. Folds are vertical stripes of the image, because neighbouring tokens are alike;
+# at their edges they still share some of what the network sees. Every second token in
+# both directions takes part, stripe by stripe, so that each stripe is a grid of 32 x 8
+# tokens: for the null of the selectivity its label map is shifted. All layers get the
+# same number of features, and of active ones, so that their selectivities can be
+# compared.
 
 dictionary = make_pipeline(
     StandardScaler(), Normalizer(), ICFL(128, 8, max_iter=10, random_state=0)
 )
 some = np.flatnonzero((tissue.rows % 2 == 0) & (tissue.columns % 2 == 0))
 some = some[np.argsort(tissue.columns[some] // 16, kind="stable")]
-tables = {
+sweeps = {
     question: sweep_layers(
         {name: X[some] for name, X in layers.items()},
         dictionary,
@@ -105,16 +105,17 @@ tables = {
     )
     for question, y in questions.items()
 }
-for question, table in tables.items():
-    chosen = [choice["layer"] for choice in table.attrs["choices"]]
+for question, runs in sweeps.items():
+    chosen = runs[runs["chosen"]].sort_values("fold")["layer"]
     print(f"{question}: the four outer folds choose block {', '.join(chosen)}")
 
 # %%
 # The questions choose different layers: there is no best layer as such. Below, points
-# are means over the held-out stripes and bars one standard deviation. The probe on the
-# codes reads eight non-zero numbers per token. The null of the selectivity is the 95 %
-# quantile under shifted label maps, which stay as smooth as they are. Where bars
-# overlap, four stripes of one image cannot tell the layers apart.
+# are means over the held-out stripes and bars one standard deviation; at "chosen" each
+# stripe is judged with the layer that its fold chose. The probe on the codes reads
+# eight non-zero numbers per token. The null of the selectivity is the 95 % quantile
+# under shifted label maps, which stay as smooth as they are. Where bars overlap, four
+# stripes of one image cannot tell the layers apart.
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "0.45"
 PANELS = [
@@ -127,17 +128,19 @@ PANELS = [
 figure, axes = plt.subplots(
     2, 2, figsize=(8, 5), sharex=True, sharey="row", layout="constrained"
 )
-for column, (question, table) in zip(axes.T, tables.items(), strict=True):
-    for measure, label, colour, line, row in PANELS:
-        rows = table[table["measure"] == measure]
-        for part, name in ((rows[:-1], label), (rows[-1:], None)):
+for column, (question, runs) in zip(axes.T, sweeps.items(), strict=True):
+    chosen = runs[runs["chosen"]].assign(layer="chosen")
+    for part, labelled in ((runs, True), (chosen, False)):
+        table = summary_table(part, by="layer").set_index("measure")
+        for measure, label, colour, line, row in PANELS:
+            rows = table.loc[[measure]]
             column[row].errorbar(
-                part["layer"],
-                part["mean"],
-                part["std"],
+                rows["layer"],
+                rows["mean"],
+                rows["std"],
                 fmt=line,
                 color=colour,
-                label=name,
+                label=label if labelled else None,
                 capsize=3,
             )
     column[0].axhline(1 / 3, color="black", linestyle=":", label="chance")
@@ -253,8 +256,8 @@ HeatmapDisplay.from_predictions(
 # ----------------
 # - The best layer depends on the question: the stain under a token is read best from an
 #   early block, the stain around it from a late one.
-# - Choose a layer inside the training rows. The figures of the layer "chosen" are then
-#   fair, whatever the folds chose.
+# - Choose a layer inside the training rows. The held-out figures of the chosen layers
+#   are then fair, whatever the folds chose.
 # - Set features that seem to persist from layer to layer beside a null that keeps the
 #   smoothness of the image, and beside a second seed of the same layer.
 #

@@ -64,12 +64,12 @@ PIPELINE = make_pipeline(
 ).fit(X)
 DICTIONARY = PIPELINE[-1]
 PROBE = KNeighborsClassifier(1)
-RUNS = [
+RUNS = pd.DataFrame(
     {"dictionary": name, "k": k, "seed": seed, "cosine": best - 0.3 / k + 0.01 * seed}
     for name, best in [("ICFL", 0.9), ("TopKSAE", 0.8), ("random atoms", 0.6)]
     for k in (*range(1, 10), 10, 20, 30, 40, 50, 100, 200)
     for seed in range(3)
-]
+)
 
 
 # Every display, drawn from an estimator; the tests below hold for all of them.
@@ -185,7 +185,7 @@ AWKWARD = {
     ),
     "sparsity, one k": lambda: SparsityCurveDisplay.from_estimator(PIPELINE, X, k=[3]),
     "sparsity, long names": lambda: SparsityCurveDisplay.from_runs(
-        [run | {"dictionary": run["dictionary"] + LONG[0]} for run in RUNS],
+        RUNS.assign(dictionary=RUNS["dictionary"] + LONG[0]),
         references={LONG[1]: 0.5, "a$b$": 0.3, "chance": 0.1},
     ),
     "density, all dead": lambda: DensityDisplay(
@@ -835,13 +835,16 @@ def test_folds_of_a_probe_keep_groups_together(cv, splitter):
 
 
 def test_runs_with_the_probe_on_x_have_it_as_reference():
-    runs = [run | {"probe_codes": run["cosine"], "probe_x": 0.7} for run in RUNS]
+    runs = RUNS.assign(probe_codes=RUNS["cosine"], probe_x=0.7)
     display = SparsityCurveDisplay.from_runs(runs, measure="probe_codes")
     assert display.references == pytest.approx({"probe on x": 0.7})
     assert SparsityCurveDisplay.from_runs(runs).references is None
-    for without in (RUNS, [r | {"probe_x": r["cosine"]} for r in runs]):
-        runs = [{"probe_codes": 0.5} | run for run in without]
-        display = SparsityCurveDisplay.from_runs(runs, measure="probe_codes")
+    for without in (
+        runs.drop(columns="probe_x"),
+        runs.assign(probe_x=runs["probe_x"].where(runs["seed"] > 0)),
+        runs.assign(probe_x=runs["cosine"]),
+    ):
+        display = SparsityCurveDisplay.from_runs(without, measure="probe_codes")
         assert display.reference_lines_ == []
 
 
@@ -853,18 +856,19 @@ def test_sparsity_curve_of_another_transformer():
 
 
 def test_sparsity_curves_of_runs():
-    table = pd.DataFrame(RUNS)
-    for runs in (RUNS, table):
-        display = SparsityCurveDisplay.from_runs(runs, band_kwargs={"alpha": 0.1})
-        assert display.name == ["ICFL", "TopKSAE", "random atoms"]
-        for i, name in enumerate(display.name):
-            by_k = table[table["dictionary"] == name].groupby("k")["cosine"]
-            x, y = display.line_[i].get_data()
-            np.testing.assert_array_equal(x, by_k.mean().index)
-            np.testing.assert_allclose(y, by_k.mean())
-            top = (by_k.mean() + by_k.std(ddof=0)).max()
-            assert display.bands_[i].get_paths()[0].vertices[:, 1].max() == top
-        assert len({line.get_marker() for line in display.line_}) == 3
+    # The tables of several k come in any order, and their indices repeat.
+    runs = pd.concat(own.reset_index(drop=True) for _, own in RUNS[::-1].groupby("k"))
+    display = SparsityCurveDisplay.from_runs(runs, band_kwargs={"alpha": 0.1})
+    assert display.name == ["random atoms", "TopKSAE", "ICFL"]
+    for i, name in enumerate(display.name):
+        own = RUNS[RUNS["dictionary"] == name]
+        x, y = display.line_[i].get_data()
+        np.testing.assert_array_equal(x, np.unique(own["k"]))
+        values = own["cosine"].to_numpy().reshape(-1, 3)  # 3 seeds for each k
+        np.testing.assert_allclose(y, values.mean(axis=1))
+        top = display.bands_[i].get_paths()[0].vertices[:, 1].max()
+        assert top == pytest.approx((values.mean(axis=1) + values.std(axis=1)).max())
+    assert len({line.get_marker() for line in display.line_}) == 3
 
 
 def test_sparsity_curve_refuses_bad_input():
@@ -879,9 +883,14 @@ def test_sparsity_curve_refuses_bad_input():
     with pytest.raises(ValueError, match="A probe needs labels"):
         draw(PIPELINE, X, k=[1], measure="probe_codes")
     with pytest.raises(ValueError, match="no runs"):
-        SparsityCurveDisplay.from_runs([])
-    with pytest.raises(ValueError, match=r"Run 0 lacks \['l0', 'size'\]"):
+        SparsityCurveDisplay.from_runs(RUNS[:0])
+    with pytest.raises(ValueError, match=r"lacks the columns \['l0', 'size'\]"):
         SparsityCurveDisplay.from_runs(RUNS, measure="l0", k="size")
+    some = RUNS.assign(cosine=RUNS["cosine"].where(RUNS["seed"] > 0))
+    with pytest.raises(ValueError, match=r"48 of 144 runs have no 'cosine'.*row 0"):
+        SparsityCurveDisplay.from_runs(some)
+    with pytest.raises(TypeError, match="must be a DataFrame, got list"):
+        SparsityCurveDisplay.from_runs([RUNS, RUNS])
     with pytest.raises(ValueError, match="lists of the same length"):
         SparsityCurveDisplay(k=[np.arange(1, 3)], mean=[[1, 2], [3, 4]]).plot()
     assert plt.get_fignums() == []

@@ -151,7 +151,7 @@ def test_comparison_counts_ties():
         X[:, 0] = np.arange(24) % 3 == 0
         y = rng.permutation(np.arange(24) % 4)
         test = np.arange(12, 24)
-        table = compare_dictionaries(
+        runs = compare_dictionaries(
             {"rows": Rows()},
             X,
             y,
@@ -159,7 +159,7 @@ def test_comparison_counts_ties():
             seeds=[0],
             n_permutations=60,
         )
-        run = table.attrs["runs"][0]
+        run = runs.iloc[0]
         for kind in KINDS:
             # A dictionary without a seed of its own gets none.
             drawn = permutations(y[test], np.zeros(12, int), 60, seeded(run["seed"]))

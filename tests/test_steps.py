@@ -177,8 +177,8 @@ def _scorer(of):
     return search.fit(X, Y).cv_results_["mean_test_score"]
 
 
-def _figures(table):
-    return table[~table["measure"].str.endswith("_seconds")]["mean"]
+def _figures(runs):
+    return runs.filter(regex="(?<!_seconds)$").select_dtypes("number").to_numpy()
 
 
 def _compare(of):

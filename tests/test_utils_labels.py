@@ -392,7 +392,7 @@ RUN = {"cv": 2, "seeds": None, "n_permutations": 2, "probe": PROBE}
 
 
 def without_seconds(table):
-    return table[~table["measure"].str.endswith("_seconds")].reset_index(drop=True)
+    return table.filter(regex="(?<!_seconds)$")
 
 
 def compared(y=Y, **kwargs):

@@ -112,7 +112,7 @@ def pursuit_ablations(pipeline):
         - "learning_rate": a quarter, half, as set, twice.
 
         Seeds need no variants: compare with several and summarise by seed,
-        ``summary_table(table.attrs["runs"], by="seed")``.
+        ``summary_table(runs, by=["dictionary", "seed"])``.
 
     Raises
     ------

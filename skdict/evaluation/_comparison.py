@@ -8,6 +8,7 @@ from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn import config_context
 from sklearn.model_selection import (
     GroupKFold,
@@ -41,7 +42,6 @@ from ._routing import (
     seeded,
     split_steps,
 )
-from ._summary import summary_table
 
 COMMON_CONSTRAINTS: dict = {
     "groups": ["array-like", None],
@@ -149,14 +149,12 @@ def compare_dictionaries(
 
     Returns
     -------
-    table : DataFrame
-        Tidy: one row for each dictionary and measure, with the columns `dictionary`,
-        `measure`, `mean`, `std`, `low`, `high`, `n_runs` and `refitted`, as
-        :func:`summary_table` makes them; `refitted` is "yes", or "no" where the
-        whole pipeline is frozen, or "in part" where some of its steps are.
-        ``table.attrs["runs"]`` is a list of dicts, one for each dictionary, seed and
-        fold, with every measure. The
-        measures:
+    runs : DataFrame
+        One row for each dictionary, fold and seed; :func:`summary_table` makes means
+        and spreads of them. The columns `dictionary`, `seed` and `fold` name the run.
+        `refitted` says which steps of the pipeline were fitted on the training rows:
+        "yes" for all, "no" if the whole pipeline is frozen, "in part" if some steps
+        are. The other columns are the measures:
 
         - `cosine`, `explained_variance`: x against its reconstruction.
         - `l0`: mean number of non-zeros of a code.
@@ -170,7 +168,7 @@ def compare_dictionaries(
         - `probe_x`, `probe_codes`, `probe_reconstruction`: balanced accuracy on
           held-out rows of probes fitted on the training rows.
         - `fit_seconds`, `encode_seconds`: of the last step, for the training rows and
-          for the held-out rows; a frozen dictionary takes none to fit.
+          for the held-out rows. `fit_seconds` is NaN for a frozen dictionary.
 
     Raises
     ------
@@ -181,6 +179,7 @@ def compare_dictionaries(
 
     See Also
     --------
+    summary_table : Mean, standard deviation and interval of every measure.
     baseline_dictionaries : What to compare with.
     pursuit_ablations : Variants of one pipeline.
     sweep_layers : The same for the embeddings of several layers.
@@ -204,8 +203,8 @@ def compare_dictionaries(
     rows of `X` is a figure on training rows, and looks better than one of a pipeline
     that is fitted in each fold. Pass rows that none of the frozen steps has seen.
 
-    Folds overlap in their training rows. `low` to `high` is thus a spread over seeds
-    and folds, not a confidence interval for new data; see :func:`summary_table`.
+    Folds overlap in their training rows. The spread over runs is thus a spread over
+    seeds and folds, not a confidence interval for new data; see :func:`summary_table`.
 
     Examples
     --------
@@ -215,16 +214,18 @@ def compare_dictionaries(
     >>> X, y = load_digits(return_X_y=True)
     >>> X, y = X[:300], y[:300]
     >>> baselines = baseline_dictionaries(64, 4)
-    >>> table = compare_dictionaries(
+    >>> runs = compare_dictionaries(
     ...     {"ICFL": ICFL(64, 4), "random atoms": baselines["random atoms"]},
     ...     X, y, cv=2, seeds=2, n_permutations=20,
     ... )
-    >>> means = table.pivot(index="measure", columns="dictionary", values="mean")
-    >>> bool(means.loc["cosine", "ICFL"] > means.loc["cosine", "random atoms"] + 0.05)
+    >>> len(runs)  # 2 dictionaries x 2 folds x 2 seeds
+    8
+    >>> cosine = runs.groupby("dictionary")["cosine"].mean()
+    >>> bool(cosine["ICFL"] > cosine["random atoms"] + 0.05)
     True
     """
     table = Table.check({"X": X}, y, groups, control, batch, params, grid_shape)
-    runs = compare(
+    return compare(
         {name: ("X", estimator) for name, estimator in dictionaries.items()},
         table,
         folds=table.folds(cv),
@@ -234,7 +235,6 @@ def compare_dictionaries(
         n_jobs=n_jobs,
         verbose=verbose,
     )
-    return summary_table(runs)
 
 
 class Table(NamedTuple):
@@ -358,7 +358,7 @@ def compare(
     n_jobs,
     verbose,
     key="dictionary",
-) -> list[dict]:
+) -> pd.DataFrame:
     """The runs of dictionaries, each given by its name as (array, estimator)."""
     if not dictionaries:
         raise ValueError("There is nothing to compare: the dict is empty.")
@@ -375,7 +375,10 @@ def compare(
                 )
             ]
     order = {name: place for place, name in enumerate(dictionaries)}
-    return sorted(runs, key=lambda run: order[run[key]])
+    runs.sort(key=lambda run: order[run[key]])
+    # In the order of MEASURES, although the first run may lack some of them.
+    measures = [name for name in MEASURES if any(name in run for run in runs)]
+    return pd.DataFrame(runs, columns=[key, "seed", "fold", "refitted", *measures])
 
 
 class _Entry(NamedTuple):

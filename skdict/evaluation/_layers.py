@@ -12,7 +12,6 @@ from skdict._utils.sklearn_private import HasMethods, validate_params
 from ._comparison import COMMON_CONSTRAINTS, Table, _check_probe, compare
 from ._measures import measure_probe
 from ._routing import prepare, seeded, split_steps
-from ._summary import summary_table
 
 
 @validate_params(
@@ -45,10 +44,10 @@ def sweep_layers(
 ):
     """Compare the embeddings of several layers, and choose one without leaking.
 
-    The paper chose its layer by the best linear probe. Where the same rows choose
-    the layer and judge it, the best of many layers looks better than it is. Here
-    every outer fold chooses by probes on its own training rows alone, and what it
-    chose is judged on the rows that it held out.
+    The paper chose its layer by the best linear probe. If the same rows choose the
+    layer and judge it, the best of many layers looks better than it is. Here every
+    outer fold chooses a layer by probes on its own training rows, and the rows that
+    it held out judge this layer: ``runs[runs["chosen"]]`` holds these figures.
 
     Parameters
     ----------
@@ -79,22 +78,25 @@ def sweep_layers(
 
     Returns
     -------
-    table : DataFrame
-        That of :func:`compare_dictionaries` with the column `layer` in the place of
-        `dictionary`. The rows of the layer "chosen" are the outer folds' figures of
-        the layer that each chose. In ``table.attrs["runs"]`` these runs name it under
-        `chosen`; ``table.attrs["choices"]`` lists for each outer fold the layer
-        chosen and the inner probe score of every layer.
+    runs : DataFrame
+        One row for each layer, outer fold and seed, with the columns of
+        :func:`compare_dictionaries`, but `layer` in the place of `dictionary`, and
+        two more:
+
+        - `chosen`: True if the outer fold chose this layer;
+        - `inner_probe_x`: the score by which it chose, the mean over the inner folds
+          of the probe's balanced accuracy.
 
     Raises
     ------
     ValueError
         As :func:`compare_dictionaries`; also if the layers differ in their number of
-        rows, or if one is called "chosen".
+        rows.
 
     See Also
     --------
-    compare_dictionaries : Its measures are those of this table.
+    compare_dictionaries : Describes the measures.
+    summary_table : With ``by="layer"``, mean and spread of each layer.
 
     Notes
     -----
@@ -111,23 +113,24 @@ def sweep_layers(
     >>> X, y = load_digits(return_X_y=True)
     >>> X, y = X[:400], y[:400]
     >>> layers = {"blurred": X.reshape(-1, 16, 4).mean(axis=2), "full": X}
-    >>> table = sweep_layers(
+    >>> runs = sweep_layers(
     ...     layers, ICFL(32, 4, max_iter=3), y, cv=2, seeds=1, n_permutations=0
     ... )
-    >>> [choice["layer"] for choice in table.attrs["choices"]]
-    ['full', 'full']
+    >>> runs.loc[runs["chosen"], ["fold", "layer"]]
+       fold layer
+    2     0  full
+    3     1  full
     """
-    if "chosen" in layers:
-        raise ValueError('No layer may be called "chosen", the name of what is chosen.')
     table = Table.check(layers, y, groups, control, batch, params, grid_shape)
     folds = table.folds(cv)
     first_seed = None
     if seeds is not None:
         first_seed = 0 if isinstance(seeds, Integral) else next(iter(seeds), None)
-    choices = [
-        _choose(pipeline, table.subset(train), inner_cv, first_seed, probe, i)
-        for i, (train, _) in enumerate(folds)
+    scores = [
+        _inner_scores(pipeline, table.subset(train), inner_cv, first_seed, probe)
+        for train, _ in folds
     ]
+    choices = [max(of_fold, key=of_fold.__getitem__) for of_fold in scores]
     runs = compare(
         {name: (name, pipeline) for name in layers},
         table,
@@ -139,44 +142,29 @@ def sweep_layers(
         verbose=verbose,
         key="layer",
     )
-    runs += [
-        run | {"layer": "chosen", "chosen": run["layer"]}
-        for run in runs
-        if run["layer"] == choices[run["fold"]]["layer"]
-    ]
-    summary = summary_table(runs, by="layer")
-    summary.attrs["choices"] = choices
-    return summary
+    places = list(zip(runs["layer"], runs["fold"], strict=True))
+    chosen = [layer == choices[fold] for layer, fold in places]
+    inner = [scores[fold][layer] for layer, fold in places]
+    after = list(runs).index("refitted") + 1
+    runs.insert(after, "chosen", chosen)
+    runs.insert(after + 1, "inner_probe_x", inner)
+    return runs
 
 
-def _choose(pipeline, table: Table, inner_cv, seed, probe, fold: int) -> dict:
-    """The layer with the best probe, by folds of the rows of the table."""
+def _inner_scores(pipeline, table: Table, inner_cv, seed, probe) -> dict[str, float]:
+    """Mean score of the probe on each layer, over folds of the rows of the table."""
     if seed is not None:
         pipeline, _ = seeded(pipeline, seed)
     steps, dictionary = split_steps(pipeline)
     probe = _check_probe(probe, table.y)
-    inner = table.folds(inner_cv)
+    folds = table.folds(inner_cv)
+
+    def score(name, fold):
+        parts = prepare(steps, dictionary, *(table.part(name, rows) for rows in fold))
+        return measure_probe(probe, *parts)
+
     with config_context(enable_metadata_routing=True):
-        scores = {
-            name: float(
-                np.mean(
-                    [
-                        measure_probe(
-                            probe,
-                            *prepare(
-                                steps,
-                                dictionary,
-                                *(table.part(name, r) for r in rows),
-                            ),
-                        )
-                        for rows in inner
-                    ]
-                )
-            )
+        return {
+            name: float(np.mean([score(name, fold) for fold in folds]))
             for name in table.arrays
         }
-    return {
-        "fold": fold,
-        "layer": max(scores, key=scores.__getitem__),
-        "scores": scores,
-    }

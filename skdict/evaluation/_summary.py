@@ -1,25 +1,25 @@
-"""Runs to mean, standard deviation and bootstrap interval."""
+"""Means, standard deviations and bootstrap intervals of runs."""
 
 from __future__ import annotations
 
 from numbers import Real
 
 import numpy as np
+import pandas as pd
 from scipy.stats import bootstrap
 
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import validate_params
-from skdict._utils.table import as_table
 
 _N_RESAMPLES = 2000
-# What tells runs apart, and so is not averaged.
-_KEYS = ("dictionary", "layer", "seed", "fold", "chosen", "refitted")
+# Columns that say which run it is and how it was chosen: not measures of it.
+_NOT_MEASURES = {"dictionary", "layer", "seed", "fold", "inner_probe_x"}
 
 
 @validate_params(
     {
-        "runs": [list],
-        "by": [str],
+        "runs": [pd.DataFrame],
+        "by": [str, list],
         "confidence_level": [Interval(Real, 0, 1, closed="neither")],
     },
     prefer_skip_nested_validation=True,
@@ -29,13 +29,16 @@ def summary_table(runs, *, by="dictionary", confidence_level=0.95):
 
     Parameters
     ----------
-    runs : list of dict
-        One for each run, as in ``compare_dictionaries(...).attrs["runs"]``. Lists of
-        several comparisons may be joined.
+    runs : DataFrame
+        One row for each run, from :func:`compare_dictionaries` or
+        :func:`sweep_layers`; rows of several calls may be concatenated. All columns
+        of numbers are measures, except those in `by` and those that say which run it
+        is (`dictionary`, `layer`, `seed`, `fold`) or what its layer scored in the
+        inner folds (`inner_probe_x`).
 
-    by : str, default="dictionary"
-        Key whose values make the rows: "dictionary", "seed", "fold" or, from
-        :func:`sweep_layers`, "layer".
+    by : str or list of str, default="dictionary"
+        Columns whose values make the rows, for instance "layer", or
+        ``["dictionary", "seed"]``.
 
     confidence_level : float, default=0.95
         Of the interval.
@@ -45,19 +48,20 @@ def summary_table(runs, *, by="dictionary", confidence_level=0.95):
     table : DataFrame
         One row for each value of `by` and each measure, with the columns
 
-        - the name given as `by`, and `measure`;
+        - those named in `by`, and `measure`;
         - `mean` and `std` over the runs (``n - 1`` in the denominator; 0 for one run);
         - `low` and `high`: percentile bootstrap interval of the mean (both the mean
           for one run);
-        - `n_runs`;
-        - `refitted`, where the runs say it: "yes" if they fitted all steps of their
-          pipelines, "no" if they fitted none, because all are frozen, and otherwise
-          "in part".
+        - `n_runs`: number of runs that have the measure. A run without it has NaN in
+          its place;
+        - `refitted`, if `runs` has this column: "yes" if the runs fitted all steps of
+          their pipelines, "no" if they fitted none, because all are frozen, and
+          otherwise "in part".
 
     Raises
     ------
     ValueError
-        If there are no runs, or if some lack the key `by`.
+        If there are no runs, no column `by` or no measures.
 
     See Also
     --------
@@ -71,46 +75,41 @@ def summary_table(runs, *, by="dictionary", confidence_level=0.95):
 
     Examples
     --------
+    >>> import pandas as pd
     >>> from skdict.evaluation import summary_table
-    >>> runs = [
-    ...     {"dictionary": "a", "seed": s, "fold": 0, "cosine": c}
-    ...     for s, c in enumerate([0.5, 0.6, 0.7])
-    ... ]
-    >>> table = summary_table(runs)
-    >>> round(float(table["mean"][0]), 3), int(table["n_runs"][0])
-    (0.6, 3)
+    >>> runs = pd.DataFrame({"dictionary": "a", "seed": range(3), "cosine": [5, 6, 7]})
+    >>> summary_table(runs)[["dictionary", "measure", "mean", "std", "n_runs"]]
+      dictionary measure  mean  std  n_runs
+    0          a  cosine   6.0  1.0       3
     """
-    if not runs:
+    keys = [by] if isinstance(by, str) else by
+    if not len(runs):
         raise ValueError("There are no runs to summarise.")
-    lacking = [i for i, run in enumerate(runs) if by not in run]
+    lacking = [key for key in keys if key not in runs]
     if lacking:
-        raise ValueError(
-            f"{len(lacking)} of {len(runs)} runs lack the key {by!r} (the first is run "
-            f"{lacking[0]}, with {sorted(map(str, runs[lacking[0]]))})."
-        )
+        raise ValueError(f"runs lacks the columns {lacking}; it has {[*runs]}.")
+    numbers = runs.select_dtypes("number").columns
+    measures = [name for name in numbers if name not in _NOT_MEASURES | {*keys}]
+    if not measures:
+        raise ValueError(f"runs has no measures, only the columns {[*runs]}.")
     rows = []
-    for value in dict.fromkeys(run[by] for run in runs):
-        own = [run for run in runs if run[by] == value]
-        said = _refitted(own) if all("refitted" in run for run in runs) else {}
-        for measure in dict.fromkeys(name for run in own for name in run):
-            if measure in _KEYS:
-                continue
-            figures = np.array([run[measure] for run in own if measure in run])
-            rows.append(
-                {by: value, "measure": measure}
-                | _spread(figures, confidence_level)
-                | {"n_runs": len(figures)}
-                | said
-            )
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    table = as_table(columns)
-    table.attrs["runs"] = runs
-    return table
+    for values, own in runs.groupby(keys, sort=False, dropna=False, observed=True):
+        said = _refitted(own["refitted"]) if "refitted" in own else {}
+        for measure in measures:
+            figures = own[measure].dropna().to_numpy()
+            if figures.size:
+                rows.append(
+                    dict(zip(keys, values, strict=True))
+                    | {"measure": measure}
+                    | _spread(figures, confidence_level)
+                    | {"n_runs": figures.size}
+                    | said
+                )
+    return pd.DataFrame(rows)
 
 
-def _refitted(runs) -> dict[str, str]:
-    answers = {run["refitted"] for run in runs}
-    return {"refitted": answers.pop() if len(answers) == 1 else "in part"}
+def _refitted(answers: pd.Series) -> dict[str, str]:
+    return {"refitted": answers.iloc[0] if answers.nunique() == 1 else "in part"}
 
 
 def _spread(figures: np.ndarray, confidence_level: float) -> dict[str, float]:

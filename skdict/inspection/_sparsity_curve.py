@@ -2,9 +2,9 @@
 
 from itertools import cycle
 from numbers import Integral
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import is_classifier
 from sklearn.model_selection import StratifiedGroupKFold, check_cv, cross_val_score
 
@@ -318,10 +318,10 @@ class SparsityCurveDisplay:
 
         Parameters
         ----------
-        runs : DataFrame or list of dict
-            One row for each run, with its `k`, its dictionary and the measure, for
-            example the ``attrs["runs"]`` of :func:`~skdict.evaluation.\
-compare_dictionaries` for each `k`, with `k` added.
+        runs : DataFrame
+            One row for each run, with its `k`, its dictionary and the measure: what
+            :func:`~skdict.evaluation.compare_dictionaries` returns for each `k`, with
+            a column `k` added, concatenated.
         measure : str, default="cosine"
             Column that is drawn: the mean over runs, with a band of one standard
             deviation.
@@ -347,28 +347,36 @@ compare_dictionaries` for each `k`, with `k` added.
 
         Raises
         ------
+        TypeError
+            If `runs` is not a DataFrame.
         ValueError
-            If there are no runs, or if one lacks a column.
+            If there are no runs, if a column is missing, or if a run has no value of
+            the measure.
         """
         check_matplotlib_support(f"{cls.__name__}.from_runs")
-        if hasattr(runs, "to_dict"):
-            runs = runs.to_dict("records")
-        if not runs:
+        if not isinstance(runs, pd.DataFrame):
+            raise TypeError(
+                f"runs must be a DataFrame, got {type(runs).__name__}. pandas.concat "
+                "makes one of several."
+            )
+        lacking = [column for column in (measure, k, by) if column not in runs]
+        if lacking:
+            raise ValueError(f"runs lacks the columns {lacking}; it has {[*runs]}.")
+        if runs.empty:
             raise ValueError("There are no runs to draw.")
-        for i, run in enumerate(runs):
-            lacking = [key for key in (measure, k, by) if key not in run]
-            if lacking:
-                raise ValueError(
-                    f"Run {i} lacks {lacking}; it has {sorted(map(str, run))}."
-                )
-        names = list(dict.fromkeys(run[by] for run in runs))
-        sizes, means, stds = [], [], []
-        for name in names:
-            own = [run for run in runs if run[by] == name]
-            sizes.append(_check_sizes(np.unique([run[k] for run in own])))
-            values = [[r[measure] for r in own if r[k] == size] for size in sizes[-1]]
-            means.append(np.array([np.mean(some) for some in values]))
-            stds.append(np.array([np.std(some) for some in values]))
+        without = np.flatnonzero(runs[measure].isna())
+        if without.size:
+            raise ValueError(
+                f"{without.size} of {len(runs)} runs have no {measure!r} (the first is "
+                f"in row {without[0]})."
+            )
+        names, sizes, means, stds = [], [], [], []
+        for name, own in runs.groupby(by, sort=False):
+            names.append(name)
+            sizes.append(_check_sizes(np.unique(own[k].to_list())))
+            by_size = own.groupby(k)[measure]
+            means.append(by_size.mean().to_numpy())
+            stds.append(by_size.std(ddof=0).to_numpy())
         if references is None and measure.startswith("probe_"):
             references = _probe_on_x(runs, by)
         display = cls(
@@ -401,11 +409,9 @@ def _make_probe_score(probe, rows, y, cv, groups):
 
 def _probe_on_x(runs, by):
     """The reference in a table of runs; none where the curves have not the same."""
-    values: dict[Any, list[float]] = {}
-    for run in runs:
-        values.setdefault(run[by], []).append(run.get("probe_x", np.nan))
-    means = np.array([np.mean(some) for some in values.values()])
-    # Not for NaN, either.
+    if "probe_x" not in runs or runs["probe_x"].isna().any():
+        return {}
+    means = runs.groupby(by, sort=False)["probe_x"].mean().to_numpy()
     return {"probe on x": means[0]} if np.ptp(means) < 1e-9 else {}
 
 
