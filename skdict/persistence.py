@@ -1,5 +1,7 @@
 """Estimators in files that hold no code."""
 
+from __future__ import annotations
+
 import io
 import os
 import stat
@@ -16,13 +18,13 @@ from skdict._utils.archive import check_archive, unmap_arrays
 from skdict._utils.files import write_file
 from skdict._utils.fitted import check_fitted
 
-# skops is imported inside of the functions: it imports every scikit-learn module.
+# skops is imported inside the functions, because it imports all of scikit-learn.
 
 __all__ = ["load", "save"]
 
 
-def _trusted_types():
-    """Names of this library's public estimators, all that is trusted beyond skops."""
+def _trusted_types() -> list[str]:
+    """Names of this library's public estimators: what is trusted beyond skops's own."""
     return sorted(
         _type_name(item)
         for package in (decomposition, feature_extraction, preprocessing)
@@ -31,7 +33,7 @@ def _trusted_types():
     )
 
 
-def _type_name(cls):
+def _type_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -57,14 +59,14 @@ def save(estimator: BaseEstimator, path: str | os.PathLike) -> None:
     Raises
     ------
     TypeError
-        If `estimator` is no estimator, or if it holds anything else than this
-        library's public estimators and what skops trusts by default: most of
-        scikit-learn's estimators, numpy arrays and random generators, and Python's
-        plain types. The types are named. Nothing is written.
+        If `estimator` is no estimator, or if it holds anything but this library's
+        public estimators and what skops trusts by default: most of scikit-learn's
+        estimators, numpy arrays and random generators, and Python's plain types. The
+        message names the types, and nothing is written.
     ValueError
-        If the parameters or the fitted attributes of one of this library's
-        estimators are not valid, for instance after they were changed by hand:
-        :func:`load` would refuse them. Nothing is written.
+        If the parameters or the fitted attributes of one of this library's estimators
+        are not valid, for instance after a change by hand. :func:`load` would refuse
+        them, and nothing is written.
     OSError
         If the file cannot be written: its folder is missing, `path` names a folder,
         a device or a read-only file, or the disk is full.
@@ -77,12 +79,12 @@ def save(estimator: BaseEstimator, path: str | os.PathLike) -> None:
     -----
     Arrays that are mapped from a file are saved as plain arrays.
 
-    Not trusted by skops, and so refused, are among others functions (in a
-    `FunctionTransformer` or as callbacks), sparse matrices, torch objects (the model
-    of a :class:`~skdict.TokenExtractor`, or a `torch.device`: give its name instead),
-    scikit-learn's trees and forests, and a fitted `GridSearchCV`: save its
-    `best_estimator_`. An estimator on which `set_fit_request` or the like was
-    called cannot be written by skops either.
+    Among the things that skops does not trust, and this function refuses, are functions
+    (in a `FunctionTransformer` or as callbacks), sparse matrices, torch objects (the
+    model of a :class:`~skdict.TokenExtractor`, or a `torch.device`: give its name
+    instead), scikit-learn's trees and forests, and a fitted `GridSearchCV`: save its
+    `best_estimator_`. Nor can skops write an estimator on which `set_fit_request` or
+    the like was called.
 
     Examples
     --------
@@ -134,8 +136,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike) -> None:
     write_file(path, [data])
 
 
-def _unsupported(value, place):
-    """Places of the values that skops cannot write, as "place (type)"."""
+def _unsupported(value: Any, place: str) -> list[str]:
+    """List the values that skops cannot write, as "place (type)"."""
     import skops.io
 
     parts: Iterable[tuple[str, Any]]
@@ -158,12 +160,11 @@ def _unsupported(value, place):
 def load(path: str | os.PathLike) -> BaseEstimator:
     """Load an estimator from a file that :func:`save` wrote.
 
-    No code from the file is run: it is checked before any of its objects is made,
-    and it is refused where it names a type beyond this library's public estimators
-    and those that skops trusts by default, or where reading it would take more work
-    than its size tells. The attributes of this library's estimators are then checked
-    against each other: whatever the file holds, using them gives a result or a
-    ValueError.
+    No code from the file is run. The file is checked before any of its objects is made.
+    It is refused if it names a type other than this library's public estimators and the
+    types that skops trusts by default, or if reading it would take more work than its
+    size suggests. Then the attributes of this library's estimators are checked against
+    each other: whatever the file holds, using them gives a result or a ValueError.
 
     Parameters
     ----------
@@ -192,11 +193,11 @@ def load(path: str | os.PathLike) -> BaseEstimator:
     Notes
     -----
     A file that :func:`skops.io.dump` wrote can be loaded, too, if it is not
-    compressed: a compressed one may be a thousand times as large in memory.
+    compressed. A compressed one may be a thousand times as large in memory.
 
-    scikit-learn's own estimators are as skops restores them. Their attributes are not
-    checked, and some of them are used by compiled code. Load estimators of
-    scikit-learn only from people whom you trust.
+    scikit-learn's own estimators come as skops restores them. Their attributes are not
+    checked, and compiled code uses some of them. Load estimators of scikit-learn only
+    from people whom you trust.
 
     Examples
     --------
@@ -247,7 +248,7 @@ def load(path: str | os.PathLike) -> BaseEstimator:
 
 
 def _check_parts(estimator: BaseEstimator) -> None:
-    """Check all that an estimator holds and that compiled code will trust.
+    """Check what an estimator holds, as far as compiled code would trust it.
 
     Raises
     ------
@@ -265,7 +266,7 @@ def _check_parts(estimator: BaseEstimator) -> None:
 
 def _parts(value: Any) -> Iterator[Any]:
     """The value and everything in it, each object once."""
-    seen: dict[int, Any] = {}  # the objects, too, so that no id is used again
+    seen: dict[int, Any] = {}  # keeps the objects, so that no id is used again
     waiting = [value]
     while waiting:
         part = waiting.pop()
@@ -283,7 +284,7 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _check_generator(generator: np.random.RandomState | np.random.Generator) -> None:
-    """numpy reads its state at the positions that it has been given."""
+    """Check that a generator reads inside its state, which numpy does not check."""
     state: Any
     if isinstance(generator, np.random.RandomState):
         state = generator.get_state(legacy=False)

@@ -1,6 +1,9 @@
 """Image tokens of photovoltaic cells, with controls and batches."""
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -8,15 +11,16 @@ from sklearn.utils.validation import check_memory
 
 from skdict._utils.constraints import Interval, is_integer
 from skdict._utils.sklearn_private import HasMethods, validate_params
+from skdict._utils.types import Seed
 from skdict.datasets._bunch import make_bunch
 from skdict.datasets._efficientnet import efficientnet_lite0, normalise
 
 __all__ = ["load_elpv_tokens"]
 
 _LAYER = "_blocks.7"
-_CHUNK = 32  # images that are held as floats, with all their tokens
-# Images in the network at once. Activations of many are returned to the system and
-# fetched anew in every layer: twice the time of the processor.
+_CHUNK = 32  # number of images held as floats at a time, with all their tokens
+# Number of images in the network at once. With more, the memory of the activations goes
+# back to the system and is mapped anew in every layer: twice the processor time.
 _BATCH = 2
 
 # The authors' words for the four probabilities of a defect: what an expert saw, with
@@ -62,31 +66,44 @@ cells in electroluminescence images. Solar Energy, 185, 455-468.
 """
 
 
-def _draw_places(n_images, n_places, n_drawn, rng):
-    """Places of the tokens to keep, sorted, one row for each image.
+def _draw_places(
+    n_images: int, n_places: int, n_drawn: int, rng: np.random.RandomState
+) -> np.ndarray:
+    """Draw the places of the tokens to keep, sorted, in one row for each image.
 
-    The grid, read line by line, is cut into `n_drawn` runs whose lengths differ by
-    one at most, and one place is drawn in each: every part of the image is seen, and
+    The grid, read line by line, is cut into `n_drawn` runs whose lengths differ by one
+    at most, and one place is drawn from each. Every part of the image is then seen, and
     no column of the grid is preferred.
     """
     edges = np.arange(n_drawn + 1) * n_places // n_drawn
     return rng.randint(edges[:-1], edges[1:], size=(n_images, n_drawn))
 
 
-def _draw_images(probabilities, types, n_drawn, rng):
-    """Numbers of the images to keep, sorted: one in each run of a list by kind.
+def _draw_images(
+    probabilities: np.ndarray,
+    types: np.ndarray,
+    n_drawn: int,
+    rng: np.random.RandomState,
+) -> np.ndarray:
+    """Draw the numbers of the images to keep, sorted.
 
-    In the list the images of a label and a material stand together, shuffled, so that
-    each kind gets its share of the draw to within one image.
+    The images are shuffled and listed by label and material, and one is drawn from each
+    of `n_drawn` runs of the list. Each label and material then gets its fraction of the
+    draw, to within one image.
     """
     order = np.lexsort((rng.uniform(size=len(types)), types, probabilities))
     return np.sort(order[_draw_places(1, len(order), n_drawn, rng)[0]])
 
 
-def _extract(tokens_per_image, n_images, seed, data=None):
-    """Tokens, their places, the grid; number, probability and type of each image.
+def _extract(
+    tokens_per_image: int | None,
+    n_images: int | None,
+    seed: int,
+    data: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int], np.ndarray, np.ndarray, np.ndarray]:
+    """Return tokens, places, grid; and number, probability and type of each image.
 
-    `data` is what load_dataset returns, where the caller has read it already.
+    `data` is the result of load_dataset, if the caller has it already.
     """
     import torch
     from elpv_dataset.utils import load_dataset
@@ -147,45 +164,46 @@ def _extract(tokens_per_image, n_images, seed, data=None):
     prefer_skip_nested_validation=True,
 )
 def load_elpv_tokens(
-    tokens_per_image=40,
+    tokens_per_image: int | None = 40,
     *,
-    n_images=None,
-    return_images=False,
-    random_state=0,
-    memory=None,
-    return_X_y=False,
-    as_frame=False,
-):
+    n_images: int | None = None,
+    return_images: bool = False,
+    random_state: Seed = 0,
+    memory: Any = None,
+    return_X_y: bool = False,
+    as_frame: bool = False,
+) -> Any:
     """Load image tokens of solar cells, with controls and batches.
 
-    2,624 real images, some of defective cells, of two materials; of each image the
-    tokens at some places from a convolutional network trained on ImageNet. The
-    images come from an installed package, nothing is downloaded. The network takes
-    several minutes for them on a CPU, whatever `tokens_per_image`: pass `memory`, or
-    take some of them with `n_images`.
+    These are 2,624 real images of cells of two materials, some of them defective. Of
+    each image there are tokens at some places, from a convolutional network trained on
+    ImageNet. The images come from an installed package; nothing is downloaded. The
+    network takes several minutes for all images on a CPU, whatever `tokens_per_image`
+    is: pass `memory`, or take fewer images with `n_images`.
 
     Parameters
     ----------
     tokens_per_image : int or None, default=40
-        Tokens to keep of the 324 of each image, spread evenly over it. 40 make
-        104,960 in all; None keeps all 850,176 (272 MB).
+        Number of tokens to keep of the 324 of each image, spread evenly over it. 40
+        make 104,960 in all; None keeps all 850,176 (272 MB).
 
     n_images : int or None, default=None
-        Images to draw, in the proportions of labels and materials. None takes all.
+        Number of images to draw, in the proportions of labels and materials. None takes
+        all.
 
     return_images : bool, default=False
-        Whether to give the images, too (90 kB each).
+        Whether to return the images as well (90 kB each).
 
     random_state : int, RandomState instance or None, default=0
         Seed of the draws. An int gives the same tokens in every call.
 
     memory : str or object with the joblib.Memory interface, default=None
-        A folder, or the :class:`joblib.Memory` itself, where tokens are kept from one
-        process to the next, for each `tokens_per_image`, `n_images` and int
-        `random_state`. None keeps nothing.
+        A folder, or a :class:`joblib.Memory`, that keeps the tokens for later calls and
+        processes with the same `tokens_per_image`, `n_images` and int `random_state`.
+        None keeps nothing.
 
     return_X_y : bool, default=False
-        Whether to give ``(data, target)`` and not a Bunch.
+        Whether to return ``(data, target)`` instead of a Bunch.
 
     as_frame : bool, default=False
         Whether `data` is a DataFrame and `target` a Series of pandas.
@@ -243,8 +261,8 @@ def load_elpv_tokens(
     >>> data.data.shape  # doctest: +SKIP
     (104960, 80)
     """
-    # Drawn out here, so that the cached function has only plain numbers to go by.
-    seed = random_state
+    # The seed is drawn here, so that the cached function depends on plain numbers only.
+    seed: Any = random_state
     if not is_integer(seed):
         seed = check_random_state(random_state).randint(2**31 - 1)
     try:

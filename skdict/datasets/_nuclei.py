@@ -1,14 +1,20 @@
 """Fluorescent nuclei with a mask, as image tokens and one embedding per nucleus."""
 
+from __future__ import annotations
+
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils import Bunch
 
 from skdict.datasets._efficientnet import efficientnet_lite0, normalise
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["load_nuclei"]
 
@@ -48,11 +54,11 @@ Schmidt, U. et al. (2018). Cell detection with star-convex polygons. MICCAI.
 """
 
 
-def _read_files():
-    """Image and mask as they lie in the package."""
+def _read_files() -> tuple[np.ndarray, np.ndarray]:
+    """Read image and mask from the package."""
     from skimage.io import imread
 
-    # Importing stardist would import csbdeep and numba, of which the files need none.
+    # Importing stardist would import csbdeep and numba, which the files do not need.
     package = find_spec("stardist")
     if package is None or package.origin is None:
         raise ImportError("No module named 'stardist'")
@@ -60,13 +66,13 @@ def _read_files():
     return imread(folder / "img2d.tif"), imread(folder / "mask2d.tif")
 
 
-def _network_input(image):
-    """The image four times as large, normalised: shape (1, 3, 2048, 2048)."""
+def _network_input(image: np.ndarray) -> Tensor:
+    """Enlarge the image four times and normalise it: shape (1, 3, 2048, 2048)."""
     import torch
 
-    pixels = np.clip(image / np.percentile(image, _WHITE), 0, 1).astype(np.float32)
+    grey = np.clip(image / np.percentile(image, _WHITE), 0, 1).astype(np.float32)
     pixels = torch.nn.functional.interpolate(
-        torch.from_numpy(pixels)[None, None],
+        torch.from_numpy(grey)[None, None],
         scale_factor=_SCALE,
         mode="bilinear",
         align_corners=False,
@@ -74,8 +80,8 @@ def _network_input(image):
     return normalise(pixels).expand(1, 3, -1, -1)
 
 
-def _count_pixels(mask, grid_shape):
-    """Pixels of each object, 0 being the background, under each token."""
+def _count_pixels(mask: np.ndarray, grid_shape: tuple[int, int]) -> sparse.csr_array:
+    """Count the pixels of each object under each token; object 0 is the background."""
     height, width = mask.shape
     rows = np.arange(height) * grid_shape[0] // height
     columns = np.arange(width) * grid_shape[1] // width
@@ -87,7 +93,7 @@ def _count_pixels(mask, grid_shape):
 
 
 @lru_cache(maxsize=1)
-def _compute_nuclei():
+def _compute_nuclei() -> tuple[Any, ...]:
     from skdict.feature_extraction import TokenExtractor
 
     image, mask = _read_files()
@@ -104,14 +110,14 @@ def _compute_nuclei():
     return image, mask, tokens, embeddings, groups, extractor.grid_shape_
 
 
-def load_nuclei():
+def load_nuclei() -> Bunch:
     """Load fluorescent nuclei with their mask, tokens and embeddings.
 
-    A real image of 125 stained nuclei, a mask that tells them apart, the image's
-    tokens from a convolutional network trained on ImageNet, and the mean token of
-    each nucleus. Made for comparing a dictionary with measurements that are computed
-    from image and mask. The tokens are computed at the first call in a process and
-    kept; nothing is downloaded.
+    There are a real image of 125 stained nuclei, a mask that tells them apart, the
+    image's tokens from a convolutional network trained on ImageNet, and the mean token
+    of each nucleus. They serve to compare a dictionary with measurements from image and
+    mask. The tokens are computed at the first call in a process and kept; nothing is
+    downloaded.
 
     Returns
     -------
@@ -125,8 +131,7 @@ def load_nuclei():
         tokens : ndarray of shape (16384, 80), float32
             The tokens, row by row of the grid.
         groups : ndarray of shape (16384,), int
-            The nucleus that most pixels under a token belong to; 0 for the
-            background.
+            The nucleus to which most pixels under a token belong; 0 for the background.
         grid_shape : tuple (128, 128)
             Height and width of the grid of tokens.
         DESCR : str
@@ -157,7 +162,7 @@ def load_nuclei():
             f"packages, and one is missing ({error}). Install them with "
             "`pip install skdict[cells]`."
         ) from error
-    # Copies: the caller may change them, the next caller must not see it.
+    # Copies, because the next caller must not see what this one changes.
     return Bunch(
         data=embeddings.copy(),
         image=image.copy(),

@@ -1,5 +1,7 @@
 """Data drawn from a known dictionary."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,15 +10,18 @@ from sklearn.utils import Bunch, check_random_state
 
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import align_api_if_sparse, validate_params
+from skdict._utils.types import Seed
 
 __all__ = ["make_planted_dictionary"]
 
 
-def _sample_supports(n_samples, n_components, n_active, rng):
+def _sample_supports(
+    n_samples: int, n_components: int, n_active: int, rng: np.random.RandomState
+) -> np.ndarray:
     """Draw a sorted set of ``n_active`` distinct atoms for every row.
 
-    Floyd's algorithm, run on all rows at once: each of the subsets is equally
-    likely, and nothing of size n_samples x n_components is ever held.
+    Floyd's algorithm, run on all rows at once: all subsets are equally likely, and no
+    array has n_samples x n_components entries.
     """
     supports = np.empty((n_samples, n_active), dtype=np.int32)
     for drawn, largest in enumerate(range(n_components - n_active, n_components)):
@@ -39,18 +44,18 @@ def _sample_supports(n_samples, n_components, n_active, rng):
     prefer_skip_nested_validation=True,
 )
 def make_planted_dictionary(
-    n_samples=20_000,
-    n_features=64,
+    n_samples: int = 20_000,
+    n_features: int = 64,
     *,
-    n_components=128,
-    n_active=5,
-    noise=0.1,
-    random_state=None,
-):
+    n_components: int = 128,
+    n_active: int = 5,
+    noise: float = 0.1,
+    random_state: Seed = None,
+) -> Bunch:
     r"""Generate samples as sparse positive combinations of known atoms.
 
-    The ground truth is returned with the samples, so that a learnt dictionary
-    and its codes can be compared with the ones that made the data.
+    The ground truth is returned with the samples, so that a learnt dictionary and its
+    codes can be compared with those that made the data.
 
     Parameters
     ----------
@@ -67,7 +72,7 @@ def make_planted_dictionary(
         Number of distinct atoms in each row, at most `n_components`.
 
     noise : float, default=0.1
-        Standard deviation of the additive noise, as a share of the standard
+        Standard deviation of the additive noise, as a fraction of the standard
         deviation of the signal over all its entries.
 
     random_state : int, RandomState instance or None, default=None
@@ -82,8 +87,8 @@ def make_planted_dictionary(
             The atoms, rows of unit length whose directions are uniform on the
             sphere.
         codes : CSR matrix or array of shape (n_samples, n_components), float32
-            The coefficients, `n_active` in each row, with sorted indices; a matrix
-            or an array as scikit-learn's `sparse_interface` has it.
+            The coefficients, `n_active` in each row, with sorted indices. The
+            `sparse_interface` of scikit-learn decides between matrix and array.
 
     Raises
     ------

@@ -1,12 +1,18 @@
 """Image tokens of a stained tissue section, with labels."""
 
+from __future__ import annotations
+
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skdict._utils.sklearn_private import validate_params
 from skdict.datasets._bunch import make_bunch
 from skdict.datasets._efficientnet import efficientnet_lite0, normalise
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["load_tissue_tokens"]
 
@@ -42,8 +48,8 @@ for instance `columns < 32` against the rest, rather than on a random split.
 """
 
 
-def _tissue_labels(image):
-    """Label of every block of the image, in the order of the tokens."""
+def _tissue_labels(image: np.ndarray) -> np.ndarray:
+    """Label every block of the image, in the order of the tokens."""
     from skimage.color import rgb2hed
 
     height, width, _ = image.shape
@@ -54,8 +60,8 @@ def _tissue_labels(image):
     return np.where(brightness > 225, "blank", labels).ravel()
 
 
-def _network_input(image):
-    """The image at twice its size, normalised: shape (1, 3, 1024, 1024)."""
+def _network_input(image: np.ndarray) -> Tensor:
+    """Enlarge the image twice and normalise it: shape (1, 3, 1024, 1024)."""
     import torch
 
     pixels = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None]
@@ -66,7 +72,7 @@ def _network_input(image):
 
 
 @lru_cache(maxsize=1)
-def _compute_tissue():
+def _compute_tissue() -> tuple[Any, ...]:
     from skimage.data import immunohistochemistry
 
     from skdict.feature_extraction import TokenExtractor
@@ -83,18 +89,18 @@ def _compute_tissue():
     {"return_X_y": ["boolean"], "as_frame": ["boolean"]},
     prefer_skip_nested_validation=True,
 )
-def load_tissue_tokens(*, return_X_y=False, as_frame=False):
+def load_tissue_tokens(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     """Load the image tokens of a stained tissue section.
 
-    A real image of colonic glands, its 4096 tokens from a convolutional network
-    trained on ImageNet, and a label for each token computed from the pixels under
-    it. The tokens are computed at the first call in a process and kept; nothing
-    is downloaded.
+    There are a real image of colonic glands, its 4096 tokens from a convolutional
+    network trained on ImageNet, and for each token a label, which is computed from the
+    pixels under it. The tokens are computed at the first call in a process and kept;
+    nothing is downloaded.
 
     Parameters
     ----------
     return_X_y : bool, default=False
-        Whether to give ``(data, target)`` and not a Bunch.
+        Whether to return ``(data, target)`` instead of a Bunch.
 
     as_frame : bool, default=False
         Whether `data` is a DataFrame and `target` a Series of pandas.
@@ -153,7 +159,7 @@ def load_tissue_tokens(*, return_X_y=False, as_frame=False):
             "`pip install skdict[demo]`."
         ) from error
     rows, columns = np.indices(grid_shape).reshape(2, -1)
-    # Copies: the caller may change them, the next caller must not see it.
+    # Copies, because the next caller must not see what this one changes.
     target_names, target = np.unique(labels, return_inverse=True)
     return make_bunch(
         tokens.copy(),

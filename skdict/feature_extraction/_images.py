@@ -1,12 +1,19 @@
-"""Images as they come: an ndarray, a tensor or a list, converted batch by batch."""
+"""Images as users have them: an ndarray, a tensor or a list, read batch by batch."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from skdict._utils.types import Data
 
 __all__ = ["as_tensor", "check_images", "raise_if_not_finite"]
 
 
-def check_images(images):
+def check_images(images: Data) -> tuple[Any, tuple[int, ...]]:
     """Check shapes and types; return the images and their shape (n, c, h, w)."""
     if isinstance(images, list | tuple):
         if len(images) == 0:
@@ -51,25 +58,27 @@ def check_images(images):
     return images, shape
 
 
-def as_tensor(batch, dtype):
-    """Copy of a slice of the images as one tensor.
+def as_tensor(batch: Data, dtype: torch.dtype) -> Tensor:
+    """Copy a slice of the images to one tensor.
 
-    Always a copy: a model whose first layer works in place must not change the
+    It is always a copy: a model whose first layer works in place must not change the
     caller's images.
     """
     if isinstance(batch, list):
         return torch.stack([as_tensor(image, dtype) for image in batch])
     if isinstance(batch, torch.Tensor):
         return batch.detach().to(dtype, copy=True)
-    # numpy makes the copy: torch refuses foreign byte orders and negative strides,
-    # and warns about memory that is read-only.
+    # numpy makes the copy, because torch refuses foreign byte orders and negative
+    # strides, and warns about read-only memory.
     np_dtype = np.float64 if dtype == torch.float64 else np.float32
     with np.errstate(over="ignore"):
         return torch.from_numpy(np.array(batch, dtype=np_dtype, order="C")).to(dtype)
 
 
-def raise_if_not_finite(images, n_images, batch_size, dtype):
-    """Look through all images and raise if any holds a NaN or infinity."""
+def raise_if_not_finite(
+    images: Data, n_images: int, batch_size: int, dtype: torch.dtype
+) -> None:
+    """Raise a ValueError if any image holds NaN or infinity."""
     bad: list[int] = []
     for start in range(0, n_images, batch_size):
         batch = as_tensor(images[start : start + batch_size], dtype)

@@ -1,5 +1,7 @@
 """Which axis of a layer's output holds images, tokens and features."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -17,7 +19,7 @@ __all__ = [
     "square_stride_grids",
 ]
 
-# Class, distillation and register tokens at the front of a sequence: no model has more.
+# No model has more class, distillation and register tokens at the front of a sequence.
 _MOST_EXTRA_TOKENS = 8
 
 _SHAPES = (
@@ -25,8 +27,8 @@ _SHAPES = (
 )
 
 
-def check_grid_shape(grid_shape) -> tuple[int, int] | None:
-    """Height and width as ints; None stays None."""
+def check_grid_shape(grid_shape: Any) -> tuple[int, int] | None:
+    """Check the height and width of a grid; None stays None."""
     if grid_shape is None:
         return None
     sides = tuple(grid_shape)
@@ -42,8 +44,8 @@ def check_grid_shape(grid_shape) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[1])
 
 
-def first_tensor(output) -> Tensor:
-    """The first tensor in a tensor, tuple, list, mapping or ModelOutput."""
+def first_tensor(output: Any) -> Tensor:
+    """Return the first tensor in a tensor, tuple, list, mapping or ModelOutput."""
     tensor = _search_tensor(output)
     if tensor is None:
         raise ValueError(
@@ -63,7 +65,7 @@ def first_tensor(output) -> Tensor:
     return tensor
 
 
-def _search_tensor(output):
+def _search_tensor(output: Any) -> Tensor | None:
     if isinstance(output, Tensor):
         return output
     parts: Iterable[Any]
@@ -89,14 +91,14 @@ class Layout:
         A letter for each axis: n images, t tokens, h rows and w columns of the grid,
         d features.
     grid : tuple of int (height, width), or None
-        Where the tokens lie; None where that is not known.
+        Grid of the tokens; None if it is not known.
     """
 
     axes: str
     grid: tuple[int, int] | None
 
-    def tokens(self, output, n_images: int, skip_tokens: int) -> Tensor:
-        """The layer's output as (n_images, n_tokens, d)."""
+    def tokens(self, output: Any, n_images: int, skip_tokens: int) -> Tensor:
+        """Bring the layer's output to the shape (n_images, n_tokens, d)."""
         tensor = first_tensor(output)
         shape = tuple(tensor.shape)
         if len(shape) != len(self.axes) or shape[self.axes.index("n")] != n_images:
@@ -119,29 +121,28 @@ def read_layout(
     grid_shape: tuple[int, int] | None = None,
     needs_grid: bool = False,
 ) -> Layout:
-    """Find the layout of an output from the shapes that some images gave.
+    """Find the layout of an output from its shapes for some numbers of images.
 
     Parameters
     ----------
     probes : dict of int to tuple
-        Shape of the output for different numbers of images. Two numbers tell which
-        axis is that of the images; with one alone, batches of another size must not
-        follow.
+        Shape of the output for different numbers of images. Two numbers show which axis
+        is that of the images. With one alone, no batch of another size may follow.
     image_shape : (height, width)
         Pixels of an image.
     feature_maps : set of (height, width)
-        Grids that were seen on the way to the layer.
+        Grids of the feature maps on the way to the layer.
     skip_tokens : int, default=0
-        Tokens at the front of a sequence that lie on no grid.
+        Number of tokens at the front of a sequence that lie on no grid.
     grid_shape : (height, width), default=None
-        The grid where it is known; None looks for the only one that fits.
+        The grid, if it is known; None looks for the only one that fits.
     needs_grid : bool, default=False
         Whether a sequence without a grid is an error.
 
     Raises
     ------
     ValueError
-        If no layout fits, or two do. It says which parameter to set.
+        If no layout fits, or if two do. The message says which parameter to set.
     """
     batch_axis = _find_batch_axis(probes)
     shape = probes[max(probes)]
@@ -175,8 +176,8 @@ def read_layout(
     )
 
 
-def _find_batch_axis(probes):
-    """The axis that is as long as there are images, however many they are."""
+def _find_batch_axis(probes: Mapping[int, tuple[int, ...]]) -> int:
+    """Find the axis whose length is always the number of images."""
     shapes = list(probes.values())
     got = " and ".join(f"{shape} for {n} images" for n, shape in probes.items())
     if len({len(shape) for shape in shapes}) > 1:
@@ -207,9 +208,14 @@ def _find_batch_axis(probes):
     )
 
 
-def _read_map(shape, image_shape, feature_maps, grid_shape):
-    """Four axes: channels first, as in torch's convolutions, or last."""
-    first, last = shape[2:], shape[1:3]
+def _read_map(
+    shape: tuple[int, ...],
+    image_shape: Sequence[int],
+    feature_maps: set[tuple[int, int]],
+    grid_shape: tuple[int, int] | None,
+) -> Layout:
+    """Read four axes: channels first, as in torch's convolutions, or channels last."""
+    first, last = (shape[2], shape[3]), (shape[1], shape[2])
     if grid_shape is not None:
         if grid_shape == first:
             return Layout("ndhw", first)
@@ -220,7 +226,7 @@ def _read_map(shape, image_shape, feature_maps, grid_shape):
             f"{first} with its channels first, {last} with its channels last."
         )
 
-    def evidence(grid):
+    def evidence(grid: tuple[int, int]) -> int:
         return 2 * (grid in feature_maps) or int(_fits(grid, image_shape))
 
     if first != last and 0 < evidence(last) >= evidence(first):
@@ -232,9 +238,15 @@ def _read_map(shape, image_shape, feature_maps, grid_shape):
 
 
 def _read_sequence(
-    shape, batch_axis, image_shape, feature_maps, skip_tokens, grid_shape, needs_grid
-):
-    """Three axes: the tokens row by row of a grid, if they have one."""
+    shape: tuple[int, ...],
+    batch_axis: int,
+    image_shape: Sequence[int],
+    feature_maps: set[tuple[int, int]],
+    skip_tokens: int,
+    grid_shape: tuple[int, int] | None,
+    needs_grid: bool,
+) -> Layout:
+    """Read three axes: the tokens come row by row of a grid, if there is one."""
     axes = "tnd" if batch_axis else "ntd"
     length = shape[1 - batch_axis]
     n_tokens = length - skip_tokens
@@ -259,7 +271,7 @@ def _read_sequence(
         )
 
     seen = {h * w: (h, w) for h, w in feature_maps if h * w > 1}
-    # The tokens of a grid that was seen, and perhaps more at the front.
+    # Numbers of extra tokens at the front that leave a grid that was seen.
     n_extra = [e for e in range(_MOST_EXTRA_TOKENS + 1) if n_tokens - e in seen]
     if not n_extra and shape[2] in seen and axes == "ntd":
         raise ValueError(
@@ -287,7 +299,9 @@ def _read_sequence(
     )
 
 
-def _extra_tokens_hint(n_tokens, image_shape, n_extra, skip_tokens):
+def _extra_tokens_hint(
+    n_tokens: int, image_shape: Sequence[int], n_extra: list[int], skip_tokens: int
+) -> str:
     for extra in n_extra or range(1, min(_MOST_EXTRA_TOKENS + 1, n_tokens)):
         if n_extra or square_stride_grids(n_tokens - extra, image_shape):
             return (
@@ -300,7 +314,7 @@ def _extra_tokens_hint(n_tokens, image_shape, n_extra, skip_tokens):
 def square_stride_grids(
     n_tokens: int, image_shape: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """Grids of that many tokens that square patches at one stride can form."""
+    """Find the grids of ``n_tokens`` that square patches at one stride can form."""
     return [
         (h, n_tokens // h)
         for h in range(1, min(n_tokens, image_shape[0]) + 1)
@@ -308,13 +322,12 @@ def square_stride_grids(
     ]
 
 
-def _fits(grid, image_shape):
-    """Whether a convolution with a square kernel takes the image to the grid.
+def _fits(grid: tuple[int, int], image_shape: Sequence[int]) -> bool:
+    """Whether some convolution with a square kernel takes the image to the grid.
 
-    A side of p pixels becomes ``(p - excess) // stride + 1`` tokens, where the excess
-    is the kernel's side less the padding, the same along both sides of the image.
-    Between 0 and two strides it covers whole patches, padded ones and patches that
-    overlap by half.
+    A side of p pixels becomes ``(p - excess) // stride + 1`` tokens. The excess is the
+    kernel's side minus the padding, the same along both sides of the image. Values from
+    0 to two strides cover whole patches, padded ones and patches that overlap by half.
     """
     (h, w), (height, width) = grid, image_shape
     if h > height or w > width:

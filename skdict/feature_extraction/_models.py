@@ -1,4 +1,6 @@
-"""A user's model: borrowed for a while, one of its layers read, then given back."""
+"""Borrow a user's model, read one of its layers, and give the model back."""
+
+from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
@@ -32,11 +34,11 @@ _FEATURE_MAPS = (
 
 
 def unwrapped(model: nn.Module, layer: str = "") -> tuple[nn.Module, str]:
-    """The user's own module and the name of the layer in it.
+    """Return the module inside all wrappers, and the name of the layer in it.
 
-    torch.compile and the data-parallel wrappers hold the module that does the
-    computing. A compiled graph may ignore hooks, and replicas run in threads of
-    their own, so that module is called as it is.
+    torch.compile and the data-parallel wrappers hold the module that computes. That
+    module is called itself, because a compiled graph may ignore hooks and replicas run
+    in threads of their own.
     """
     while (inner := _inner_name(model)) is not None:
         model = model.get_submodule(inner)
@@ -44,8 +46,8 @@ def unwrapped(model: nn.Module, layer: str = "") -> tuple[nn.Module, str]:
     return model, layer
 
 
-def _inner_name(module):
-    """Name of the module inside of a wrapper, None for any other module."""
+def _inner_name(module: nn.Module) -> str | None:
+    """Name of the module inside a wrapper; None for any other module."""
     if "_orig_mod" in module._modules:  # the mark of torch.compile
         return "_orig_mod"
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -54,7 +56,7 @@ def _inner_name(module):
 
 
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
-    """The submodule of that name, where a hook can be put."""
+    """Find the submodule of that name, on which a hook can be put."""
     module = model
     for name in layer.split(".") if layer else ():
         if isinstance(module, torch.jit.ScriptModule):
@@ -63,7 +65,7 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
         if not isinstance(child, nn.Module):
             raise ValueError(_unknown_layer(model, layer))
         module = child
-    # As a whole, a scripted model can be called and needs no hook.
+    # A model that is scripted as a whole can be called and needs no hook.
     if layer and isinstance(module, torch.jit.ScriptModule):
         raise ValueError(
             f"layer={layer!r} lies inside of TorchScript (torch.jit.trace, script or "
@@ -74,7 +76,7 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
     return module
 
 
-def _unknown_layer(model, layer):
+def _unknown_layer(model: nn.Module, layer: str) -> str:
     names = [name for name, _ in model.named_modules() if name]
     if not names:
         return (
@@ -87,16 +89,16 @@ def _unknown_layer(model, layer):
 
 
 def floating_dtype(model: nn.Module) -> torch.dtype:
-    """The dtype that the images are given in."""
+    """Return the dtype in which the model takes images."""
     for parameter in model.parameters():
         if parameter.is_floating_point():
             return parameter.dtype
     return torch.float32
 
 
-# The thread that uses a module, parameter or buffer, by the id of the latter. Two
-# models may share some, a backbone for instance, so a lock for each model would not do.
-# Kept here and not in the estimator, which has to be cloned and pickled.
+# For each module, parameter and buffer in use, by its id, the thread that uses it. One
+# lock for each model would not do, because two models may share parts, such as a
+# backbone. It is not kept in the estimator, which has to be cloned and pickled.
 _owners: dict[int, int] = {}
 _given_back = threading.Condition()
 
@@ -105,8 +107,8 @@ _given_back = threading.Condition()
 def exclusive(model: nn.Module) -> Iterator[None]:
     """Wait until no other thread uses the model or a part of it, then keep it.
 
-    All parts are taken at once or none, so two threads cannot wait for each other.
-    A thread may take what it has already.
+    Either all parts are taken at once or none, so two threads cannot wait for each
+    other. A thread may take again what it has.
     """
     thread = threading.get_ident()
     parts = list(chain(model.modules(), model.parameters(), model.buffers()))
@@ -126,10 +128,10 @@ def exclusive(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def borrowed(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Evaluation mode on `device`, for this thread alone; then all is as before.
+    """Lend this thread a model in evaluation mode on `device`, then restore the model.
 
-    The mode is kept per submodule: part of a model may be frozen in evaluation
-    mode while the rest is in training mode.
+    The mode of each submodule is restored, because part of a model may be frozen in
+    evaluation mode while the rest is in training mode.
     """
     with exclusive(model):
         homes = {t.device for t in chain(model.parameters(), model.buffers())}
@@ -143,7 +145,7 @@ def borrowed(model: nn.Module, device: torch.device) -> Iterator[None]:
                 "The model's parameters lie on the meta device, which holds no values: "
                 "load its weights first."
             )
-        # Asking for "cuda" when the model is on "cuda:0" is no move.
+        # From "cuda:0" to "cuda" is no move.
         moves = bool(homes) and torch.empty(0, device=device).device not in homes
         # Frozen TorchScript has no mode.
         modes = [
@@ -165,7 +167,7 @@ def borrowed(model: nn.Module, device: torch.device) -> Iterator[None]:
                     model.to(homes.pop())
 
 
-def _set_evaluation_mode(model):
+def _set_evaluation_mode(model: nn.Module) -> None:
     try:
         model.eval()
     except NotImplementedError as error:  # a program of torch.export
@@ -176,8 +178,8 @@ def _set_evaluation_mode(model):
 
 
 @contextmanager
-def _called_as_they_are(model):
-    """Without the compiled graphs and replicas of submodules, which may miss hooks."""
+def _called_as_they_are(model: nn.Module) -> Iterator[None]:
+    """Disable compiled graphs and replicas of submodules, which may miss hooks."""
     changed: list[tuple[dict, dict]] = []
     try:
         for module in model.modules():
@@ -212,26 +214,25 @@ def layer_output(
     layer: str,
     batch: Tensor,
     feature_maps: set[tuple[int, int]] | None = None,
-):
-    """Output of the layer when `model` runs on `batch`, at the layer's first call.
+) -> Any:
+    """Run `model` on `batch` and return the output of the layer's first call.
 
-    Height and width of what convolutions and the like give on the way are added to
-    `feature_maps`.
+    The height and width of each feature map on the way are added to `feature_maps`.
     """
     submodule = find_layer(model, layer)
     thread = threading.get_ident()
     outputs: list = []
-    # Cleared at the end: a copy of the model, made by another thread meanwhile,
-    # keeps the hooks.
+    # Cleared at the end, because a copy of the model that another thread has made
+    # meanwhile keeps the hooks.
     is_running = [True]
 
-    def keep_and_stop(module, args, output):
-        # The model may also run elsewhere, in a thread of the user's.
+    def keep_and_stop(module: nn.Module, args: Any, output: Any) -> None:
+        # The user may run the model in another thread.
         if is_running and threading.get_ident() == thread:
             outputs.append(output)
             raise _StopForward
 
-    def keep_size(module, args, output):
+    def keep_size(module: nn.Module, args: Any, output: Any) -> None:
         if (
             feature_maps is not None
             and is_running
@@ -260,7 +261,8 @@ def layer_output(
         except _StopForward:
             pass
         except Exception as error:
-            # A model that catches everything goes on without the layer's output.
+            # A model that catches even _StopForward goes on and may fail later. The
+            # output is known by then.
             if not outputs:
                 if batch.shape[-1] in (1, 3, 4) and batch.shape[1] > 4:
                     error.add_note(
@@ -276,7 +278,7 @@ def layer_output(
     raise ValueError(_did_not_run(model, layer))
 
 
-def _did_not_run(model, layer):
+def _did_not_run(model: nn.Module, layer: str) -> str:
     message = (
         f"layer={layer!r} did not run in the model's forward pass, so it has no "
         "output. The model may skip it in evaluation mode, read its weights without "

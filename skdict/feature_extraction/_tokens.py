@@ -1,6 +1,9 @@
 """Embeddings of images from a layer of any torch module."""
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -9,17 +12,20 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
+from torch import Tensor, nn
 
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import StrOptions, fit_context
+from skdict._utils.types import Data
 from skdict.feature_extraction._images import (
     as_tensor,
     check_images,
     raise_if_not_finite,
 )
 from skdict.feature_extraction._layouts import (
+    Layout,
     check_grid_shape,
     first_tensor,
     read_layout,
@@ -37,9 +43,9 @@ __all__ = ["TokenExtractor"]
 
 
 class _Run:
-    """The extractor's model and checked images, ready to be brought together."""
+    """An extractor's model and parameters, with checked images."""
 
-    def __init__(self, extractor, images):
+    def __init__(self, extractor: TokenExtractor, images: Data) -> None:
         self.images, (self.n_images, _, *sides) = check_images(images)
         self.image_shape = tuple(sides)
         self.model, self.layer = unwrapped(extractor.model, extractor.layer)
@@ -50,17 +56,17 @@ class _Run:
         self.device = resolve_device(extractor.device)
         self.dtype = floating_dtype(self.model)
 
-    def check_finite(self):
+    def check_finite(self) -> None:
         raise_if_not_finite(self.images, self.n_images, self.batch_size, self.dtype)
 
-    def load(self, start, stop):
+    def load(self, start: int, stop: int) -> Tensor:
         batch = as_tensor(self.images[start:stop], self.dtype).to(self.device)
         if not torch.isfinite(batch).all():
             self.check_finite()
         return batch
 
-    def read_layout(self):
-        """Layout of the layer's output, and the number of features."""
+    def read_layout(self) -> tuple[Layout, int]:
+        """Find the layout of the layer's output, and the number of features."""
         probes = {}
         feature_maps: set[tuple[int, int]] = set()
         with borrowed(self.model, self.device):
@@ -83,8 +89,8 @@ class _Run:
         )
         return layout, probes[1][layout.axes.index("d")]
 
-    def embed(self, layout):
-        """Embeddings of all images."""
+    def embed(self, layout: Layout) -> np.ndarray:
+        """Embed all images."""
         embeddings = None
         is_bad = np.zeros(self.n_images, dtype=bool)
         with borrowed(self.model, self.device):
@@ -118,50 +124,48 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     A forward hook on the named submodule reads its output, so any
     :class:`torch.nn.Module` can be used as it is: one of timm's or transformers'
-    models, or a plain one. The forward pass ends where the hook fires, and later
-    layers cost nothing.
+    models, or a plain one. The forward pass ends where the hook fires, so later layers
+    cost nothing.
 
     Parameters
     ----------
     model : torch.nn.Module
-        The model, called with one tensor of shape (n, channels, height, width). It
-        is used in evaluation mode without gradients; training mode, device and
-        hooks are afterwards as they were before, also after an error. `clone`
-        copies it, so embed the images once before a cross-validation rather than
-        inside of it. What torch.compile or DataParallel wraps is used without the
-        wrapper.
+        The model, called with one tensor of shape (n, channels, height, width). It runs
+        in evaluation mode without gradients; its training mode, device and hooks are
+        restored afterwards, even after an error. `clone` copies it, so embed the images
+        once before a cross-validation rather than inside it. A model in a wrapper of
+        torch.compile or DataParallel is used without the wrapper.
 
     layer : str
         Name of the submodule, as in `model.named_modules()`, for instance
-        "blocks.7"; the empty string is the model itself. Where a submodule is
-        called several times in one pass, the first call counts.
+        "blocks.7"; the empty string is the model itself. If a submodule is called
+        several times in one forward pass, the first call counts.
 
     pool : {"mean"} or None, default="mean"
-        "mean" averages the tokens of an image and gives one row an image. None
-        keeps the tokens and gives one row a token.
+        "mean" averages the tokens of an image and gives one row per image. None keeps
+        the tokens and gives one row per token.
 
     skip_tokens : int, default=0
         Number of tokens to drop at the front of a sequence: class, distillation or
         register tokens. Only for outputs of shape (n, tokens, d) or (tokens, n, d).
 
     grid_shape : tuple of int (height, width), default=None
-        Layout of an image's tokens, where it is known. None finds it, or says that
-        it has to be set. An output of shape (n, d, tokens) or (n, height, width, d)
-        is read as such where this grid demands it.
+        Grid of an image's tokens, if it is known. None finds it, or raises an error
+        that asks for it. Outputs of shape (n, d, tokens) and (n, height, width, d) are
+        recognised by this grid only.
 
     batch_size : int, default=32
         Number of images in one forward pass.
 
     device : str or torch.device, default="auto"
-        Where to compute. "auto" takes CUDA where there is one, then MPS, then the
-        CPU.
+        Where to compute. "auto" takes CUDA if there is one, else MPS, else the CPU.
 
     Attributes
     ----------
     grid_shape_ : tuple of int (height, width), or None
-        Layout of an image's tokens. Row ``i * height * width + r * width + c`` of
-        the output for `pool=None` is the token at row r and column c of image i.
-        None where `pool="mean"` and the tokens form no grid.
+        Grid of an image's tokens. With `pool=None`, row
+        ``i * height * width + r * width + c`` of the output is the token at row r and
+        column c of image i. None if `pool="mean"` and the tokens form no grid.
 
     See Also
     --------
@@ -170,26 +174,25 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     Notes
     -----
     These shapes of output are understood, also as the first tensor in a tuple, a
-    list, a mapping or an object with `last_hidden_state`: (n, d), one token an
-    image; (n, tokens, d) and (tokens, n, d), the tokens row by row; and
-    (n, d, height, width). `fit` runs one image and then two: the axis that grows is
-    that of the images. With ``batch_size=1`` it runs one, and the axis is the first of
-    length 1.
+    list, a mapping or an object with `last_hidden_state`: (n, d), one token per image;
+    (n, tokens, d) and (tokens, n, d), the tokens row by row; and (n, d, height, width).
+    `fit` runs one image and then two: the axis that grows is that of the images. With
+    ``batch_size=1`` it runs one image and takes the first axis of length 1.
 
-    A sequence carries no layout. Its grid is the one of as many positions that a
-    convolution of the model gave on the way to the layer. Where there was none, it
-    is the only grid that a convolution with a square kernel and one stride makes of
-    the image, the kernel between one and two strides wide or the borders padded. If
-    no grid fits, `pool=None` raises an error, because the usual reason is a class
-    token that `skip_tokens` should drop. If several fit, set `grid_shape`. The same
-    evidence decides whether an output of four axes may have its channels last, which
-    is an error as long as `grid_shape` is None.
+    A sequence does not tell its grid. If a convolution of the model gave a grid with as
+    many positions on the way to the layer, it is this grid. Otherwise it is the only
+    grid that a convolution with a square kernel and one stride can make of the image,
+    if the kernel is one to two strides wide or the borders are padded. If no grid fits,
+    `pool=None` raises an error, because the usual reason is a class token that
+    `skip_tokens` should drop. If several fit, set `grid_shape`. The same evidence
+    decides whether an output of four axes may have its channels last, which is an error
+    as long as `grid_shape` is None.
 
-    With `pool=None` the number of rows changes: this suits tokens without labels, or
-    labels of one a token outside of a Pipeline.
+    With `pool=None` there are more rows than images. This suits tokens without labels,
+    or, outside a Pipeline, tokens with one label each.
 
     An autocast of the caller reaches the model, as it does in a call by hand. The
-    embeddings are float32 nevertheless, or float64 where the layer's output is.
+    embeddings are float32 nevertheless, or float64 if the layer's output is.
 
     Several threads may use one extractor, or extractors whose models share layers:
     they wait for each other. While the extractor runs, a call of the model from
@@ -225,15 +228,15 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def __init__(
         self,
-        model,
-        layer,
+        model: nn.Module,
+        layer: str,
         *,
-        pool="mean",
-        skip_tokens=0,
-        grid_shape=None,
-        batch_size=32,
-        device="auto",
-    ):
+        pool: Literal["mean"] | None = "mean",
+        skip_tokens: int = 0,
+        grid_shape: tuple[int, int] | None = None,
+        batch_size: int = 32,
+        device: str | torch.device = "auto",
+    ) -> None:
         self.model = model
         self.layer = layer
         self.pool = pool
@@ -243,7 +246,7 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.device = device
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Data, y: object = None) -> Self:
         """Learn the number of features and the grid from one image and from two.
 
         Parameters
@@ -263,10 +266,9 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Raises
         ------
         ValueError
-            If an image holds NaN or infinity, the images have another shape or
-            type, there are none, the layer is unknown or does not run, its output
-            has another shape than the ones described above, or its grid is not
-            known.
+            If an image holds NaN or infinity, if there are no images or they have
+            another shape or type, if the layer is unknown or does not run, if its
+            output has none of the shapes described above, or if its grid is not known.
         """
         run = _Run(self, X)
         run.check_finite()
@@ -274,7 +276,7 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: Data, y: object = None) -> np.ndarray:
         """Fit and embed images.
 
         Parameters
@@ -297,7 +299,7 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self._keep(run, layout, n_features)
         return embeddings
 
-    def transform(self, X):
+    def transform(self, X: Data) -> np.ndarray:
         """Embed images.
 
         Parameters
@@ -314,8 +316,8 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Raises
         ------
         ValueError
-            As in `fit`, and if the images give another number of features, or,
-            for `pool=None`, another grid than the images seen in `fit`.
+            As in `fit`, and if the images give another number of features than those
+            seen in `fit`, or, with `pool=None`, another grid.
         """
         check_is_fitted(self)
         run = _Run(self, X)
@@ -334,20 +336,21 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             )
         return run.embed(layout)
 
-    def _keep(self, run, layout, n_features):
+    def _keep(self, run: _Run, layout: Layout, n_features: int) -> None:
         self._image_shape = run.image_shape
         self._layout = layout
         self._n_features_out = n_features
         self.grid_shape_ = layout.grid
 
-    def __sklearn_clone__(self):
-        if not isinstance(self.model, nn.Module):
+    def __sklearn_clone__(self) -> Self:
+        model: Any = self.model  # checked in fit only
+        if not isinstance(model, nn.Module):
             return super().__sklearn_clone__()
-        # The model is copied, and not while another thread runs it.
-        with exclusive(self.model):
+        # The model must not be copied while another thread runs it.
+        with exclusive(model):
             return super().__sklearn_clone__()
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         # Images have four dimensions, for which there is no tag.
         tags.input_tags.two_d_array = False
