@@ -238,10 +238,10 @@ plt.show()
 # %%
 # The chosen k, by itself
 # -----------------------
-# The search truncated a dictionary that was trained for the largest ``k``. A dictionary
-# trained for the chosen ``k`` rebuilds rows better, so it is fitted at the end; its best
-# features need not be more selective. Both are judged on the right half of the image,
-# which no choice has seen.
+# The search truncated a dictionary that was trained for the largest ``k``. One that is
+# trained for the chosen ``k`` rebuilds rows better, so it is fitted at the end; its
+# best features need not be more selective. Both are judged on the right half of the
+# image, which no choice has seen.
 
 final = make_pipeline(
     ControlPCAWhitener(), Normalizer(), ICFL(160, chosen, random_state=0)

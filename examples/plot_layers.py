@@ -2,19 +2,19 @@
 Features across the layers of one model
 =======================================
 
-A model has many layers, and the embeddings of each can be taken apart by a dictionary.
-Which layer suits a question, how is it chosen without fooling oneself, and are the
-features of one layer found again in the next? Five blocks of EfficientNet-lite0 look at
-one stained tissue section here.
+A model has many layers, and a dictionary can be learned from the embeddings of each.
+Which layer suits a question, how is it chosen without a leak, and are the features of
+one layer found again in the next? The example takes five blocks of EfficientNet-lite0
+and one stained tissue section.
 """
 
 # %%
 # Tokens of several layers
 # ------------------------
 # :class:`skdict.TokenExtractor` reads the output of any submodule of a torch model by
-# its name. The network is trained on photographs; it sees the image at twice its size.
-# Early blocks have finer grids than the labels, late ones coarser grids: all are
-# brought to 64 x 64 by averaging tokens, or by repeating them.
+# its name. The network is trained on photographs; it gets the image at twice its size.
+# Early blocks have finer grids than the labels, late ones coarser grids. All grids are
+# changed to 64 x 64, by averaging tokens or by repeating them.
 
 from itertools import pairwise
 
@@ -59,8 +59,8 @@ for block in (2, 4, 7, 10, 14):
 # Two questions
 # -------------
 # How brown is the stain in a token's own 8 x 8 pixels? And how brown is it *around* the
-# token, up to 6 tokens away, the token and its neighbours left out? Both are computed
-# from the pixels; the second asks for context.
+# token, up to 6 tokens away, without the token and its neighbours? Both are computed
+# from the pixels; the second question needs context.
 
 dab = rgb2hed(tissue.image)[..., 2].reshape(64, 8, 64, 8).mean(axis=(1, 3))
 around = 13**2 * uniform_filter(dab, 13) - 3**2 * uniform_filter(dab, 3)
@@ -80,9 +80,9 @@ questions = {"stain of the token": thirds(dab), "stain around it": thirds(around
 # :func:`skdict.evaluation.sweep_layers` is nested: in every outer fold a probe chooses
 # the layer by the training rows alone, and the rows that were held out judge what it
 # chose. Folds are vertical stripes of the image, because neighbouring tokens are alike;
-# at their edges they still share some of what the network sees. Every second token in
-# both directions takes part, stripe by stripe, so that each stripe is a grid of 32 x 8
-# tokens: for the null of the selectivity its label map is shifted. All layers get the
+# at their edges they still share some pixels that the network sees. Every second token
+# in both directions takes part, stripe by stripe, so that each stripe is a grid of 32 x
+# 8 tokens: for the null of the selectivity its label map is shifted. All layers get the
 # same number of features, and of active ones, so that their selectivities can be
 # compared.
 
@@ -110,12 +110,12 @@ for question, runs in sweeps.items():
     print(f"{question}: the four outer folds choose block {', '.join(chosen)}")
 
 # %%
-# The questions choose different layers: there is no best layer as such. Below, points
-# are means over the held-out stripes and bars one standard deviation; at "chosen" each
-# stripe is judged with the layer that its fold chose. The probe on the codes reads
-# eight non-zero numbers per token. The null of the selectivity is the 95 % quantile
-# under shifted label maps, which stay as smooth as they are. Where bars overlap, four
-# stripes of one image cannot tell the layers apart.
+# The two questions choose different layers, so no layer is the best for all. Below,
+# points are means over the held-out stripes and bars are one standard deviation. At
+# "chosen" each stripe is judged with the layer that its fold chose. The probe on the
+# codes reads eight non-zero numbers per token. The null of the selectivity is the 95 %
+# quantile under shifted label maps, which stay as smooth as they are. If bars overlap,
+# four stripes of one image cannot tell the layers apart.
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "0.45"
 PANELS = [
@@ -156,11 +156,11 @@ for ax in axes[:, 1]:
 # ----------------------------
 # Atoms of two layers lie in different spaces and cannot be compared, but their codes
 # for the same tokens can: :func:`skdict.metrics.match_codes` pairs the features of two
-# dictionaries by correlation. The best partner out of 128 is never bad, so its
-# correlation stands between two others. The null shifts the codes of one layer by half
-# of the image in both directions: as smooth as before, but in the wrong place. And a
-# second dictionary of the same layer, from another seed, says what agreement can be
-# had at all.
+# dictionaries by correlation. The best partner out of 128 always correlates to some
+# degree, so two other correlations stand beside it. For the null, the codes of one
+# layer are shifted by half of the image in both directions: they stay as smooth, but
+# are in the wrong place. The other is a second dictionary of the same layer, from
+# another seed, which shows how much agreement is possible.
 
 
 def fit_codes(X, seed=0):
@@ -203,10 +203,10 @@ ax.set(xlabel="blocks", ylabel="correlation of the codes", ylim=(0, 1))
 ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
 
 # %%
-# Markers are medians over the 128 pairs of features, bars reach from quartile to
-# quartile. Two seeds of the same layer agree in part only, so the next layer cannot be
-# expected to agree better. With block 14, whose tokens each stand for four of the grid,
-# the shifted image agrees better too: the null belongs to its pair of layers.
+# Markers are medians over the 128 pairs of features; bars reach from quartile to
+# quartile. Two seeds of the same layer agree only in part, so the next layer cannot be
+# expected to agree better. With block 14, each of whose tokens stands for four of the
+# grid, the shifted image agrees better, too. So each pair of layers needs its own null.
 
 for (a, b), r, null in zip(
     neighbours, ways["next layer"], ways["next layer, shifted image"], strict=True
@@ -219,10 +219,10 @@ for (a, b), r, null in zip(
 # %%
 # One feature, followed
 # ---------------------
-# The feature of block 7 that is the most selective for a strong stain of the token,
-# and in each other layer the feature whose codes go with it best; r is their
-# correlation. The heatmaps are cosines of the tokens with these directions
-# (:class:`skdict.inspection.HeatmapDisplay`), on one scale of colours.
+# We take the feature of block 7 that is the most selective for a strong stain of the
+# token, and in each other layer the feature whose codes correlate best with it (r). The
+# heatmaps are cosines of the tokens with these directions
+# (:class:`skdict.inspection.HeatmapDisplay`), all with one scale of colours.
 
 y = questions["stain of the token"]
 scores = selectivity_scores(codes["7"], y)
@@ -261,5 +261,5 @@ HeatmapDisplay.from_predictions(
 # - Set features that seem to persist from layer to layer beside a null that keeps the
 #   smoothness of the image, and beside a second seed of the same layer.
 #
-# The labels here are computed from pixels of a single image. What the layers of this
-# network tell of other images is another experiment.
+# The labels here are computed from the pixels of a single image. Other images need
+# another experiment.
