@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skdict._utils.arrays import blocks, row_blocks, scale_down, unit_rows
+from skdict._utils.arrays import (
+    blocks,
+    power_of_two,
+    row_blocks,
+    scale_down,
+    unit_rows,
+)
 
 sizes = st.integers(0, 50)
 
@@ -52,3 +58,18 @@ def test_scaling_down_is_exact(largest):
     scaled, exponent = scale_down(values)
     assert 0.25 <= np.abs(scaled).max() < 0.5
     np.testing.assert_array_equal(np.ldexp(scaled, exponent), values)
+
+
+@pytest.mark.parametrize("largest", [2.0**-1000, 0.3, 1.0, 1.5, 2.0**1019])
+def test_a_power_of_two_brings_the_largest_below_one(largest):
+    scale = power_of_two(largest)
+    assert np.frexp(scale)[0] == 0.5
+    assert 0.5 <= scale * largest < 1
+
+
+@pytest.mark.parametrize("largest", [0.0, 5e-324, 1e-310, 1.7e308])
+def test_a_power_of_two_stays_in_range(largest):
+    scale = power_of_two(largest)
+    assert np.frexp(scale)[0] == 0.5
+    assert 2.0**-1020 <= scale <= 2.0**1020
+    assert scale * largest < 16

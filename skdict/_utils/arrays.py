@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["blocks", "row_blocks", "scale_down", "unit_rows"]
+__all__ = ["blocks", "power_of_two", "row_blocks", "scale_down", "unit_rows"]
 
 # Number of entries of a block of rows by default: 32 MB in float64.
 _BLOCK_ENTRIES = 2**22
@@ -64,6 +64,16 @@ def unit_rows(A: Any) -> tuple[np.ndarray, np.ndarray]:
     A = A / np.where(nonzero, largest, 1.0)[:, None]
     norms = np.sqrt(np.einsum("ij,ij->i", A, A))
     return A / np.where(nonzero, norms, 1.0)[:, None], nonzero
+
+
+def power_of_two(largest: float) -> np.float64:
+    """Find the power of two that brings ``largest`` to between 1/2 and 1.
+
+    Multiplication by it is exact and keeps the squares of finite data finite. It stops
+    at 2**-1020 and 2**1020, which is near enough and keeps it a normal number.
+    """
+    exponent = -int(np.frexp(largest)[1])
+    return np.ldexp(1.0, min(max(exponent, -1020), 1020))
 
 
 def scale_down(values: np.ndarray) -> tuple[np.ndarray, int]:

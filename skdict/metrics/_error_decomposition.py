@@ -10,7 +10,7 @@ from sklearn.model_selection import GroupKFold, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdict._utils.arrays import row_blocks
+from skdict._utils.arrays import power_of_two, row_blocks
 from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.labels import as_labels
 from skdict._utils.sklearn_private import HasMethods, validate_params
@@ -147,7 +147,8 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
 
     # Divided by a power of two, which is exact and keeps the squares of any finite
     # data finite. All figures are ratios.
-    scale = _power_of_two([X, *reconstructions.values()])
+    tables = (X, *reconstructions.values())
+    scale = power_of_two(max(max(float(a.max()), -float(a.min())) for a in tables))
     rows = [
         {
             "reconstruction": name,
@@ -226,11 +227,6 @@ def _make_splits(X, cv, groups):
             f"of them row {(tested != 1).argmax()}."
         )
     return splits
-
-
-def _power_of_two(arrays):
-    largest = max(max(float(a.max()), -float(a.min())) for a in arrays)
-    return np.ldexp(1.0, int(np.clip(-np.frexp(largest)[1], -1020, 1020)))
 
 
 def _check_rows(X, name):

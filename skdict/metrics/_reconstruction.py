@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skdict._utils.arrays import row_blocks, unit_rows
+from skdict._utils.arrays import power_of_two, row_blocks, unit_rows
 from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.sklearn_private import validate_params
 
@@ -102,8 +102,7 @@ def explained_variance(X, X_hat):
     """
     X, X_hat = _check_pair(X, X_hat)
     # A power of two scales exactly and keeps the squares of any finite X finite.
-    largest = max(np.abs(_float64(X[rows])).max() for rows in row_blocks(X))
-    scale = np.ldexp(1.0, int(np.clip(-np.frexp(largest)[1], -1020, 1020)))
+    scale = power_of_two(max(np.abs(_float64(X[rows])).max() for rows in row_blocks(X)))
 
     # Differences to the first row instead of to 0: the mean of equal rows is then
     # exact, so that constant data has a variance of exactly 0.
