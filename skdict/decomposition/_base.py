@@ -335,7 +335,7 @@ class DictionaryEstimator(
             yield batch, code, model
 
     def _fitted_model(self, n_samples: int = 1) -> Dictionary:
-        """The model with the fitted parameters."""
+        """Build the model with the fitted parameters."""
         attributes = {
             parameter.attribute: torch.tensor(
                 as_numpy(getattr(self, parameter.attribute)), device="cpu"
@@ -415,7 +415,7 @@ class DictionaryEstimator(
         self._training_state = state_of(net) if streaming else None
 
     def _scale_of_stream(self, mean: Tensor, spread: float, pre_bias: Tensor) -> float:
-        """The scale of the first call, or of the first rows that vary."""
+        """Return the scale of the first call, or of the first rows that vary."""
         unit = self._scale or 1.0
         offset = float(((mean.double() - pre_bias.double()) / unit).norm())
         if not self._scale:
@@ -441,7 +441,7 @@ class DictionaryEstimator(
         n_samples: int,
         generator: torch.Generator,
     ) -> Dictionary:
-        """The model before its first step, on rows divided by the scale."""
+        """Build the model for its first step, on rows divided by the scale."""
         chosen = torch.randperm(len(rows), generator=generator, device="cpu")
         cpu = torch.device("cpu")
         (sample,) = RowBatches(

@@ -35,7 +35,7 @@ class ReLUAutoencoder(Autoencoder):
         there are any: rows from which nothing is learned activate more latents.
     """
 
-    # Sparser epochs explain less.
+    # Epochs with sparser codes explain less.
     keeps_best_epoch = False
     warm_up: Tensor
     log_factor: Tensor

@@ -79,7 +79,7 @@ class DictionaryNet(NeuralNet):
     batch_size : int
         Rows per step.
     scale : float
-        What the rows are divided by.
+        Number by which the rows are divided.
     variance : float
         Mean squared distance of the rows from their mean, in the net's scale.
     n_steps : int or None, default=None
