@@ -251,7 +251,7 @@ class TestRescore:
             ),
             (
                 lambda r: r.assign(correlation="kendall"),
-                "'spearman' throughout.* kendall",
+                "only 'spearman', but it holds kendall",
             ),
             (
                 lambda r: r.assign(correlation=[*METHODS, "pearson"]),

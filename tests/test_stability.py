@@ -308,7 +308,7 @@ class TestStabilityReport:
 
     def test_errors(self, rng):
         A = rng.normal(size=(4, 3))
-        with pytest.raises(ValueError, match="only 1 was given"):
+        with pytest.raises(ValueError, match="at least two dictionaries, got 1"):
             stability_report([A])
         with pytest.raises(ValueError, match=r"features, got \[3, 2\]"):
             stability_report([A, A[:, :2]])

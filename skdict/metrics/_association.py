@@ -1,9 +1,13 @@
-"""Features and continuous targets: correlations, their null, other data, factors."""
+"""Associations of features with continuous targets and with factors."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from itertools import islice
 from numbers import Integral
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 from sklearn.utils import check_random_state
 from sklearn.utils.sparsefuncs import min_max_axis
@@ -14,8 +18,10 @@ from skdict._utils.constraints import Interval
 from skdict._utils.labels import encode
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.table import as_table
+from skdict._utils.types import Codes, Data, Seed
 from skdict.stats import (
     ROUNDING,
+    Exchange,
     at_least,
     centred_ranks,
     check_codes,
@@ -25,14 +31,14 @@ from skdict.stats import (
     plan_exchange,
 )
 
-# Columns of permuted targets that are correlated at once.
+# Number of columns of permuted targets that are correlated at a time.
 _BLOCK_TARGETS = 64
 _BLOCK_CELLS = 2**22
 
-# Relative: a small part of the variance is a small sum of squares.
+# Relative, because a small fraction of the variance is a small sum of squares.
 _ETA_ROUNDING = 1e-10
 
-_METHOD_CONSTRAINT = [StrOptions({"pearson", "spearman"})]
+_CORRELATION_CONSTRAINT = [StrOptions({"pearson", "spearman"})]
 _PERMUTATION_CONSTRAINTS = {
     "n_permutations": [Interval(Integral, 0, None, closed="left")],
     "batch": ["array-like", None],
@@ -46,11 +52,13 @@ _PERMUTATION_CONSTRAINTS = {
     {
         "codes": ["array-like", "sparse matrix"],
         "targets": ["array-like"],
-        "correlation": _METHOD_CONSTRAINT,
+        "correlation": _CORRELATION_CONSTRAINT,
     },
     prefer_skip_nested_validation=True,
 )
-def association_scores(codes, targets, *, correlation="pearson"):
+def association_scores(
+    codes: Codes, targets: Data, *, correlation: str = "pearson"
+) -> np.ndarray:
     """Correlation of every feature with every target.
 
     Parameters
@@ -67,7 +75,7 @@ def association_scores(codes, targets, *, correlation="pearson"):
     Returns
     -------
     scores : ndarray of shape (n_components, n_targets)
-        Correlations in [-1, 1]; 0 where the feature or the target is constant.
+        Correlations in [-1, 1]; 0 if the feature or the target is constant.
 
     Raises
     ------
@@ -77,8 +85,8 @@ def association_scores(codes, targets, *, correlation="pearson"):
 
     See Also
     --------
-    association_report : The best feature of each target beside a permutation null.
-    selectivity_scores : The figure for classes.
+    association_report : The best feature of each target, with a permutation null.
+    selectivity_scores : Scores for classes.
     scipy.stats.pearsonr, scipy.stats.spearmanr : The same for one pair.
 
     Examples
@@ -97,23 +105,23 @@ def association_scores(codes, targets, *, correlation="pearson"):
     {
         "codes": ["array-like", "sparse matrix"],
         "targets": ["array-like"],
-        "correlation": _METHOD_CONSTRAINT,
+        "correlation": _CORRELATION_CONSTRAINT,
         **_PERMUTATION_CONSTRAINTS,
     },
     prefer_skip_nested_validation=True,
 )
 def association_report(
-    codes,
-    targets,
+    codes: Codes,
+    targets: Data,
     *,
-    correlation="pearson",
-    n_permutations=0,
-    batch=None,
-    groups=None,
-    grid_shape=None,
-    random_state=None,
-):
-    """The feature that goes with each target best, beside a permutation null.
+    correlation: str = "pearson",
+    n_permutations: int = 0,
+    batch: Data | None = None,
+    groups: Data | None = None,
+    grid_shape: Data | None = None,
+    random_state: Seed = None,
+) -> pd.DataFrame:
+    """Find the feature that correlates best with each target, with a permutation null.
 
     Parameters
     ----------
@@ -121,8 +129,8 @@ def association_report(
         Codes of the samples. A sparse input is never densified.
 
     targets : array-like of shape (n_samples,) or (n_samples, n_targets)
-        Continuous targets. The columns of a DataFrame give their names, otherwise
-        they are numbered.
+        Continuous targets. The columns of a DataFrame are their names; otherwise they
+        are numbered.
 
     correlation : {"pearson", "spearman"}, default="pearson"
         The correlation, as in `association_scores`.
@@ -131,20 +139,20 @@ def association_report(
         Number of permutations of the rows of `targets`. With 0 there is no null.
 
     batch : array-like of shape (n_samples,), default=None
-        Rows are permuted inside the batches only, for example the slides or patients
-        from which tiles were cut, so that what the batches alone explain is part of
-        the null.
+        Rows are permuted only inside the batches, for example inside the slides or
+        patients from which tiles were cut, so that the null contains what the batches
+        alone explain.
 
     groups : array-like of shape (n_samples,), default=None
-        What has one value of each target as a whole, such as the well of each cell
-        with its dose: the targets of whole groups are permuted, inside `batch` where
-        given. Without it such samples count as independent, and the null is too lax.
+        Groups with one value of each target, such as the wells of cells with a dose
+        each. The targets of whole groups are permuted, inside `batch` if it is given.
+        Without `groups` such samples count as independent, and p-values are too small.
 
     grid_shape : tuple of int (height, width), default=None
-        The grid of an image's tokens, for targets that differ inside images: the rows
+        The grid of an image's tokens, for targets that differ inside images. The rows
         are all tokens of each image, image by image and row by row of the grid. The
-        map of each image's targets is then shifted over its grid instead of being
-        permuted, as in `selectivity_report`. Batches must be whole images.
+        map of each image's targets is shifted over its grid instead of being permuted,
+        as in `selectivity_report`. Batches must consist of whole images.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -155,8 +163,8 @@ def association_report(
         One row per target. Columns:
 
         - `target`: name of the target.
-        - `feature`: index of the feature with the largest absolute correlation; the
-          first one where several tie.
+        - `feature`: index of the feature with the largest absolute correlation; of
+          equal features, the first.
         - `score`: its correlation, with the sign.
         - `null_q95`: 95 % quantile, over the permutations, of the largest absolute
           correlation of any feature. Only with ``n_permutations > 0``.
@@ -173,20 +181,19 @@ def association_report(
 
     See Also
     --------
-    rescore_associations : The pairs found here, on other data.
-    eta_squared : How much of a feature a nuisance factor explains.
+    rescore_associations : The same pairs on other data.
+    eta_squared : Fraction of a feature's variance that a factor explains.
 
     Notes
     -----
-    The best feature is searched anew in every permutation, so the null includes the
+    The best feature is searched again in every permutation, so the null includes the
     choice among all features. The p-values are not adjusted for the number of
-    targets. Rows that are not exchangeable need `batch`, `groups` or `grid_shape`, or
-    the p-values are too small: `batch` where the target differs between the rows of a
-    slide, `groups` where it belongs to the slide, `grid_shape` where the rows are
-    tokens and the target varies smoothly inside the image.
+    targets. If rows are not exchangeable, p-values are too small without `batch` (the
+    target differs between the rows of a slide), `groups` (it belongs to the slide) or
+    `grid_shape` (rows are tokens, and the target varies smoothly inside the image).
 
-    Correlating features of a dictionary with counts of cell types, the best feature
-    of each type, follows [1]_.
+    The best feature of each cell type, by the correlation of codes with counts of
+    cells, is used in [1]_.
 
     References
     ----------
@@ -234,23 +241,23 @@ def association_report(
     prefer_skip_nested_validation=True,
 )
 def rescore_associations(
-    report,
-    codes,
-    targets,
+    report: pd.DataFrame,
+    codes: Codes,
+    targets: Data,
     *,
-    n_permutations=0,
-    batch=None,
-    groups=None,
-    grid_shape=None,
-    random_state=None,
-):
-    """Score pairs of feature and target that were found on other data.
+    n_permutations: int = 0,
+    batch: Data | None = None,
+    groups: Data | None = None,
+    grid_shape: Data | None = None,
+    random_state: Seed = None,
+) -> pd.DataFrame:
+    """Score pairs of feature and target that were chosen on other data.
 
     Parameters
     ----------
     report : DataFrame
-        From `association_report`, on the data set on which the pairs were chosen; also
-        read back from a file.
+        From `association_report`, on the data set on which the pairs were chosen. It
+        may have been read from a file.
 
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
         Codes of other samples from the same dictionary, for example of another
@@ -264,10 +271,10 @@ def rescore_associations(
         Number of permutations of the rows of `targets`. With 0 there is no null.
 
     batch : array-like of shape (n_samples,), default=None
-        Rows are permuted inside the batches only.
+        Rows are permuted only inside the batches.
 
     groups : array-like of shape (n_samples,), default=None
-        What has one value of each target as a whole, as in `association_report`.
+        Groups with one value of each target, as in `association_report`.
 
     grid_shape : tuple of int (height, width), default=None
         The grid of an image's tokens, for targets that differ inside images, as in
@@ -282,7 +289,7 @@ def rescore_associations(
         One row per row of `report`, with its `target` and `feature`, and:
 
         - `score_before`: the score in `report`.
-        - `score`: the correlation of the same pair here, by the same method.
+        - `score`: the same correlation of the same pair, on these data.
         - `p_value`: ``(1 + #{null >= score}) / (1 + n_permutations)`` with the sign
           taken from `report`. Only with ``n_permutations > 0``.
         - `correlation`, `n_permutations`: the same in all rows.
@@ -290,17 +297,17 @@ def rescore_associations(
     Raises
     ------
     ValueError
-        As `association_report`; also if `report` is no such table, if `targets` lacks
-        a target of `report`, or `codes` a feature.
+        As `association_report`; also if `report` is not such a table, if `targets`
+        lacks a target of `report`, or if `codes` lacks a feature.
 
     See Also
     --------
-    association_report : Where the pairs come from.
+    association_report : Chooses the pairs.
 
     Notes
     -----
-    The pairs are fixed, so there is no choice among features to account for: the
-    null is that of each pair by itself, one-sided in the direction seen before.
+    The pairs are fixed, so the null does not include a choice among features. Each pair
+    is tested by itself, one-sided, in the direction of `score_before`.
 
     Examples
     --------
@@ -324,7 +331,7 @@ def rescore_associations(
             f"{codes.shape[1]} features."
         )
     targets = _targets_of(report, targets)
-    # Only the features of the pairs; one may serve several targets.
+    # Column j holds the feature of pair j; several pairs may have the same feature.
     Z, T, names = _standardised(codes[:, features], targets, correlation)
     score = _correlate_pairs(Z, T)
     before = np.asarray(report["score"])
@@ -355,19 +362,19 @@ def rescore_associations(
     prefer_skip_nested_validation=True,
 )
 def eta_squared(
-    codes,
-    factors,
+    codes: Codes,
+    factors: Data,
     *,
-    n_permutations=0,
-    batch=None,
-    groups=None,
-    grid_shape=None,
-    random_state=None,
-):
-    r"""Share of each feature's variance that each factor explains.
+    n_permutations: int = 0,
+    batch: Data | None = None,
+    groups: Data | None = None,
+    grid_shape: Data | None = None,
+    random_state: Seed = None,
+) -> pd.DataFrame:
+    r"""Fraction of each feature's variance that each factor explains.
 
-    Sets nuisance factors such as the scanner, the stain or the batch beside the
-    biology: a robust feature varies with the second and not with the first.
+    It compares nuisance factors such as the scanner, the stain or the batch with the
+    biology: a robust feature varies with the biology and not with nuisance factors.
 
     Parameters
     ----------
@@ -382,11 +389,11 @@ def eta_squared(
         Number of permutations of each factor's labels. With 0 there are no p-values.
 
     batch : array-like of shape (n_samples,), default=None
-        Labels are permuted inside the batches only.
+        Labels are permuted only inside the batches.
 
     groups : array-like of shape (n_samples,), default=None
-        What has one label of each factor as a whole, such as the slide of each tile:
-        the labels of whole groups are permuted, inside `batch` where given.
+        Groups with one label of each factor, such as the slides of tiles: the labels of
+        whole groups are permuted, inside `batch` if it is given.
 
     grid_shape : tuple of int (height, width), default=None
         The grid of an image's tokens, for labels that differ inside images, as in
@@ -398,12 +405,12 @@ def eta_squared(
     Returns
     -------
     table : DataFrame
-        One row per feature, in their order. Columns: `feature`, and for each factor,
-        called `scanner` here,
+        One row per feature, in the order of the features. Columns: `feature`, and for
+        each factor, here called `scanner`,
 
-        - `scanner_eta_squared`: share of the variance in the sample, in [0, 1].
-        - `scanner_omega_squared`: the same without the part that as many labels
-          explain by chance; around 0, also below, where there is no effect.
+        - `scanner_eta_squared`: fraction of the variance in the sample, in [0, 1].
+        - `scanner_omega_squared`: the same without the part that this number of labels
+          explains by chance. If there is no effect it is around 0, possibly below.
         - `scanner_p_value`: ``(1 + #{null >= eta_squared}) / (1 + n_permutations)``.
           Only with ``n_permutations > 0``.
 
@@ -435,10 +442,10 @@ def eta_squared(
         \omega^2 = \frac{SS_b - (g - 1) MS_w}{SS_t + MS_w}, \quad
         MS_w = \frac{SS_w}{n - g}.
 
-    Under no effect the mean of :math:`\eta^2` is :math:`(g - 1) / (n - 1)`, so a
-    factor with hundreds of levels seems to explain much; :math:`\omega^2` takes
-    that off. Each factor is taken by itself: where factors go together, they share
-    what they explain.
+    Without an effect the mean of :math:`\eta^2` is :math:`(g - 1) / (n - 1)`, so a
+    factor with hundreds of levels seems to explain much; :math:`\omega^2` corrects for
+    this. Each factor is taken by itself: factors that coincide in part explain the same
+    variance in part.
 
     References
     ----------
@@ -502,8 +509,10 @@ def eta_squared(
 # Correlations
 
 
-def _standardised(codes, targets, correlation):
-    """Codes and targets, so that their product is the correlation."""
+def _standardised(
+    codes: Codes, targets: Data, correlation: str
+) -> tuple[sparse.csr_array, np.ndarray, np.ndarray]:
+    """Scale codes and targets so that their product is the correlation."""
     codes = check_codes(codes)
     T = _check_targets(targets)
     n_samples = codes.shape[0]
@@ -523,7 +532,7 @@ def _standardised(codes, targets, correlation):
     return Z, _standardised_targets(T, correlation), np.asarray(names)
 
 
-def _check_targets(targets):
+def _check_targets(targets: Data) -> np.ndarray:
     try:
         T = check_numbers(
             targets,
@@ -544,27 +553,28 @@ def _check_targets(targets):
     return T
 
 
-def _standardised_targets(T, correlation):
+def _standardised_targets(T: np.ndarray, correlation: str) -> np.ndarray:
     if correlation == "spearman":
         T = _ranked(T).toarray()
-    # Centred targets need no centred codes: the codes' means drop out.
+    # If the targets are centred, the means of the codes cancel: leave them.
     T = T / _nonzero(np.abs(T).max(axis=0))
     constant = np.ptp(T, axis=0) == 0
     T -= T.mean(axis=0)
     T *= _inverse_root(np.where(constant, 0.0, (T**2).sum(axis=0)))
-    # Once more, or what rounding left of a large mean would meet the codes' means.
+    # Centre again: the first mean is rounded, and the remainder would not cancel
+    # because the codes are not centred.
     T -= T.mean(axis=0)
     return T
 
 
-def _ranked(values):
-    """Ranks in each column, zero for zeros, as a sparse matrix."""
+def _ranked(values: np.ndarray | sparse.csr_array) -> sparse.csr_array:
+    """Rank each column, as a sparse matrix in which zeros have rank 0."""
     blocks = [ranks for _, ranks, _ in centred_ranks(values)]
     return sparse.hstack(blocks, format="csr")
 
 
-def _scaled(codes):
-    """Codes with a largest value of one, and their centred sums of squares.
+def _scaled(codes: Codes) -> tuple[sparse.csr_array, np.ndarray]:
+    """Scale codes to a largest value of one, and sum their centred squares.
 
     Returns
     -------
@@ -575,7 +585,7 @@ def _scaled(codes):
     scaled = sparse.csr_array(codes, dtype=np.float64, copy=True)
     n_samples, n_components = scaled.shape
     low, high = (np.asarray(side).ravel() for side in min_max_axis(scaled, axis=0))
-    # Squares of very large or small numbers would be infinite or zero.
+    # Squares of very large or very small numbers would be infinite or zero.
     scaled.data /= _nonzero(np.maximum(-low, high))[scaled.indices]
     means = scaled.sum(axis=0) / n_samples
     n_stored = np.bincount(scaled.indices, minlength=n_components)
@@ -588,25 +598,27 @@ def _scaled(codes):
     return scaled, np.where(low == high, 0.0, squares)
 
 
-def _nonzero(values):
+def _nonzero(values: np.ndarray) -> np.ndarray:
     return np.where(values == 0, 1.0, values)
 
 
-def _inverse_root(squares):
+def _inverse_root(squares: np.ndarray) -> np.ndarray:
     return np.where(squares > 0, 1 / np.sqrt(np.where(squares > 0, squares, 1.0)), 0.0)
 
 
-def _correlate(Z, T):
+def _correlate(Z: sparse.csr_array, T: np.ndarray) -> np.ndarray:
     return np.clip(Z.T @ T, -1.0, 1.0)
 
 
-def _correlate_pairs(Z, T):
-    """Correlation of column `j` of the codes with column `j` of the targets."""
+def _correlate_pairs(Z: sparse.csr_array, T: np.ndarray) -> np.ndarray:
+    """Correlate column `j` of the codes with column `j` of the targets."""
     return np.clip(np.asarray(Z.multiply(T).sum(axis=0)).ravel(), -1.0, 1.0)
 
 
-def _encode_blocks(targets, names, batch, groups):
-    """Numbers of the batches and of the groups, each None where not given."""
+def _encode_blocks(
+    targets: Data, names: np.ndarray, batch: Data | None, groups: Data | None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Number the batches and the groups; None if they are not given."""
     batch_ids, group_ids = None, None
     n_samples = len(targets)
     if batch is not None:
@@ -618,32 +630,40 @@ def _encode_blocks(targets, names, batch, groups):
     return batch_ids, group_ids
 
 
-def _permuted_targets(targets, T, correlation, exchange, n_permutations, random_state):
+def _permuted_targets(
+    targets: Data,
+    T: np.ndarray,
+    correlation: str,
+    exchange: Exchange,
+    n_permutations: int,
+    random_state: Seed,
+) -> Iterator[np.ndarray]:
     """Yield the standardised targets `T` permuted."""
     rng = check_random_state(random_state)
     orders = exchange.permuted(np.arange(len(T)), n_permutations, rng)
     group_ids = exchange.group_ids
     if group_ids is None or np.ptp(np.bincount(group_ids)) == 0:
         return (T[order] for order in orders)
-    # Groups differ in size, and with them mean, deviation and ranks over the samples.
+    # Groups differ in size, so a permutation changes the mean, the deviation and the
+    # ranks over the samples.
     raw = _check_targets(targets)
     return (_standardised_targets(raw[order], correlation) for order in orders)
 
 
-def _length(some):
+def _length(some: slice) -> int:
     return some.stop - some.start
 
 
-def _how(correlation, n_permutations, n_rows):
-    """Columns that say how a table was made; the same in all rows."""
+def _how(correlation: str, n_permutations: int, n_rows: int) -> dict[str, np.ndarray]:
+    """Make columns that say how a table was made, the same in all rows."""
     return {
         "correlation": np.full(n_rows, correlation, dtype=object),
         "n_permutations": np.full(n_rows, int(n_permutations)),
     }
 
 
-def _read_report(report):
-    """Features and method of a table of `association_report`."""
+def _read_report(report: pd.DataFrame) -> tuple[np.ndarray, str]:
+    """Read features and kind of correlation from a table of `association_report`."""
     needed = ["target", "feature", "score", "correlation"]
     lacking = [name for name in needed if name not in getattr(report, "keys", list)()]
     if lacking:
@@ -652,21 +672,21 @@ def _read_report(report):
             f"{type(report).__name__} has no column {', '.join(lacking)}."
         )
     features = np.asarray(report["feature"])
-    methods = sorted({*map(str, report["correlation"])})
-    if methods not in (["pearson"], ["spearman"]):
+    found = sorted({*map(str, report["correlation"])})
+    if found not in (["pearson"], ["spearman"]):
         raise ValueError(
-            "The column method of report must hold 'pearson' or 'spearman' throughout, "
-            f"but it holds {', '.join(methods) or 'nothing'}."
+            "The column correlation of report must hold only 'pearson' or only "
+            f"'spearman', but it holds {', '.join(found) or 'nothing'}."
         )
     if features.dtype.kind not in "iu" or features.min() < 0:
         raise ValueError(
             "The column feature of report must hold indices of features, but it holds "
             f"{features.dtype} such as {features[np.argmin(features)]}."
         )
-    return features, methods[0]
+    return features, found[0]
 
 
-def _targets_of(report, targets):
+def _targets_of(report: pd.DataFrame, targets: Data) -> Data:
     if not hasattr(targets, "columns"):
         n_targets = _check_targets(targets).shape[1]
         if n_targets != len(report["target"]):
@@ -675,7 +695,7 @@ def _targets_of(report, targets):
                 f"{n_targets} columns."
             )
         return targets
-    # In a file all names are text.
+    # All names in a file are text.
     columns = {str(name): name for name in targets.columns}
     names = [*map(str, report["target"])]
     missing = [name for name in names if name not in columns]
@@ -690,7 +710,7 @@ def _targets_of(report, targets):
 # Variance
 
 
-def _encode_factor(values, name, n_samples):
+def _encode_factor(values: Data, name: str, n_samples: int) -> np.ndarray:
     levels, ids = encode(values, name, n_samples)
     if len(levels) < 2:
         raise ValueError(
@@ -704,7 +724,7 @@ def _encode_factor(values, name, n_samples):
     return ids
 
 
-def _between(Z, ids, means):
+def _between(Z: sparse.csr_array, ids: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Sum of squares between the levels of a factor, for every feature."""
     n_components = Z.shape[1]
     sizes = np.bincount(ids)
@@ -714,7 +734,7 @@ def _between(Z, ids, means):
         if _length(some) < len(sizes):
             inside = (ids >= some.start) & (ids < some.stop)
             rows, levels = Z[inside], ids[inside] - some.start
-        # A third of the time of a product with the indicator of the levels.
+        # This takes a third of the time of a product with the indicator of the levels.
         cells = np.repeat(levels * n_components, np.diff(rows.indptr))
         cells += rows.indices
         sums = np.bincount(

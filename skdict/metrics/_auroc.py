@@ -1,9 +1,12 @@
-"""The area under the ROC curve, of every feature for every class."""
+"""Area under the ROC curve of every feature for every class."""
+
+from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
 
 from skdict._utils.sklearn_private import validate_params
+from skdict._utils.types import Codes, Data
 from skdict.stats import centred_ranks, check_codes, encode_classes
 
 
@@ -11,12 +14,12 @@ from skdict.stats import centred_ranks, check_codes, encode_classes
     {"codes": ["array-like", "sparse matrix"], "y": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
-def auroc_scores(codes, y):
+def auroc_scores(codes: Codes, y: Data) -> np.ndarray:
     r"""Area under the ROC curve of every feature for every class.
 
-    The companion of `selectivity_scores` that needs no threshold: the probability
-    that a sample of the class has a larger code than a sample of another class,
-    ties counted half.
+    The area is the probability that a sample of the class has a larger code than a
+    sample of another class; ties count as one half. Unlike `selectivity_scores` it
+    needs no threshold.
 
     Parameters
     ----------
@@ -29,8 +32,8 @@ def auroc_scores(codes, y):
     Returns
     -------
     scores : ndarray of shape (n_components, n_classes)
-        Areas in [0, 1], 0.5 for a feature that does not tell the class; the classes
-        stand in the order of ``np.unique(y)``.
+        Areas in [0, 1]; 0.5 if the feature says nothing about the class. The classes
+        are in the order of ``np.unique(y)``.
 
     Raises
     ------
@@ -40,7 +43,7 @@ def auroc_scores(codes, y):
 
     See Also
     --------
-    selectivity_scores : Difference of the rates of activity.
+    selectivity_scores : Difference between rates of activity.
     sklearn.metrics.roc_auc_score : The same for one feature and one class.
 
     Notes
@@ -51,11 +54,11 @@ def auroc_scores(codes, y):
 
         A_{fc} = \frac{\sum_{i \in c} r_{fi} - n_c (n_c + 1) / 2}{n_c (n - n_c)},
 
-    with :math:`r_{fi}` the mid-rank of sample `i` by the code of feature `f`. Signs
-    count: negative codes rank below the zeros, which are all tied. A feature that
-    fires on a tenth of the class, and nowhere else, has an area of 0.55 only, for
-    nine tenths of its comparisons are ties: the area rewards features that fire on
-    a large part of a class. Areas below 0.5 mark features that avoid the class.
+    with :math:`r_{fi}` the mid-rank of sample `i` by the code of feature `f`. Negative
+    codes rank below zeros, and zeros are ties. The area rewards features that fire on
+    a large part of a class: a feature that fires on a tenth of the class, and nowhere
+    else, has an area of only 0.55, because nine tenths of its comparisons are ties.
+    Areas below 0.5 mark features that avoid the class.
 
     Examples
     --------
@@ -71,7 +74,7 @@ def auroc_scores(codes, y):
     sizes = np.bincount(labels)
     scores = np.empty((n_components, len(classes)))
     for some, ranks, rank_of_zero in centred_ranks(codes):
-        # Entries of one feature and class become duplicates, which toarray() adds up.
+        # Entries of one feature and class become duplicates, which toarray() adds.
         entries = (ranks.data, labels[ranks.indices], ranks.indptr)
         shape = (ranks.shape[1], len(classes))
         rank_sums = sparse.csr_array(entries, shape=shape).toarray()

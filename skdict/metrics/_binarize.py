@@ -1,6 +1,9 @@
-"""Hand-crafted features as binary codes, to compare them with those of a dictionary."""
+"""Hand-crafted features as binary codes, for comparison with a dictionary."""
+
+from __future__ import annotations
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -8,8 +11,9 @@ from scipy import sparse
 from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import align_api_if_sparse, validate_params
+from skdict._utils.types import CSR, Data
 
-# The share at the quantile is found to one part in 2**40.
+# They find the level of the quantile to one part in 2**40.
 _N_BISECTIONS = 40
 
 
@@ -21,12 +25,14 @@ _N_BISECTIONS = 40
     },
     prefer_skip_nested_validation=True,
 )
-def binarize_at_quantiles(X, n_active, *, feature_names=None):
+def binarize_at_quantiles(
+    X: Data, n_active: float, *, feature_names: Data | None = None
+) -> tuple[CSR, np.ndarray]:
     r"""Make continuous features binary, with a given number active per sample.
 
-    Every feature gives two: one that is active where the value is low, one where it
-    is high. Hand-crafted features, such as those of CellProfiler, then compare with
-    the codes of a dictionary at an equal number of active features.
+    Every feature gives two binary features: one is active if the value is low, the
+    other if it is high. Hand-crafted features, such as those of CellProfiler, can then
+    be compared with the codes of a dictionary at an equal number of active features.
 
     Parameters
     ----------
@@ -34,21 +40,22 @@ def binarize_at_quantiles(X, n_active, *, feature_names=None):
         Continuous features.
 
     n_active : float
-        Binary features that are active per sample, on average; at most `n_features`.
+        Mean number of binary features that are active in a sample; at most
+        `n_features`.
 
     feature_names : array-like of shape (n_features,), default=None
-        Names of the features. By default the columns of a DataFrame, otherwise
-        `x0`, `x1` and so on.
+        Names of the features. None means the columns of a DataFrame, or `x0`, `x1`
+        and so on.
 
     Returns
     -------
     codes : CSR matrix or array of shape (n_samples, 2 * n_features), float32
-        Ones where active; a matrix or an array as scikit-learn's `sparse_interface`
-        has it. Column `j` belongs to low values of feature `j`, column
-        ``n_features + j`` to high ones.
+        A one for every active feature; a matrix or an array by scikit-learn's setting
+        `sparse_interface`. Column `j` is active at low values of feature `j`, column
+        ``n_features + j`` at high values.
 
     names : ndarray of shape (2 * n_features,), object
-        The features' names followed by ``_low`` or ``_high``.
+        The names of the features, followed by ``_low`` or ``_high``.
 
     Raises
     ------
@@ -62,13 +69,13 @@ def binarize_at_quantiles(X, n_active, *, feature_names=None):
 
     Notes
     -----
-    A feature is active where its value lies below its quantile :math:`\alpha`, or
-    above its quantile :math:`1 - \alpha`, over the samples given, as in [1]_, where
-    964 features of CellProfiler are compared with 100 active codes. Without ties
-    :math:`\alpha` would be ``n_active / (2 * n_features)``. Features with few
-    distinct values are active less often than that, constant ones never, so
-    :math:`\alpha` is found by bisection such that the mean number of active features
-    is as close to `n_active` as it can be.
+    A binary feature is active if the value lies below the quantile :math:`\alpha` of
+    the samples given, or above the quantile :math:`1 - \alpha`, as in [1]_, where 964
+    features of CellProfiler are compared with 100 active codes. Without ties
+    :math:`\alpha` would be ``n_active / (2 * n_features)``. But features with few
+    distinct values are active less often, and constant features never. Bisection
+    therefore finds the :math:`\alpha` for which the mean number of active features is
+    closest to `n_active`.
 
     References
     ----------
@@ -113,14 +120,14 @@ def binarize_at_quantiles(X, n_active, *, feature_names=None):
     return codes, np.array(suffixed, dtype=object)
 
 
-def _feature_names(X, feature_names):
+def _feature_names(X: Data, feature_names: Data) -> list[Any] | None:
     if feature_names is None:
         feature_names = getattr(X, "columns", None)
     return None if feature_names is None else [*feature_names]
 
 
-def _thresholds(columns, n_active):
-    """Both quantiles of every sorted column, for a mean number of active features."""
+def _thresholds(columns: np.ndarray, n_active: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find the quantiles of sorted columns for a mean number of active features."""
     largest = _mean_active(columns, 0.5)
     if n_active > largest:
         raise ValueError(
@@ -129,20 +136,20 @@ def _thresholds(columns, n_active):
         )
     too_few, enough = 0.0, 0.5
     for _ in range(_N_BISECTIONS):
-        share = (too_few + enough) / 2
-        if _mean_active(columns, share) < n_active:
-            too_few = share
+        level = (too_few + enough) / 2
+        if _mean_active(columns, level) < n_active:
+            too_few = level
         else:
-            enough = share
+            enough = level
     nearest = min(
         (enough, too_few),
-        key=lambda share: abs(_mean_active(columns, share) - n_active),
+        key=lambda level: abs(_mean_active(columns, level) - n_active),
     )
     return _quantiles(columns, nearest)
 
 
-def _mean_active(columns, share):
-    low, high = _quantiles(columns, share)
+def _mean_active(columns: np.ndarray, level: float) -> float:
+    low, high = _quantiles(columns, level)
     n_samples = columns.shape[1]
     n_active = 0
     for column, below, above in zip(columns, low, high, strict=True):
@@ -151,17 +158,18 @@ def _mean_active(columns, share):
     return n_active / n_samples
 
 
-def _quantiles(columns, share):
-    return (_quantile(columns, share), _quantile(columns, 1 - share))
+def _quantiles(columns: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    return (_quantile(columns, level), _quantile(columns, 1 - level))
 
 
-def _quantile(columns, share):
-    # Of sorted values, which np.quantile would partition anew at every call. Between
-    # equal values there must be no rounding, or all ties would count as beyond.
-    position = share * (columns.shape[1] - 1)
+def _quantile(columns: np.ndarray, level: float) -> np.ndarray:
+    # The values are sorted; np.quantile would partition them anew at every call.
+    position = level * (columns.shape[1] - 1)
     before = int(position)
     after = min(before + 1, columns.shape[1] - 1)
     left, right = columns[:, before], columns[:, after]
-    # Of halves, as the difference of large values of both signs may be infinite.
+    # Take halves, because the difference of large values of both signs may be infinite.
     half = left / 2 + (position - before) * (right / 2 - left / 2)
+    # Do not interpolate between equal values: rounding would put all ties beyond the
+    # quantile.
     return np.where(left == right, left, np.minimum(2 * half, right))

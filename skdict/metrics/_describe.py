@@ -1,12 +1,15 @@
-"""One table with what is known of every feature."""
+"""One table with the tests of every feature."""
+
+from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from skdict._utils.labels import encode
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.table import as_table
+from skdict._utils.types import Codes, Data
 from skdict.stats import (
-    THRESHOLD_CONSTRAINT,
     check_codes,
     choose_exchange,
     cross,
@@ -21,38 +24,27 @@ from skdict.stats import (
 )
 
 from ._auroc import auroc_scores
-from ._selectivity_tests import ALPHA_CONSTRAINT, CORRECTION_CONSTRAINT
+from ._selectivity_tests import TEST_CONSTRAINTS
 
 
 @validate_params(
-    {
-        "codes": ["array-like", "sparse matrix"],
-        "y": ["array-like"],
-        "confounds": [dict, "array-like", None],
-        "activity_threshold": THRESHOLD_CONSTRAINT,
-        "batch": ["array-like", None],
-        "groups": ["array-like", None],
-        "control": ["array-like", None],
-        "grid_shape": ["array-like", None],
-        "alpha": ALPHA_CONSTRAINT,
-        "correction": CORRECTION_CONSTRAINT,
-    },
+    {**TEST_CONSTRAINTS, "confounds": [dict, "array-like", None]},
     prefer_skip_nested_validation=True,
 )
 def describe_features(
-    codes,
-    y,
+    codes: Codes,
+    y: Data,
     *,
-    confounds=None,
-    activity_threshold=0.0,
-    batch=None,
-    groups=None,
-    control=None,
-    grid_shape=None,
-    alpha=0.05,
-    correction="bh",
-):
-    """One row per feature: its best class, and whether it follows a confound.
+    confounds: Data | None = None,
+    activity_threshold: float = 0.0,
+    batch: Data | None = None,
+    groups: Data | None = None,
+    control: Data | None = None,
+    grid_shape: Data | None = None,
+    alpha: float = 0.05,
+    correction: str = "bh",
+) -> pd.DataFrame:
+    """Describe every feature: its best class, and whether it follows a confound.
 
     Parameters
     ----------
@@ -63,18 +55,18 @@ def describe_features(
         Labels, of at least two classes.
 
     confounds : dict of array-like of shape (n_samples,) or DataFrame, default=None
-        What else might explain a feature, by name: the batch, the plate, the
-        position. Each has at least two values.
+        Other possible explanations of a feature, by name, such as the batch, the
+        plate or the position. Each has at least two values.
 
     activity_threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > activity_threshold``.
+        A feature is active in a sample if ``|z| > activity_threshold``.
 
     batch : array-like of shape (n_samples,), default=None
-        Labels, and values of a confound, are exchanged among the samples of the same
-        batch only under the null hypothesis.
+        Under the null hypothesis, labels and the values of a confound are exchanged
+        only among the samples of a batch.
 
     groups : array-like of shape (n_samples,), default=None
-        What was labelled as a whole, such as the image of each token, as in
+        Groups that were labelled as a whole, such as the image of each token, as in
         `selectivity_report`: the labels of whole groups are exchanged. Values of a
         confound that differ inside a group are exchanged inside the groups.
 
@@ -91,31 +83,31 @@ def describe_features(
         False discovery rate up to which a feature counts as selective.
 
     correction : {"bh", "by"}, default="bh"
-        How it is controlled, as in `selectivity_tests`: over all features and
+        How the rate is controlled, as in `selectivity_tests`: over all features and
         classes, and for each confound over all features and values.
 
     Returns
     -------
     features : DataFrame
-        One row per feature, in their order. Columns:
+        One row per feature, in the order of the features. Columns:
 
         - `feature`: index of the feature.
-        - `density`: share of the samples in which it is active.
-        - `best_class`: the class with the highest score among those with a q-value
-          up to `alpha`; where there is none, among all.
+        - `density`: fraction of the samples in which it is active.
+        - `best_class`: the class with the highest score, among the classes with a
+          q-value up to `alpha` or, if there are none, among all.
         - `score`, `q_value`, `auroc`: average selectivity for that class, as in
           `selectivity_scores`; its q-value, as in `selectivity_tests`; its area
           under the ROC curve, as in `auroc_scores`.
         - `n_classes`: number of classes with a q-value up to `alpha`.
 
-        and for each confound, called `batch` here:
+        and for each confound, here called `batch`:
 
-        - `best_batch`, `batch_score`, `batch_q_value`: as the first three above, with
-          the batches in place of the classes.
+        - `best_batch`, `batch_score`, `batch_q_value`: as `best_class`, `score` and
+          `q_value`, with the batches in place of the classes.
         - `q_value_within_batch`: the smallest q-value over the classes when labels
           are exchanged inside the batches only.
-        - `follows_batch`: whether the feature is selective for a batch, and for no
-          class inside the batches.
+        - `follows_batch`: whether the feature is selective for a batch, but not for
+          any class inside the batches.
 
         The columns `alpha` and `correction` are the same in all rows.
 
@@ -134,19 +126,18 @@ def describe_features(
     See Also
     --------
     selectivity_tests : The tests of single pairs.
-    eta_squared : Shares of the variance of the codes themselves.
+    eta_squared : Fractions of the variance of the codes that factors explain.
 
     Notes
     -----
-    A confound explains a feature where two things hold: the feature is selective for
-    one of its values, and what it tells of the classes is gone when samples with the
-    same value are compared. The second is the stratified test: labels exchanged
-    inside the values of the confound, as a sum of independent hypergeometric
-    numbers. A feature that responds to both class and batch is therefore not
-    flagged. One that marks a class of a single batch is: data in which class and
-    batch coincide cannot tell them apart. A test that finds nothing is no proof, so
-    with few samples of a class in each batch a feature may be flagged for lack of
-    power.
+    A confound explains a feature if two conditions hold: the feature is selective for
+    a value of the confound, and it is no longer selective for a class when only samples
+    with the same value are compared. The second condition is a stratified test: labels
+    are exchanged inside the values of the confound, as if these were batches. A feature
+    that responds to both class and batch is therefore not flagged. A feature that marks
+    a class of a single batch is flagged, because the data cannot tell the class from
+    the batch. With few samples of a class in each batch, a feature may also be flagged
+    because the second test lacks power.
 
     :class:`~skdict.report.FeatureReport` shows the same tests as a page.
 

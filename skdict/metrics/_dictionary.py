@@ -1,4 +1,6 @@
-"""Atoms among themselves, and the atoms of two dictionaries."""
+"""Similarity of the atoms of one dictionary, and of two."""
+
+from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -7,24 +9,25 @@ from sklearn.utils import gen_batches
 from skdict._utils.arrays import unit_rows
 from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.sklearn_private import validate_params
+from skdict._utils.types import Data
 
 _BLOCK_ATOMS = 1024
 
 
 @validate_params({"components": ["array-like"]}, prefer_skip_nested_validation=True)
-def mutual_coherence(components):
+def mutual_coherence(components: Data) -> float:
     """Largest absolute cosine similarity between two different atoms.
 
     Parameters
     ----------
     components : array-like of shape (n_components, n_features)
-        Atoms, one a row, of any length.
+        Atoms, one in each row, of any length.
 
     Returns
     -------
     coherence : float
-        In [0, 1]; 0 for orthogonal atoms and for a single one, 1 where an atom
-        occurs twice. The cosine with a zero atom is 0.
+        In [0, 1]; 0 for orthogonal atoms and for a single atom, 1 if an atom occurs
+        twice. The cosine with a zero atom is 0.
 
     Raises
     ------
@@ -43,8 +46,8 @@ def mutual_coherence(components):
     """
     atoms = _check_atoms(components, "components")
     largest = 0.0
-    # Blocks on and right of the diagonal of the table of cosines, which is never
-    # held whole.
+    # The table of cosines may not fit in memory: take it in blocks, on the diagonal
+    # and to the right of it.
     for rows in gen_batches(len(atoms), _BLOCK_ATOMS):
         cosines = np.abs(atoms[rows] @ atoms[rows.start :].T)
         np.fill_diagonal(cosines, 0.0)
@@ -56,13 +59,15 @@ def mutual_coherence(components):
     {"components_a": ["array-like"], "components_b": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
-def match_dictionaries(components_a, components_b):
+def match_dictionaries(
+    components_a: Data, components_b: Data
+) -> tuple[np.ndarray, np.ndarray]:
     """Pair the atoms of two dictionaries so that the sum of cosines is largest.
 
     Parameters
     ----------
     components_a : array-like of shape (n_components_a, n_features)
-        Atoms of the first dictionary, one a row, of any length.
+        Atoms of the first dictionary, one in each row, of any length.
 
     components_b : array-like of shape (n_components_b, n_features)
         Atoms of the second dictionary.
@@ -70,9 +75,9 @@ def match_dictionaries(components_a, components_b):
     Returns
     -------
     pairs : ndarray of shape (min(n_components_a, n_components_b), 2)
-        Row `i` holds the indices of an atom of `components_a` and its partner in
-        `components_b`; sorted by the first. No atom occurs twice, and those of the
-        larger dictionary that find no partner are left out.
+        Row `i` holds the index of an atom of `components_a` and that of its partner
+        in `components_b`, sorted by the first. No atom occurs twice; atoms of the
+        larger dictionary without a partner are left out.
 
     cosines : ndarray of shape (min(n_components_a, n_components_b),)
         Cosine similarity of each pair; the cosine with a zero atom is 0.
@@ -89,15 +94,14 @@ def match_dictionaries(components_a, components_b):
 
     Notes
     -----
-    ``cosines.mean()`` is the usual figure for the agreement of two dictionaries,
-    for example of two seeds: 1 for the same atoms in any order. Random
-    dictionaries do not give 0, because each atom is paired with one that suits it:
-    compare with the figure for random atoms of the same shape.
+    ``cosines.mean()`` is the usual measure of the agreement of two dictionaries, for
+    example of two seeds: 1 for the same atoms in any order. Random dictionaries do not
+    give 0, because each atom is paired with a similar one: compare with the value for
+    random atoms of the same shape.
 
-    Cosines keep their sign: an atom and its opposite do not match, as codes are
-    mostly positive. The assignment is optimal, by
-    :func:`scipy.optimize.linear_sum_assignment`; its time grows with the third
-    power of the number of atoms.
+    Cosines keep their sign: an atom and its opposite do not match, because codes are
+    mostly positive. :func:`scipy.optimize.linear_sum_assignment` finds the optimal
+    pairs, in a time that grows with the third power of the number of atoms.
 
     Examples
     --------
@@ -123,7 +127,7 @@ def match_dictionaries(components_a, components_b):
     return np.column_stack((rows, columns)), cosines[rows, columns]
 
 
-def _check_atoms(components, name):
+def _check_atoms(components: Data, name: str) -> np.ndarray:
     components = check_numbers(components, ensure_all_finite=False, input_name=name)
     check_finite(components, name)
     return unit_rows(components)[0]

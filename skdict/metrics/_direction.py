@@ -1,32 +1,35 @@
 """Cosines of rows with directions."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from skdict._utils.arrays import row_blocks, unit_rows
 from skdict._utils.checks import check_finite, check_numbers, on_host
 from skdict._utils.sklearn_private import validate_params
+from skdict._utils.types import Data
 
 
 @validate_params(
     {"X": ["array-like"], "direction": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
-def direction_cosines(X, direction):
-    r"""Cosine of every row with one or several directions.
+def direction_cosines(X: Data, direction: Data) -> np.ndarray:
+    """Cosine of every row with one or several directions.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Rows, as the dictionary receives them: centred or whitened and normalised,
-        where that came before it.
+        Rows as the dictionary receives them, after the steps before it, such as
+        whitening and normalisation.
 
     direction : array-like of shape (n_features,) or (n_directions, n_features)
-        Directions, for example rows of `components_`. Their length does not count.
+        Directions, for example rows of `components_`. Their lengths do not matter.
 
     Returns
     -------
     cosines : ndarray of shape (n_samples,) or (n_samples, n_directions)
-        Cosines in [-1, 1], float64. 0 where the row or the direction is zero.
+        Cosines in [-1, 1], float64. A zero row or a zero direction gives 0.
 
     Raises
     ------
@@ -36,13 +39,13 @@ def direction_cosines(X, direction):
 
     See Also
     --------
-    token_heatmaps : The cosines of an image's tokens, laid out on their grid.
+    token_heatmaps : The cosines of an image's tokens on their grid.
 
     Notes
     -----
-    A cosine sees every row, also those in whose sparse code the direction does not
-    occur. It depends on where the origin lies: on embeddings that are not centred
-    all cosines can be near to that of the mean [1]_.
+    Every row has a cosine with the direction, also a row whose sparse code does not
+    use it. Cosines depend on the origin: if embeddings are not centred, all cosines
+    can be close to the cosine of the mean [1]_.
 
     References
     ----------

@@ -1,8 +1,12 @@
-"""What is left in the error of a reconstruction."""
+"""Linear and nonlinear parts of the error of a reconstruction."""
+
+from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
@@ -15,6 +19,7 @@ from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.labels import as_labels
 from skdict._utils.sklearn_private import HasMethods, validate_params
 from skdict._utils.table import as_table
+from skdict._utils.types import Data
 
 from ._folds import list_folds
 from ._reconstruction import explained_variance
@@ -31,7 +36,15 @@ from ._reconstruction import explained_variance
     },
     prefer_skip_nested_validation=True,
 )
-def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None):
+def decompose_error(
+    X: Data,
+    X_hat: Data,
+    *,
+    X_refit: Data | None = None,
+    estimator: Any = None,
+    cv: Any = 5,
+    groups: Data | None = None,
+) -> pd.DataFrame:
     r"""Split a reconstruction's error into a part linear in the data and a rest.
 
     Parameters
@@ -43,26 +56,26 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
         Reconstruction.
 
     X_refit : array-like of shape (n_samples, n_features), default=None
-        A second reconstruction by the same atoms with better coefficients, for
-        instance of an `ICFL` after ``set_params(refit=True)``. The report then has
-        a second row, and says what the refit gains.
+        A second reconstruction from the same atoms with better coefficients, for
+        instance from an `ICFL` after ``set_params(refit=True)``. The report then has a
+        second row with what the refit gains.
 
     estimator : regressor, default=None
         The linear map from the data to the error. None: a
         :class:`~sklearn.linear_model.Ridge` with ``alpha=1`` on standardised
-        features, which hardly differs from least squares where there are many rows
-        for each feature. With few, pass a
+        features, which hardly differs from least squares if there are many rows for
+        each feature. With few rows, pass a
         :class:`~sklearn.linear_model.RidgeCV`.
 
     cv : int, cross-validation generator or iterable, default=5
         The folds on which the map is tested; each row must be tested once. An int
         means :class:`~sklearn.model_selection.KFold` without shuffling, which
         keeps neighbouring rows together, or
-        :class:`~sklearn.model_selection.GroupKFold` where `groups` is given.
+        :class:`~sklearn.model_selection.GroupKFold` if `groups` is given.
 
     groups : array-like of shape (n_samples,), default=None
-        Groups that are not to be split between training and test, for example
-        the images that tokens come from.
+        Groups that must not be split between training and test, for example the
+        images that tokens come from.
 
     Returns
     -------
@@ -70,22 +83,22 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
         One row, or two with `X_refit`. Columns:
 
         - `reconstruction`: "plain" or "refit".
-        - `error_fraction`: the error as a share of the variance, which is one minus
+        - `error_fraction`: the error as a fraction of the variance, which is one minus
           `explained_variance`.
-        - `linear_fraction`: share of the error that the map predicts on held-out
-          rows, a constant offset included. Negative where the map predicts worse
-          than no error at all.
+        - `linear_fraction`: fraction of the error that the map predicts on held-out
+          rows, including a constant offset. It is negative if predicting an error of
+          zero is better.
         - `nonlinear_fraction`: the rest, ``1 - linear_fraction``.
-        - `norm_r2`: :math:`R^2` with which the squared norm of a row's error is
-          predicted linearly from the row, on held-out rows; 0 where all are equal.
-        - `gain`: share of the plain error that this reconstruction avoids; 0 for
+        - `norm_r2`: :math:`R^2` of a linear prediction of the squared norm of a row's
+          error from the row, on held-out rows; 0 if all norms are equal.
+        - `gain`: fraction of the plain error that this reconstruction avoids; 0 for
           "plain".
-
         - `linear_gain`, `nonlinear_gain`: by how much each part of the error is
-          smaller than that of "plain", as shares of the whole plain error. They add
+          smaller than that of "plain", as fractions of the whole plain error. They add
           up to the `gain`.
 
-        Both shares are 0 for an exact reconstruction.
+        For an exact reconstruction `linear_fraction` and `nonlinear_fraction` are both
+        0.
 
     Raises
     ------
@@ -95,8 +108,8 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
 
     See Also
     --------
-    explained_variance : One minus the error's share.
-    subspace_probes : Where in the space labels can be read off.
+    explained_variance : One minus the fraction of the error.
+    subspace_probes : How well labels can be predicted from parts of the space.
 
     Notes
     -----
@@ -106,13 +119,14 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
 
         \mathrm{linear} = 1 - \frac{\sum_i \|e_i - A x_i\|^2}{\sum_i \|e_i\|^2} .
 
-    For the language models of [1]_ about half of the error of sparse autoencoders
-    is linear, and more than 90 % of its norm; refitting codes at inference hardly
-    reduces the rest. Shrinkage is one source of linear error: codes that are all
-    too small by a factor leave an error proportional to the row.
+    In the language models of [1]_, about half of the error of sparse autoencoders is
+    linear, more than 90 % of the variance of its norm can be predicted, and refitting
+    codes at inference hardly reduces the nonlinear part. Shrinkage is one source of
+    linear error: if all codes are too small by the same factor, the error is
+    proportional to the row.
 
     About four copies of the data are held in float64: 3.5 GB for 100,000 rows of
-    1024 features. A sample of the rows serves.
+    1024 features. A sample of the rows is enough.
 
     References
     ----------
@@ -140,13 +154,13 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
         reconstructions["refit"] = _check_like(X, X_refit, "X_refit")
     splits = _make_splits(X, cv, groups)
     if estimator is None:
-        # It may write into the rows: those of a fold are copies.
+        # The estimator may write into the rows, because those of a fold are copies.
         estimator = make_pipeline(
             StandardScaler(copy=False), Ridge(alpha=1.0, copy_X=False)
         )
 
-    # Divided by a power of two, which is exact and keeps the squares of any finite
-    # data finite. All figures are ratios.
+    # Scaling by a power of two is exact and keeps the squares of any finite data
+    # finite. It changes no result, because all results are ratios.
     tables = (X, *reconstructions.values())
     scale = power_of_two(max(max(float(a.max()), -float(a.min())) for a in tables))
     rows = [
@@ -159,16 +173,22 @@ def decompose_error(X, X_hat, *, X_refit=None, estimator=None, cv=5, groups=None
     ]
     totals = np.array([row.pop("total") for row in rows])
     columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    columns["gain"] = _share(totals[0] - totals, totals[0])
+    columns["gain"] = _fraction(totals[0] - totals, totals[0])
     for part in ("linear", "nonlinear"):
         errors = totals * columns[f"{part}_fraction"]
-        columns[f"{part}_gain"] = _share(errors[0] - errors, totals[0])
+        columns[f"{part}_gain"] = _fraction(errors[0] - errors, totals[0])
     return as_table(columns)
 
 
-def _linear_parts(X, X_hat, scale, estimator, splits):
-    # One fit for the error and its squared norm: the outputs of a linear regression
-    # do not see each other.
+def _linear_parts(
+    X: np.ndarray,
+    X_hat: np.ndarray,
+    scale: float,
+    estimator: Any,
+    splits: list[tuple[Any, Any]],
+) -> dict[str, float]:
+    # Fit the error and its squared norm together: the outputs of a linear regression
+    # do not depend on each other.
     targets = np.empty((X.shape[0], X.shape[1] + 1))
     errors, squared_norms = targets[:, :-1], targets[:, -1]
     for some in row_blocks(X):
@@ -198,19 +218,19 @@ def _linear_parts(X, X_hat, scale, estimator, splits):
     }
 
 
-def _scaled(rows, scale):
+def _scaled(rows: np.ndarray, scale: float) -> np.ndarray:
     return np.multiply(rows, scale, dtype=np.float64)
 
 
-def _share(part, whole):
-    # Beside a plain error of next to nothing the other may be infinitely larger.
+def _fraction(part: np.ndarray, whole: float) -> np.ndarray:
+    # If the plain error is tiny, the quotient may overflow.
     with np.errstate(over="ignore"):
         return part / whole if whole > 0 else 0.0 * part
 
 
-def _make_splits(X, cv, groups):
-    # The folds themselves are handed on, because scikit-learn refuses `groups` with
-    # metadata routing on.
+def _make_splits(X: np.ndarray, cv: Any, groups: Data | None) -> list[tuple[Any, Any]]:
+    # Draw the folds here, because scikit-learn refuses `groups` if metadata routing is
+    # on.
     if groups is not None:
         groups = as_labels(groups, "groups", len(X))
         if isinstance(cv, Integral):
@@ -229,13 +249,13 @@ def _make_splits(X, cv, groups):
     return splits
 
 
-def _check_rows(X, name):
+def _check_rows(X: Data, name: str) -> np.ndarray:
     X = check_numbers(X, ensure_all_finite=False, input_name=name)
     check_finite(X, name)
     return X
 
 
-def _check_like(X, X_hat, name):
+def _check_like(X: np.ndarray, X_hat: Data, name: str) -> np.ndarray:
     X_hat = _check_rows(X_hat, name)
     if X_hat.shape != X.shape:
         raise ValueError(

@@ -1,12 +1,16 @@
-"""Folds of a splitter, checked."""
+"""Check the folds of a splitter."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 __all__ = ["list_folds"]
 
 
-def list_folds(cv, *args):
-    """The folds of a splitter as pairs of indices, checked."""
+def list_folds(cv: Any, *args: Any) -> list[tuple[Any, Any]]:
+    """List the folds of a splitter as pairs of indices, and check them."""
     try:
         folds = list(cv.split(*args))
     except (TypeError, ValueError) as error:

@@ -1,4 +1,6 @@
-"""Atoms in an order that puts similar ones side by side."""
+"""Order atoms so that similar ones are side by side."""
+
+from __future__ import annotations
 
 from numbers import Integral, Real
 
@@ -14,14 +16,15 @@ from sklearn.utils import Bunch
 
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import StrOptions, validate_params
+from skdict._utils.types import Data
 
 from ._dictionary import _check_atoms
 
-# Its time grows with the third power and more: 1.6 s for 1000 atoms in groups of 8,
-# 75 s for 2000.
+# Largest number of atoms for the optimal ordering of leaves by default. Its time grows
+# faster than the third power: 1.6 s for 1000 atoms in groups of 8, 75 s for 2000.
 _MAX_OPTIMAL = 1000
 
-# Rounding of the cosine of two equal atoms.
+# Largest rounding error of the cosine of two equal atoms.
 _TOLERANCE = 1e-12
 
 
@@ -36,52 +39,51 @@ _TOLERANCE = 1e-12
     prefer_skip_nested_validation=True,
 )
 def order_atoms(
-    components,
+    components: Data,
     *,
-    linkage="average",
-    n_clusters=None,
-    min_similarity=None,
-    optimal_ordering="auto",
-):
+    linkage: str = "average",
+    n_clusters: int | None = None,
+    min_similarity: float | None = None,
+    optimal_ordering: bool | str = "auto",
+) -> Bunch:
     """Order the atoms of a dictionary by hierarchical clustering.
 
     Parameters
     ----------
     components : array-like of shape (n_components, n_features)
-        Atoms, one a row, of any length.
+        Atoms, one in each row, of any length.
 
     linkage : {"average", "complete", "single", "weighted"}, default="average"
-        Linkage, as in :func:`scipy.cluster.hierarchy.linkage`. The methods that
-        need Euclidean distances (Ward's and others) are left out.
+        Linkage, as in :func:`scipy.cluster.hierarchy.linkage`, without the methods
+        that need Euclidean distances, such as Ward's.
 
     n_clusters : int, default=None
-        Cut the tree into this many clusters; fewer where several joins happen at
-        the same distance.
+        Number of clusters into which the tree is cut. There are fewer if several
+        joins have the same distance.
 
     min_similarity : float, default=None
-        Cut the tree where the linkage is no longer at least this cosine: with
-        ``linkage="average"``, clusters are joined while the mean cosine between
-        their atoms reaches it.
+        Smallest cosine at which clusters are joined: with ``linkage="average"``, two
+        clusters are joined if the mean cosine between their atoms is at least this.
 
     optimal_ordering : bool or "auto", default="auto"
-        Flip the branches of the tree so that neighbours are as similar as
-        possible. "auto" does so up to 1000 atoms, because the time grows with more
-        than the third power of their number.
+        Whether the branches of the tree are flipped so that neighbours are as similar
+        as possible. "auto" means True for up to 1000 atoms, because the time grows
+        faster than the third power of their number.
 
     Returns
     -------
     result : :class:`~sklearn.utils.Bunch`
         order : ndarray of shape (n_components,)
-            Indices of the atoms, similar ones side by side.
+            Indices of the atoms, with similar atoms side by side.
         similarity : ndarray of shape (n_components, n_components), float32
-            Cosines of the atoms in that order, ready to be drawn: clusters are
-            blocks on the diagonal. The cosine with a zero atom is 0.
+            Cosines of the atoms in that order: clusters are blocks on the diagonal.
+            The cosine with a zero atom is 0.
         labels : ndarray of shape (n_components,) or None
             The cluster of each atom, in the order of `components`. Clusters are
-            numbered as they follow in `order`: ``labels[order]`` never falls. None
-            where neither `n_clusters` nor `min_similarity` is given.
+            numbered in the order in which they occur in `order`, so ``labels[order]``
+            never falls. None if neither `n_clusters` nor `min_similarity` is given.
         linkage : ndarray of shape (n_components - 1, 4)
-            The tree, as scipy has it, with ``1 - cosine`` as the distance.
+            The tree in the format of scipy, with ``1 - cosine`` as the distance.
 
     Raises
     ------
@@ -91,15 +93,15 @@ def order_atoms(
 
     See Also
     --------
-    mutual_coherence : The largest cosine alone.
+    mutual_coherence : The largest absolute cosine.
     match_dictionaries : Pairs of atoms of two dictionaries.
 
     Notes
     -----
-    Cosines keep their sign: an atom and its opposite are as far apart as can be.
+    Cosines keep their sign: an atom and its opposite have the largest distance.
 
-    The table of cosines is held whole, at the most about 30 bytes for each pair of
-    atoms: 2 GB for 8192 atoms.
+    The whole table of cosines is held in memory, with at most about 30 bytes for each
+    pair of atoms: 2 GB for 8192 atoms.
 
     Examples
     --------
@@ -142,7 +144,9 @@ def order_atoms(
     )
 
 
-def _cluster(cosines, linkage, optimal_ordering):
+def _cluster(
+    cosines: np.ndarray, linkage: str, optimal_ordering: bool | str
+) -> tuple[np.ndarray, np.ndarray]:
     distances = squareform(1.0 - cosines, checks=False)
     tree = build_tree(distances, linkage)
     if optimal_ordering == "auto":
@@ -152,14 +156,19 @@ def _cluster(cosines, linkage, optimal_ordering):
     return tree, leaves_list(tree).astype(np.intp)
 
 
-def _cut(tree, order, n_clusters, min_similarity):
+def _cut(
+    tree: np.ndarray,
+    order: np.ndarray,
+    n_clusters: int | None,
+    min_similarity: float | None,
+) -> np.ndarray:
     if len(order) == 1:
         return np.zeros(1, dtype=np.intp)
     if min_similarity is None:
         clusters = fcluster(tree, n_clusters, "maxclust")
     else:
         clusters = fcluster(tree, 1.0 - min_similarity + _TOLERANCE, "distance")
-    # Clusters are runs of the order: number them as they come.
+    # The atoms of a cluster are consecutive in the order.
     ordered = clusters[order]
     labels = np.empty(len(order), dtype=np.intp)
     labels[order] = np.cumsum(np.diff(ordered, prepend=ordered[0]) != 0)

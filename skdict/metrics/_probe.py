@@ -1,11 +1,15 @@
 """Linear probes."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 
-def make_linear_probe(**kw) -> Pipeline:
+def make_linear_probe(**kw: Any) -> Pipeline:
     """Make a class-balanced logistic regression for codes or embeddings.
 
     Parameters
@@ -18,9 +22,9 @@ def make_linear_probe(**kw) -> Pipeline:
     Returns
     -------
     probe : Pipeline
-        A :class:`~sklearn.preprocessing.StandardScaler` that divides by the
-        standard deviation and leaves the mean, so that sparse codes stay sparse,
-        and the logistic regression.
+        A :class:`~sklearn.preprocessing.StandardScaler` and the logistic regression.
+        The scaler divides by the standard deviation and does not subtract the mean,
+        so that sparse codes stay sparse.
 
     See Also
     --------
@@ -28,15 +32,15 @@ def make_linear_probe(**kw) -> Pipeline:
 
     Notes
     -----
-    Score it by ``scoring="balanced_accuracy"``, on samples of other experiments
-    than the training samples where there are several (for instance by
-    :class:`~sklearn.model_selection.GroupKFold`).
+    Score the probe by ``scoring="balanced_accuracy"``. If the samples come from
+    several experiments, hold out whole experiments, for instance by
+    :class:`~sklearn.model_selection.GroupKFold`.
 
-    ``max_iter=1000`` is a bound and not a cost: raw pixels of the digits data take
-    about 240 iterations, sparse codes of them 20. Dense embeddings whose means are
-    large beside their standard deviations are fitted several times faster after
-    ``probe.set_params(standardscaler__with_mean=True)``. The optimum is the same,
-    because the intercept is not penalised.
+    Training usually ends long before ``max_iter=1000``: raw pixels of the digits data
+    take about 240 iterations, sparse codes of them 20. Dense embeddings whose means
+    are much larger than their standard deviations are fitted several times faster
+    after ``probe.set_params(standardscaler__with_mean=True)``. The optimum is the
+    same, because the intercept is not penalised.
 
     Examples
     --------
@@ -49,7 +53,8 @@ def make_linear_probe(**kw) -> Pipeline:
     >>> bool(scores.mean() > 0.9)
     True
     """
-    # Of sparse codes no frame can be made, whatever is configured for all estimators.
+    # Ignore a global set_config(transform_output="pandas"): sparse codes cannot become
+    # a DataFrame.
     scaler = StandardScaler(with_mean=False).set_output(transform="default")
     parameters = {"class_weight": "balanced", "max_iter": 1000} | kw
     return make_pipeline(scaler, LogisticRegression(**parameters))

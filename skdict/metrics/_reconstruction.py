@@ -1,17 +1,20 @@
-"""How well a reconstruction fits the data."""
+"""Measures of how well a reconstruction fits the data."""
+
+from __future__ import annotations
 
 import numpy as np
 
 from skdict._utils.arrays import power_of_two, row_blocks, unit_rows
 from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.sklearn_private import validate_params
+from skdict._utils.types import Data
 
 
 @validate_params(
     {"X": ["array-like"], "X_hat": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
-def reconstruction_cosine(X, X_hat):
+def reconstruction_cosine(X: Data, X_hat: Data) -> float:
     """Mean cosine similarity between rows and their reconstructions.
 
     Parameters
@@ -25,8 +28,8 @@ def reconstruction_cosine(X, X_hat):
     Returns
     -------
     cosine : float
-        Mean over rows, in [-1, 1]. A pair of zero rows counts as 1, since the
-        reconstruction is exact; a pair with one zero row counts as 0.
+        Mean over rows, in [-1, 1]. A pair of two zero rows counts as 1, because the
+        reconstruction is exact; a pair with a single zero row counts as 0.
 
     Raises
     ------
@@ -35,7 +38,7 @@ def reconstruction_cosine(X, X_hat):
 
     See Also
     --------
-    explained_variance : Share of the variance, which also sees the rows' lengths.
+    explained_variance : Fraction of the variance; depends on the rows' lengths too.
 
     Examples
     --------
@@ -54,8 +57,8 @@ def reconstruction_cosine(X, X_hat):
     {"X": ["array-like"], "X_hat": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
-def explained_variance(X, X_hat):
-    r"""Share of the variance that a reconstruction explains.
+def explained_variance(X: Data, X_hat: Data) -> float:
+    r"""Fraction of the variance that a reconstruction explains.
 
     Parameters
     ----------
@@ -68,10 +71,10 @@ def explained_variance(X, X_hat):
     Returns
     -------
     score : float
-        At most 1, which is an exact reconstruction; 0 is as good as the mean, and
-        worse ones are negative. Where all rows of `X` are equal, 1 for an exact
-        reconstruction and 0 for any other, as :func:`~sklearn.metrics.r2_score`
-        has it.
+        At most 1, for an exact reconstruction. 0 is as good as the mean row; worse
+        reconstructions are negative. If all rows of `X` are equal, the score is 1 for
+        an exact reconstruction and 0 for any other, as in
+        :func:`~sklearn.metrics.r2_score`.
 
     Raises
     ------
@@ -80,19 +83,19 @@ def explained_variance(X, X_hat):
 
     See Also
     --------
-    reconstruction_cosine : Mean cosine, which does not see the rows' lengths.
+    reconstruction_cosine : Mean cosine; does not depend on the rows' lengths.
 
     Notes
     -----
-    The norms are taken over the whole matrix and :math:`\bar{x}` is the mean row,
-    so features count by their variance:
+    With norms over the whole matrix and the mean row :math:`\bar{x}`, the score is
 
     .. math::
 
         1 - \|X - \hat{X}\|_F^2 / \|X - 1 \bar{x}^T\|_F^2
 
-    This is ``sklearn.metrics.r2_score(X, X_hat,
-    multioutput="variance_weighted")``, computed in float64 by blocks of rows.
+    so features are weighted by their variance. This is
+    ``sklearn.metrics.r2_score(X, X_hat, multioutput="variance_weighted")``, computed in
+    float64 by blocks of rows.
 
     Examples
     --------
@@ -104,8 +107,8 @@ def explained_variance(X, X_hat):
     # A power of two scales exactly and keeps the squares of any finite X finite.
     scale = power_of_two(max(np.abs(_float64(X[rows])).max() for rows in row_blocks(X)))
 
-    # Differences to the first row instead of to 0: the mean of equal rows is then
-    # exact, so that constant data has a variance of exactly 0.
+    # Subtract the first row from all: the mean of equal rows is then exact, and
+    # constant data have a variance of exactly 0.
     first = _float64(X[0]) * scale
     mean = np.zeros(X.shape[1])
     for rows in row_blocks(X):
@@ -113,7 +116,7 @@ def explained_variance(X, X_hat):
     mean /= X.shape[0]
 
     residual = total = 0.0
-    with np.errstate(over="ignore"):  # a reconstruction 1e150 times too large
+    with np.errstate(over="ignore"):  # if a reconstruction is 1e150 times too large
         for rows in row_blocks(X):
             X_rows = _float64(X[rows]) * scale
             residual += np.square(X_rows - _float64(X_hat[rows]) * scale).sum()
@@ -123,7 +126,7 @@ def explained_variance(X, X_hat):
         return float(1.0 - residual / total)
 
 
-def _check_pair(X, X_hat):
+def _check_pair(X: Data, X_hat: Data) -> tuple[np.ndarray, np.ndarray]:
     X = check_numbers(X, ensure_all_finite=False, input_name="X")
     X_hat = check_numbers(X_hat, ensure_all_finite=False, input_name="X_hat")
     if X.shape != X_hat.shape:
@@ -135,7 +138,7 @@ def _check_pair(X, X_hat):
     return X, X_hat
 
 
-def _row_cosines(A, B):
+def _row_cosines(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     A, nonzero_a = unit_rows(A)
     B, nonzero_b = unit_rows(B)
     cosines = np.clip(np.einsum("ij,ij->i", A, B), -1.0, 1.0)
@@ -143,5 +146,5 @@ def _row_cosines(A, B):
     return cosines
 
 
-def _float64(A):
+def _float64(A: np.ndarray) -> np.ndarray:
     return np.asarray(A, dtype=np.float64)

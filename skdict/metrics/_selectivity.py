@@ -1,39 +1,39 @@
 """Selectivity of features for labels, its permutation null and its scorer."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from numbers import Integral
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.steps import encode
 from skdict._utils.table import as_table
+from skdict._utils.types import Codes, Data, Seed
 from skdict.stats import (
-    CONTRAST_CONSTRAINT,
     ROUNDING,
-    THRESHOLD_CONSTRAINT,
-    encode_batch,
+    SCORE_CONSTRAINTS,
     encode_classes,
-    encode_groups,
+    exchange_of_labels,
     find_active,
     null_of_best,
     permutation_p_value,
-    plan_exchange,
     score_features,
 )
 
 
 @validate_params(
     {
-        "codes": ["array-like", "sparse matrix"],
-        "y": ["array-like"],
-        "contrast": CONTRAST_CONSTRAINT,
-        "activity_threshold": THRESHOLD_CONSTRAINT,
+        name: SCORE_CONSTRAINTS[name]
+        for name in ("codes", "y", "contrast", "activity_threshold")
     },
     prefer_skip_nested_validation=True,
 )
-def selectivity_scores(codes, y, *, contrast="average", activity_threshold=0.0):
+def selectivity_scores(
+    codes: Codes, y: Data, *, contrast: str = "average", activity_threshold: float = 0.0
+) -> np.ndarray:
     r"""Selectivity of every feature for every class.
 
     Parameters
@@ -45,17 +45,17 @@ def selectivity_scores(codes, y, *, contrast="average", activity_threshold=0.0):
         Labels, of at least two classes.
 
     contrast : {"average", "maximum"}, default="average"
-        What a class is compared with: all samples of the other classes pooled
+        What a class is compared with: all samples of the other classes together
         ("average"), or the other class in which the feature is most often active
         ("maximum").
 
     activity_threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > activity_threshold``.
+        A feature is active in a sample if ``|z| > activity_threshold``.
 
     Returns
     -------
     scores : ndarray of shape (n_components, n_classes)
-        Scores in [-1, 1]; the classes stand in the order of ``np.unique(y)``.
+        Scores in [-1, 1]; the classes are in the order of ``np.unique(y)``.
 
     Raises
     ------
@@ -66,27 +66,26 @@ def selectivity_scores(codes, y, *, contrast="average", activity_threshold=0.0):
 
     See Also
     --------
-    selectivity_report : The best feature of each class beside a permutation null.
-    selectivity_tests : The pairs that exceed chance.
-    selectivity_counts : How many features exceed a score.
-    auroc_scores : A figure that needs no threshold.
-    make_selectivity_scorer : The same figure as a scorer for model selection.
+    selectivity_report : The best feature of each class, with a permutation null.
+    selectivity_tests : Pairs of feature and class that exceed chance.
+    selectivity_counts : Number of features that exceed a score.
+    auroc_scores : A score that needs no threshold.
+    make_selectivity_scorer : A scorer for model selection.
 
     Notes
     -----
-    With `a` the event that the feature is active, the scores for class `c` are
-    [1]_
+    Let `a` be the event that the feature is active. The scores for class `c` are [1]_
 
     .. math::
 
         s_\mathrm{average} &= P(a \mid y = c) - P(a \mid y \neq c) \\
         s_\mathrm{maximum} &= P(a \mid y = c) - \max_{c' \neq c} P(a \mid y = c')
 
-    The two are equal where `y` has two classes. The paper does not define
+    If `y` has two classes, the two scores are equal. The paper does not define
     "active"; the default here is any non-zero code.
 
     Among thousands of features some score high by chance, above all for small
-    classes, so a score is best read beside the null of `selectivity_report`.
+    classes: compare scores with the null of `selectivity_report`.
 
     References
     ----------
@@ -108,35 +107,21 @@ def selectivity_scores(codes, y, *, contrast="average", activity_threshold=0.0):
     return score_features(activity, labels, class_sizes, contrast).T
 
 
-@validate_params(
-    {
-        "codes": ["array-like", "sparse matrix"],
-        "y": ["array-like"],
-        "contrast": CONTRAST_CONSTRAINT,
-        "activity_threshold": THRESHOLD_CONSTRAINT,
-        "n_permutations": [Interval(Integral, 0, None, closed="left")],
-        "batch": ["array-like", None],
-        "groups": ["array-like", None],
-        "control": ["array-like", None],
-        "grid_shape": ["array-like", None],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
-)
+@validate_params(SCORE_CONSTRAINTS, prefer_skip_nested_validation=True)
 def selectivity_report(
-    codes,
-    y,
+    codes: Codes,
+    y: Data,
     *,
-    contrast="average",
-    activity_threshold=0.0,
-    n_permutations=0,
-    batch=None,
-    groups=None,
-    control=None,
-    grid_shape=None,
-    random_state=None,
-):
-    """The most selective feature of each class, beside a permutation null.
+    contrast: str = "average",
+    activity_threshold: float = 0.0,
+    n_permutations: int = 0,
+    batch: Data | None = None,
+    groups: Data | None = None,
+    control: Data | None = None,
+    grid_shape: Data | None = None,
+    random_state: Seed = None,
+) -> pd.DataFrame:
+    """Find the most selective feature of each class, with a permutation null.
 
     Parameters
     ----------
@@ -150,34 +135,33 @@ def selectivity_report(
         The score, as in `selectivity_scores`.
 
     activity_threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > activity_threshold``.
+        A feature is active in a sample if ``|z| > activity_threshold``.
 
     n_permutations : int, default=0
         Number of permutations of `y`. With 0 the report has no null.
 
     batch : array-like of shape (n_samples,), default=None
-        Labels are permuted among the samples of the same batch only, for example
-        inside each experiment batch, so that what the batches alone explain is part
-        of the null.
+        Labels are permuted only among the samples of a batch, for example of an
+        experiment, so that the null contains what the batches alone explain.
 
     groups : array-like of shape (n_samples,), default=None
-        What was labelled as a whole, such as the image of each token or the well of
-        each cell: labels of whole groups are exchanged, inside `batch` where given.
-        Without it samples that share their label by design count as independent, and
-        the null is too lax (see Notes).
+        Groups that were labelled as a whole, such as the image of each token or the
+        well of each cell. Whole groups exchange their labels, inside `batch` if it is
+        given. Without `groups`, samples that share their label by design count as
+        independent, and p-values are too small (see Notes).
 
     control : array-like of shape (n_samples,), default=None
-        Boolean or 0/1 array that marks the control samples with which
-        `ControlPCAWhitener` was fitted, where these rows are scored, too. Their
-        labels are then not exchanged with those of the other samples; without it
-        the null is too lax (see Notes).
+        Boolean or 0/1 array that marks the control samples to which
+        `ControlPCAWhitener` was fitted, if they are among the samples scored. Their
+        labels are not exchanged with those of other samples. Without `control`,
+        p-values are too small (see Notes).
 
     grid_shape : tuple of int (height, width), default=None
-        The grid of an image's tokens, for labels that differ inside images: the rows
+        The grid of an image's tokens, for labels that differ inside images. The rows
         are all tokens of each image, image by image and row by row of the grid. The
-        label map of each image is then shifted over its grid instead of being
-        permuted, see Notes. Batches and controls must be whole images, and `groups` is
-        not for such labels.
+        label map of each image is shifted over its grid instead of being permuted (see
+        Notes). Batches and controls must consist of whole images, and `groups` must be
+        None.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -189,8 +173,8 @@ def selectivity_report(
 
         - `class`: the label.
         - `n_samples`: the size of the class.
-        - `best_feature`: index of the feature with the highest score; the first
-          one where several tie.
+        - `best_feature`: index of the feature with the highest score; of equal
+          features, the first.
         - `score`: the score of that feature.
         - `null_q95`: 95 % quantile, over the permutations, of the class's best
           score. Only with ``n_permutations > 0``.
@@ -201,11 +185,11 @@ def selectivity_report(
         `control`, is never exchanged and so not tested: its `null_q95` and
         `p_value` are NaN.
 
-        The other columns are the same in all rows: `contrast`, `n_permutations`,
-        `mean_score` (the mean of the column `score`) and, with
-        ``n_permutations > 0``, `null_mean_q95` and `mean_p_value`, the 95 % quantile
-        and the p-value of that mean. Classes that are not tested add the same to the
-        mean of every permutation.
+        The other columns are the same in all rows: `contrast`, `n_permutations` and
+        `mean_score`, the mean of the column `score`. With ``n_permutations > 0`` there
+        are also `null_mean_q95` and `mean_p_value`, the 95 % quantile of that mean over
+        the permutations and its p-value. Classes that are not tested contribute the
+        same to the mean of every permutation.
 
     Raises
     ------
@@ -213,65 +197,66 @@ def selectivity_report(
         As `selectivity_scores`; also if `batch`, `groups` or `control` has another
         length or missing values, if `y`, `batch` or `control` differs inside a
         group, if the rows do not fill whole grids of `grid_shape`, if `batch` or
-        `control` differs inside an image of them, or if `groups` came with
-        `grid_shape`.
+        `control` differs inside an image, or if both `groups` and `grid_shape` are
+        given.
 
     Warns
     -----
     UserWarning
-        If no batch holds samples of two classes, or with `grid_shape` no image, so
-        that no exchange changes anything and no class is tested. Also without
-        `grid_shape`, if the batches look like images with labels that are alike for
-        neighbours, see Notes.
+        If no batch (with `grid_shape`, no image) holds samples of two classes, so that
+        no exchange changes anything and no class is tested. Without `grid_shape`, also
+        if the batches look like images whose neighbouring tokens have like labels (see
+        Notes).
 
     See Also
     --------
     selectivity_scores : The scores of all features for all classes.
-    selectivity_tests : All pairs of feature and class, tested exactly.
+    selectivity_tests : Tests of all pairs of feature and class, without permutations.
     describe_features : One row per feature, with flags for confounds.
 
     Notes
     -----
-    The best feature is searched anew in every permutation, so the null includes
+    The best feature is searched again in every permutation, so the null includes
     the choice of the best among all features. The p-values are those of each
     class by itself: they are not adjusted for the number of classes.
 
-    A permutation is a fair draw only where the labels could have been exchanged.
-    The tokens of an image have the image's label and resemble each other, so the
-    labels of tokens could not: permuted token by token, labels that mean nothing
-    look significant. With `groups`, those of whole images are permuted, each row
-    counting as before. As many p-values are possible as there are ways to label the
-    groups, so that a class of two or three groups can hardly have a small one.
+    A permutation is a fair draw only if the labels could have been exchanged. The
+    labels of an image's tokens could not: the tokens share the image's label, and they
+    resemble each other. If they are permuted token by token, labels that mean nothing
+    look significant. With `groups`, the labels of whole images are permuted, and each
+    row counts as before. The number of possible p-values is then the number of ways to
+    label the groups, so a class of two or three groups can hardly have a small one.
 
     Labels that differ inside an image, such as those of a segmented tissue, are alike
-    for neighbouring tokens, and so are the codes. Permuted token by token, inside the
-    image or not, they are no longer: labels that vary smoothly and have nothing to do
-    with the image then have p-values up to 0.05 in 40 to 100 % of the cases. With
-    `grid_shape` the label map of each image is shifted by a random number of rows and
-    columns instead, what leaves at one edge coming in at the other [1]_, images by
-    offsets of their own. That keeps the shapes of labels and codes and breaks their
-    alignment. It supposes an image that looks alike everywhere, and the seam where
-    opposite edges meet makes it approximate: labels without meaning are at p <= 0.05
-    in 5 to 13 % of the cases. A single image has `height * width` shifts, of which one
-    changes nothing, so that no p-value is expected below their reciprocal however many
-    are drawn; with few large regions even that is out of reach. Nothing leaves its
-    image: what distinguishes whole images is not tested.
+    for neighbouring tokens, and so are the codes. A permutation token by token, inside
+    the image or not, destroys this: smooth labels that have nothing to do with the
+    image then have p-values up to 0.05 in 40 to 100 % of the cases. With `grid_shape`
+    the label map of each image is instead shifted by a random number of rows and
+    columns, each image by its own offset; what leaves at one edge comes in at the other
+    [1]_. That keeps the shapes of labels and codes and breaks their alignment. It
+    supposes that the image looks alike everywhere, and the seam where opposite edges
+    meet makes it approximate: labels without meaning have p <= 0.05 in 5 to 13 % of the
+    cases. A single image has `height * width` shifts, one of which changes nothing.
+    However many are drawn, no p-value is expected below the reciprocal of their
+    number, and with few large regions p-values are larger still. Labels never leave
+    their image: what distinguishes whole images is not tested.
 
-    The grid cannot be known from a table, in which a class may as well stand together
-    because the rows are sorted. There is a warning where `batch` says so: batches of
-    one square number of consecutive rows, whose labels are alike for neighbours on
-    that square (Moran's I above 0.1 and beyond chance) and, on the row below, more
-    alike than half as many rows on. Without `batch` there is none.
+    A table does not tell whether its rows are tokens on a grid: the rows of a class may
+    also be together because they are sorted. There is a warning if `batch` suggests a
+    grid: all batches are blocks of consecutive rows with the same square number of
+    rows, labels are alike for neighbours on that square (Moran's I above 0.1 and beyond
+    chance), and tokens one grid row apart are more alike than those half as many rows
+    apart. Without `batch` there is no warning.
 
-    After whitening with the very controls that are scored they could not: the
-    controls are exactly white, the others only nearly, and features fire on them
-    more often whatever the label. Score rows that the whitener has not seen, or
-    pass `control`. Controls among the tokens of an image cannot stay in their places
-    while its labels are shifted, so there only the former is left.
+    Labels of controls could not have been exchanged with others if the whitener was
+    fitted to the very controls that are scored. These are exactly white, the other
+    samples only nearly, and features fire on the others more often whatever the label.
+    Score rows that the whitener has not seen, or pass `control`. Controls among the
+    tokens of an image cannot stay in their places while its labels are shifted; in
+    that case score rows that the whitener has not seen.
 
-    The active entries are found once. A permutation then costs one count of
-    (class, feature) pairs, linear in their number, and a table of n_classes x
-    n_components scores.
+    Active entries are found once. The time of a permutation is linear in the number of
+    active entries plus n_classes x n_components.
 
     References
     ----------
@@ -295,8 +280,7 @@ def selectivity_report(
     >>> bool(report["mean_score"][0] > report["null_mean_q95"][0])
     True
 
-    The same rows, if they are those of six images: three of six can be "treated" in
-    20 ways.
+    If the same rows come from six images, three of which can be "treated" in 20 ways:
 
     >>> image = np.repeat([0, 1, 2, 3, 4, 5], [10, 20, 20, 20, 20, 10])
     >>> report = selectivity_report(
@@ -305,7 +289,7 @@ def selectivity_report(
     >>> round(float(report["p_value"][1]), 2)
     0.06
 
-    Or if they are the tokens of one image, 10 x 10, with one label for each half:
+    If they are the 10 x 10 tokens of one image, with one label for each half:
 
     >>> report = selectivity_report(
     ...     codes, y, grid_shape=(10, 10), n_permutations=999, random_state=0
@@ -318,11 +302,14 @@ def selectivity_report(
     class_sizes = np.bincount(labels)
     scores = score_features(activity, labels, class_sizes, contrast)
     best_features, best_scores = scores.argmax(axis=1), scores.max(axis=1)
-    batch_ids = encode_batch(batch, labels, control)
-    shared = {"y": y, "batch": batch, "control": control}
-    group_ids = encode_groups(groups, len(labels), shared)
-    exchange = plan_exchange(
-        labels, batch_ids, group_ids, grid_shape, tested=n_permutations > 0
+    exchange = exchange_of_labels(
+        y,
+        labels,
+        batch=batch,
+        groups=groups,
+        control=control,
+        grid_shape=grid_shape,
+        tested=n_permutations > 0,
     )
     null = null_of_best(
         activity,
@@ -359,10 +346,12 @@ def selectivity_report(
 
 
 @validate_params(
-    {"contrast": CONTRAST_CONSTRAINT, "activity_threshold": THRESHOLD_CONSTRAINT},
+    {name: SCORE_CONSTRAINTS[name] for name in ("contrast", "activity_threshold")},
     prefer_skip_nested_validation=True,
 )
-def make_selectivity_scorer(contrast="average", *, activity_threshold=0.0):
+def make_selectivity_scorer(
+    contrast: str = "average", *, activity_threshold: float = 0.0
+) -> _SelectivityScorer:
     """Make a scorer from the selectivity of a dictionary's features.
 
     Parameters
@@ -371,16 +360,16 @@ def make_selectivity_scorer(contrast="average", *, activity_threshold=0.0):
         The score, as in `selectivity_scores`.
 
     activity_threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > activity_threshold``.
+        A feature is active in a sample if ``|z| > activity_threshold``.
 
     Returns
     -------
     scorer : callable
         ``scorer(estimator, X, y)`` returns the mean over classes of the best
-        feature's score on the codes of `X`; higher is better. It pickles, compares
-        equal to a scorer with the same parameters, requests no metadata, and serves
-        as `scoring` in model selection for a dictionary or a Pipeline whose last step
-        is one, whatever output is configured.
+        feature's score on the codes of `X`; higher is better. It serves as `scoring`
+        in model selection for a dictionary, or for a Pipeline whose last step is one,
+        with any configured output. It can be pickled, equals a scorer with the same
+        parameters, and requests no metadata.
 
     Raises
     ------
@@ -393,16 +382,15 @@ def make_selectivity_scorer(contrast="average", *, activity_threshold=0.0):
 
     Notes
     -----
-    A dictionary is no classifier, so an integer `cv` means
-    :class:`~sklearn.model_selection.KFold` without shuffling. With sorted labels
-    its folds hold one class each, for which the score is not defined. Pass
-    :class:`~sklearn.model_selection.StratifiedKFold` or a grouped splitter; the
+    A dictionary is not a classifier, so an integer `cv` means
+    :class:`~sklearn.model_selection.KFold` without shuffling. If labels are sorted,
+    its folds may hold a single class, for which the score is not defined. Pass
+    :class:`~sklearn.model_selection.StratifiedKFold` or a grouped splitter. The
     mean is over the classes that occur in the fold.
 
     Small test folds raise the best score by chance, and more so with more
-    features: candidates of different `n_components` are compared fairly only
-    where the folds hold many samples of each class. `selectivity_report` gives
-    the null.
+    features: compare candidates of different `n_components` only on folds that hold
+    many samples of each class. `selectivity_report` gives the null.
 
     Examples
     --------
@@ -426,15 +414,15 @@ def make_selectivity_scorer(contrast="average", *, activity_threshold=0.0):
 class _SelectivityScorer:
     """Mean over classes of the best feature's selectivity.
 
-    Not made by scikit-learn's `make_scorer`, which knows the response methods
-    `predict`, `predict_proba` and `decision_function` only. A scorer without
-    `get_metadata_routing` is taken as one that requests no metadata.
+    scikit-learn's `make_scorer` cannot make it, because that calls only `predict`,
+    `predict_proba` or `decision_function`. scikit-learn takes a scorer without
+    `get_metadata_routing` as one that requests no metadata.
     """
 
     contrast: str
     activity_threshold: float
 
-    def __call__(self, estimator, X, y):
+    def __call__(self, estimator: Any, X: Data, y: Data) -> float:
         if y is None:
             raise ValueError("The selectivity scorer needs labels, but y is None.")
         if not hasattr(estimator, "transform"):
@@ -448,7 +436,7 @@ class _SelectivityScorer:
         )
         return float(scores.max(axis=0).mean())
 
-    def _accept_sample_weight(self):
-        # Asked for by scikit-learn's searches where several scorers are combined
-        # and metadata routing is off.
+    def _accept_sample_weight(self) -> bool:
+        # scikit-learn's searches call this if they combine several scorers and
+        # metadata routing is off.
         return False

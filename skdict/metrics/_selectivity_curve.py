@@ -1,44 +1,35 @@
-"""All features by falling selectivity, beside the null of the sorted curve."""
+"""Features sorted by selectivity, with a null for each rank."""
 
-from numbers import Integral
+from __future__ import annotations
 
-from skdict._utils.constraints import Interval
+from typing import Any
+
+import pandas as pd
+
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.table import as_table
-from skdict.stats import CONTRAST_CONSTRAINT, THRESHOLD_CONSTRAINT, selectivity_curves
+from skdict._utils.types import Codes, Data, Seed
+from skdict.stats import SCORE_CONSTRAINTS, selectivity_curves
 
 
 @validate_params(
-    {
-        "codes": ["array-like", "sparse matrix"],
-        "y": ["array-like"],
-        "label": "no_validation",
-        "contrast": CONTRAST_CONSTRAINT,
-        "activity_threshold": THRESHOLD_CONSTRAINT,
-        "n_permutations": [Interval(Integral, 0, None, closed="left")],
-        "batch": ["array-like", None],
-        "groups": ["array-like", None],
-        "control": ["array-like", None],
-        "grid_shape": ["array-like", None],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    {**SCORE_CONSTRAINTS, "label": "no_validation"}, prefer_skip_nested_validation=True
 )
 def selectivity_curve(
-    codes,
-    y,
+    codes: Codes,
+    y: Data,
     *,
-    label=None,
-    contrast="average",
-    activity_threshold=0.0,
-    n_permutations=0,
-    batch=None,
-    groups=None,
-    control=None,
-    grid_shape=None,
-    random_state=None,
-):
-    """All features by falling selectivity, beside the null of the sorted curve.
+    label: Any = None,
+    contrast: str = "average",
+    activity_threshold: float = 0.0,
+    n_permutations: int = 0,
+    batch: Data | None = None,
+    groups: Data | None = None,
+    control: Data | None = None,
+    grid_shape: Data | None = None,
+    random_state: Seed = None,
+) -> pd.DataFrame:
+    """Sort the features by falling selectivity, with a null for each rank.
 
     Parameters
     ----------
@@ -49,24 +40,24 @@ def selectivity_curve(
         Labels, of at least two classes.
 
     label : label of a class, default=None
-        Class whose scores are sorted. None: each feature's best score over the
-        classes, without those that no permutation can move, such as that of the
-        controls with `control`: what stays as it is has no null.
+        Class whose scores are sorted. None sorts each feature's best score over the
+        classes. Classes that no permutation can move, such as that of the controls
+        with `control`, do not count, because they have no null.
 
     contrast : {"average", "maximum"}, default="average"
         The score, as in `selectivity_scores`.
 
     activity_threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > activity_threshold``.
+        A feature is active in a sample if ``|z| > activity_threshold``.
 
     n_permutations : int, default=0
         Number of permutations of `y`. With 0 the curve has no null.
 
     batch : array-like of shape (n_samples,), default=None
-        Labels are permuted among the samples of the same batch only.
+        Labels are permuted only among the samples of a batch.
 
     groups : array-like of shape (n_samples,), default=None
-        What was labelled as a whole, such as the image of each token, as in
+        Groups that were labelled as a whole, such as the image of each token, as in
         `selectivity_report`: the labels of whole groups are exchanged.
 
     control : array-like of shape (n_samples,), default=None
@@ -83,16 +74,14 @@ def selectivity_curve(
     Returns
     -------
     curve : DataFrame
-        One row per feature, the most selective first; of equal ones, the first.
-        Columns:
+        One row per feature, the most selective first. Columns:
 
         - `feature`: index of the feature.
         - `score`: its score.
         - `null_q05`, `null_q95`: 5 % and 95 % quantiles, over the permutations, of
-          the score at the same place of the sorted curve; NaN where permutation
-          cannot move the class `label`, such as that of the controls with
-          `control`. Only with ``n_permutations > 0``.
-
+          the score at the same rank; NaN if permutation cannot move the class
+          `label`, such as that of the controls with `control`. Only with
+          ``n_permutations > 0``.
         - `contrast`, `label`, `n_permutations`: the same in all rows.
 
     Raises
@@ -108,12 +97,12 @@ def selectivity_curve(
     See Also
     --------
     skdict.inspection.SelectivityCurveDisplay : Draws the curve.
-    selectivity_counts : The same read the other way: features above a score.
-    selectivity_tests : Which features exceed chance.
+    selectivity_counts : Number of features above a score.
+    selectivity_tests : Features that are selective beyond chance.
 
     Notes
     -----
-    The scores are sorted anew in every permutation, so the quantiles at rank `r` are
+    The scores of every permutation are sorted too, so the quantiles at rank `r` are
     those of the `r`-th best score by chance, whichever feature has it. They hold for
     each rank by itself, not for all ranks at once.
 
@@ -144,7 +133,7 @@ def selectivity_curve(
         grid_shape=grid_shape,
         random_state=random_state,
     )
-    columns = {"feature": curve.features, "score": curve.scores}
+    columns: dict[str, Any] = {"feature": curve.features, "score": curve.scores}
     if n_permutations > 0:
         columns |= {"null_q05": curve.low, "null_q95": curve.high}
     settings = {

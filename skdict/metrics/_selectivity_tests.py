@@ -1,57 +1,50 @@
-"""Which features are selective beyond chance: exact tests of all pairs."""
+"""Tests of which features are selective beyond chance."""
 
-from numbers import Integral, Real
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.table import as_table
+from skdict._utils.types import Codes, Data, Seed
 from skdict.stats import (
-    CONTRAST_CONSTRAINT,
-    THRESHOLD_CONSTRAINT,
-    encode_batch,
+    LABEL_CONSTRAINTS,
+    SCORE_CONSTRAINTS,
     encode_classes,
-    encode_groups,
+    exchange_of_labels,
     find_active,
     null_statistics,
     permutation_p_value,
-    plan_exchange,
     run_label_tests,
     score_features,
 )
 
-ALPHA_CONSTRAINT = [Interval(Real, 0, 1, closed="right")]
-CORRECTION_CONSTRAINT = [StrOptions({"bh", "by"})]
+TEST_CONSTRAINTS: dict[str, Any] = {
+    **LABEL_CONSTRAINTS,
+    "alpha": [Interval(Real, 0, 1, closed="right")],
+    "correction": [StrOptions({"bh", "by"})],
+}
 
 
-@validate_params(
-    {
-        "codes": ["array-like", "sparse matrix"],
-        "y": ["array-like"],
-        "activity_threshold": THRESHOLD_CONSTRAINT,
-        "batch": ["array-like", None],
-        "groups": ["array-like", None],
-        "control": ["array-like", None],
-        "grid_shape": ["array-like", None],
-        "alpha": ALPHA_CONSTRAINT,
-        "correction": CORRECTION_CONSTRAINT,
-    },
-    prefer_skip_nested_validation=True,
-)
+@validate_params(TEST_CONSTRAINTS, prefer_skip_nested_validation=True)
 def selectivity_tests(
-    codes,
-    y,
+    codes: Codes,
+    y: Data,
     *,
-    activity_threshold=0.0,
-    batch=None,
-    groups=None,
-    control=None,
-    grid_shape=None,
-    alpha=0.05,
-    correction="bh",
-):
-    r"""The pairs of feature and class that are selective beyond chance.
+    activity_threshold: float = 0.0,
+    batch: Data | None = None,
+    groups: Data | None = None,
+    control: Data | None = None,
+    grid_shape: Data | None = None,
+    alpha: float = 0.05,
+    correction: str = "bh",
+) -> pd.DataFrame:
+    r"""Find the pairs of feature and class that are selective beyond chance.
 
     Every feature is tested for every class, and the false discovery rate is
     controlled over all of these tests.
@@ -65,15 +58,16 @@ def selectivity_tests(
         Labels, of at least two classes.
 
     activity_threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > activity_threshold``.
+        A feature is active in a sample if ``|z| > activity_threshold``.
 
     batch : array-like of shape (n_samples,), default=None
-        Under the null hypothesis labels are exchanged among the samples of the same
-        batch only.
+        Under the null hypothesis labels are exchanged only among the samples of a
+        batch.
 
     groups : array-like of shape (n_samples,), default=None
-        What was labelled as a whole, such as the image of each token or the well of
-        each cell, as in `selectivity_report`: the labels of whole groups are exchanged.
+        Groups that were labelled as a whole, such as the image of each token or the
+        well of each cell, as in `selectivity_report`: the labels of whole groups are
+        exchanged.
 
     control : array-like of shape (n_samples,), default=None
         Boolean or 0/1 array of the control samples that fitted the whitening, as in
@@ -84,8 +78,8 @@ def selectivity_tests(
         `selectivity_report`: the map of each image is shifted.
 
     alpha : float, default=0.05
-        False discovery rate: pairs with a q-value up to it are returned. With 1 all
-        pairs that were tested are.
+        False discovery rate: pairs with a q-value up to this are returned. With 1,
+        all tested pairs are returned.
 
     correction : {"bh", "by"}, default="bh"
         Benjamini-Hochberg, or Benjamini-Yekutieli for any dependence between the
@@ -97,18 +91,18 @@ def selectivity_tests(
         One row per pair, sorted by p-value and then by falling score. Columns:
 
         - `class`, `feature`: the label, and the index of the feature.
-        - `n_active`: samples of the class in which the feature is active.
+        - `n_active`: number of samples of the class in which the feature is active.
         - `score`: the average selectivity, as in `selectivity_scores`.
         - `p_value`: the probability of a score at least as high when the labels are
           permuted, or their maps shifted.
         - `q_value`: the smallest false discovery rate at which the pair is still
           among the discoveries.
 
+        - `alpha`, `correction`, `n_tests`: the same in all rows; `n_tests` is the
+          number of all pairs that were tested.
+
         Classes that share no batch with another, such as that of the controls with
         `control`, are not tested and not among the pairs.
-
-        - `alpha`, `correction`, `n_tests`: the same in all rows; `n_tests` counts all
-          pairs that were tested.
 
     Raises
     ------
@@ -123,43 +117,43 @@ def selectivity_tests(
     See Also
     --------
     selectivity_report : The best feature of each class, with a null of the best.
-    describe_features : The same tests by feature, with those of confounds.
+    describe_features : The same tests by feature, and tests of confounds.
 
     Notes
     -----
-    Where feature and class sizes are given, the average score grows with the number
-    of samples of the class in which the feature is active. Under permutation of the
-    labels that number is hypergeometric, and with batches a sum of independent
-    hypergeometric numbers, one for each batch:
+    For a given size of the class and a given number of active samples, the average
+    score grows with the number of samples of the class in which the feature is active.
+    If labels are permuted, that number is hypergeometric; with batches it is a sum of
+    independent hypergeometric numbers, one for each batch:
 
     .. math::
 
         p = P\Big(\sum_g H_g \ge n_\mathrm{active}\Big), \quad
         H_g \sim \mathrm{Hypergeometric}(N_g, K_g, n_g)
 
-    with :math:`N_g` samples in batch `g`, the feature active in :math:`K_g` of them,
-    and :math:`n_g` of them of the class. So no labels are drawn: the p-values are
-    the limit of infinitely many permutations, and small ones are not cut off at
-    ``1 / n_permutations``. Without batches all of them are exact. With batches those
-    below 0.1 are, in classes of up to 1000 samples; the others come from the gamma
-    distribution with the same mean, variance and skewness (skewness 0.02 at least),
-    which mostly errs upwards far out in the tail.
+    Batch `g` has :math:`N_g` samples; the feature is active in :math:`K_g` of them, and
+    :math:`n_g` of them belong to the class. No labels are drawn: the p-values are the
+    limit of infinitely many permutations, and small p-values are not cut off at
+    ``1 / n_permutations``. Without batches all p-values are exact. With batches,
+    p-values below 0.1 are exact in classes of up to 1000 samples. The others come from
+    the gamma distribution with the same mean, variance and skewness (skewness at least
+    0.02), which is mostly too large far out in the tail.
 
-    The score of kind "maximum" has no such distribution; `selectivity_report`
-    permutes for it.
+    There is no such distribution for the "maximum" score; `selectivity_report` tests
+    it by permutations.
 
     With `grid_shape`, label maps are shifted as in `selectivity_report`. For one image
-    all ``height * width`` shifts are counted, so that the p-values are exact and none
-    is below the reciprocal of their number. For several they come from Pearson's type
-    III distribution with the mean, the variance and the skewness of all shifts; they
-    are never smaller than the probability that each image by itself has as many active
-    tokens of the class or more.
+    all ``height * width`` shifts are counted: p-values are exact, and none is below the
+    reciprocal of that number. For several images p-values come from Pearson's type III
+    distribution with the mean, the variance and the skewness of all shifts. They are at
+    least the probability that each image by itself has as many active tokens of the
+    class or more.
 
-    With `groups`, the labels of whole groups are exchanged, each row counting as
-    before. The number of active samples of a class, less those expected at the
-    feature's overall rate, then has no simple distribution: its tail is that of
-    Pearson's type III distribution with the mean, the variance and the skewness of the
-    permutations, and never thinner than the probability that the groups of the class
+    With `groups`, the labels of whole groups are exchanged, and each row counts as
+    before. The statistic is the number of active samples of a class minus the number
+    expected at the feature's overall rate. It has no simple distribution: p-values come
+    from Pearson's type III distribution with the mean, the variance and the skewness of
+    the permutations. They are at least the probability that those groups of the class
     in which the feature is active get its label again.
 
     References
@@ -186,10 +180,9 @@ def selectivity_tests(
     """
     activity = find_active(codes, activity_threshold)
     classes, labels = encode_classes(y, activity.shape[0])
-    batch_ids = encode_batch(batch, labels, control)
-    shared = {"y": y, "batch": batch, "control": control}
-    group_ids = encode_groups(groups, len(labels), shared)
-    exchange = plan_exchange(labels, batch_ids, group_ids, grid_shape)
+    exchange = exchange_of_labels(
+        y, labels, batch=batch, groups=groups, control=control, grid_shape=grid_shape
+    )
     tests = run_label_tests(activity, labels, exchange, correction)
 
     found = (tests.q_values <= alpha) & tests.tested[:, None]
@@ -211,36 +204,24 @@ def selectivity_tests(
 
 
 @validate_params(
-    {
-        "codes": ["array-like", "sparse matrix"],
-        "y": ["array-like"],
-        "score_thresholds": ["array-like"],
-        "contrast": CONTRAST_CONSTRAINT,
-        "activity_threshold": THRESHOLD_CONSTRAINT,
-        "n_permutations": [Interval(Integral, 0, None, closed="left")],
-        "batch": ["array-like", None],
-        "groups": ["array-like", None],
-        "control": ["array-like", None],
-        "grid_shape": ["array-like", None],
-        "random_state": ["random_state"],
-    },
+    {**SCORE_CONSTRAINTS, "score_thresholds": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
 def selectivity_counts(
-    codes,
-    y,
+    codes: Codes,
+    y: Data,
     *,
-    score_thresholds=(0.2, 0.5),
-    contrast="average",
-    activity_threshold=0.0,
-    n_permutations=0,
-    batch=None,
-    groups=None,
-    control=None,
-    grid_shape=None,
-    random_state=None,
-):
-    """How many features exceed a score for at least one class, beside a null.
+    score_thresholds: Data = (0.2, 0.5),
+    contrast: str = "average",
+    activity_threshold: float = 0.0,
+    n_permutations: int = 0,
+    batch: Data | None = None,
+    groups: Data | None = None,
+    control: Data | None = None,
+    grid_shape: Data | None = None,
+    random_state: Seed = None,
+) -> pd.DataFrame:
+    """Count the features that exceed a score for at least one class, with a null.
 
     Parameters
     ----------
@@ -248,27 +229,27 @@ def selectivity_counts(
         Codes of the samples. A sparse input is never densified.
 
     y : array-like of shape (n_samples,)
-        Labels, of at least two classes: the targets, or a confound such as the
+        Labels, of at least two classes. They may also be a confound, such as the
         batch, the plate or the position.
 
     score_thresholds : array-like of shape (n_thresholds,), default=(0.2, 0.5)
-        Scores to exceed. Many of them, such as ``np.linspace(0, 1, 101)``, give the
-        whole distribution of the features' best scores.
+        Scores to exceed. Many, such as ``np.linspace(0, 1, 101)``, give the whole
+        distribution of the features' best scores.
 
     contrast : {"average", "maximum"}, default="average"
         The score, as in `selectivity_scores`.
 
     activity_threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > activity_threshold``.
+        A feature is active in a sample if ``|z| > activity_threshold``.
 
     n_permutations : int, default=0
         Number of permutations of `y`. With 0 the table has no null.
 
     batch : array-like of shape (n_samples,), default=None
-        Labels are permuted among the samples of the same batch only.
+        Labels are permuted only among the samples of a batch.
 
     groups : array-like of shape (n_samples,), default=None
-        What was labelled as a whole, such as the image of each token, as in
+        Groups that were labelled as a whole, such as the image of each token, as in
         `selectivity_report`: the labels of whole groups are exchanged.
 
     control : array-like of shape (n_samples,), default=None
@@ -288,14 +269,13 @@ def selectivity_counts(
         One row per score threshold, in the order given. Columns:
 
         - `score_threshold`: the score to exceed.
-        - `n_features`: features whose best score over the classes is larger; a class
-          that no permutation can move, such as that of the controls with `control`,
-          does not count.
+        - `n_features`: number of features whose best score over the classes is
+          larger. Classes that no permutation can move, such as that of the controls
+          with `control`, do not count.
         - `null_mean`, `null_q95`: mean and 95 % quantile of that number over the
           permutations. Only with ``n_permutations > 0``.
         - `p_value`: ``(1 + #{null >= n_features}) / (1 + n_permutations)``. Only
           with ``n_permutations > 0``.
-
         - `contrast`, `n_permutations`: the same in all rows.
 
     Raises
@@ -312,13 +292,13 @@ def selectivity_counts(
     See Also
     --------
     selectivity_report : The best feature of each class.
-    selectivity_tests : Which pairs of feature and class exceed chance.
+    selectivity_tests : Pairs of feature and class that exceed chance.
 
     Notes
     -----
     The paper of Donhauser et al. [1]_ counts features above 0.2 and 0.5 in its
-    Table 2. With thousands of features and tens of samples a class, hundreds exceed
-    0.1 by chance alone, so the counts are to be read beside the null's.
+    Table 2. With thousands of features and tens of samples in each class, hundreds of
+    features exceed 0.1 by chance alone: compare the counts with their null.
 
     References
     ----------
@@ -342,11 +322,14 @@ def selectivity_counts(
     _, labels = encode_classes(y, activity.shape[0])
     levels = _check_score_thresholds(score_thresholds)
     class_sizes = np.bincount(labels)
-    batch_ids = encode_batch(batch, labels, control)
-    shared = {"y": y, "batch": batch, "control": control}
-    group_ids = encode_groups(groups, len(labels), shared)
-    exchange = plan_exchange(
-        labels, batch_ids, group_ids, grid_shape, tested=n_permutations > 0
+    exchange = exchange_of_labels(
+        y,
+        labels,
+        batch=batch,
+        groups=groups,
+        control=control,
+        grid_shape=grid_shape,
+        tested=n_permutations > 0,
     )
     tested = exchange.moved_rows(labels)
     scores = score_features(activity, labels, class_sizes, contrast)
@@ -370,19 +353,19 @@ def selectivity_counts(
     )
 
 
-def _check_score_thresholds(score_thresholds):
+def _check_score_thresholds(score_thresholds: Data) -> np.ndarray:
     try:
         levels = np.asarray(score_thresholds, dtype=np.float64)
     except (TypeError, ValueError):
         levels = np.empty(0)
     if levels.ndim != 1 or levels.size == 0 or np.isnan(levels).any():
         raise ValueError(
-            "score_thresholds must be a list of at least one number and without "
-            f"NaN, got {score_thresholds!r}."
+            "score_thresholds must be a list of at least one number, without NaN, "
+            f"got {score_thresholds!r}."
         )
     return levels
 
 
-def _count_above(scores, levels):
+def _count_above(scores: np.ndarray, levels: np.ndarray) -> np.ndarray:
     best = np.sort(scores.max(axis=0))
     return len(best) - np.searchsorted(best, levels, side="right")

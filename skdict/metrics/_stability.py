@@ -1,10 +1,14 @@
-"""Do dictionaries agree: over seeds by their atoms, over models by their codes?"""
+"""Agreement of dictionaries, by their atoms or by their codes."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils import check_random_state, gen_batches
@@ -14,18 +18,19 @@ from skdict._utils.arrays import unit_rows
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.table import as_table
+from skdict._utils.types import Codes, Data, Seed
 from skdict.stats import check_codes
 
 from ._dictionary import _check_atoms
 
 _BLOCK_FEATURES = 1024
 
-# Turns in which random atoms get their moments and unit length, and by how much the
-# lengths may be off at the end.
+# Largest number of rounds in which random atoms get their moments and unit length, and
+# the mean error of the lengths at which the rounds end.
 _MAX_TURNS = 100
 _LENGTH_TOLERANCE = 1e-3
 
-# Directions in which atoms vary less than this part of the most are left out.
+# Directions in which atoms vary less than this fraction of the largest are left out.
 _MIN_SPREAD = 1e-7
 
 
@@ -36,11 +41,11 @@ _MIN_SPREAD = 1e-7
     },
     prefer_skip_nested_validation=True,
 )
-def match_codes(codes_a, codes_b):
+def match_codes(codes_a: Codes, codes_b: Codes) -> tuple[np.ndarray, np.ndarray]:
     r"""Pair the features of two dictionaries by the correlation of their codes.
 
-    For dictionaries of different models, whose atoms lie in different spaces and
-    cannot be compared: two features match where they respond to the same samples.
+    It serves dictionaries of different models, whose atoms lie in different spaces and
+    cannot be compared. Two features match if they respond to the same samples.
 
     Parameters
     ----------
@@ -54,9 +59,9 @@ def match_codes(codes_a, codes_b):
     Returns
     -------
     pairs : ndarray of shape (min(n_components_a, n_components_b), 2)
-        Row `i` holds the indices of a feature of the first dictionary and its
-        partner in the second; sorted by the first. No feature occurs twice, and
-        those of the larger dictionary that find no partner are left out.
+        Row `i` holds the index of a feature of the first dictionary and that of its
+        partner in the second, sorted by the first. No feature occurs twice; features
+        of the larger dictionary without a partner are left out.
 
     correlations : ndarray of shape (min(n_components_a, n_components_b),)
         Pearson correlation of each pair over the samples. The correlation with a
@@ -75,7 +80,7 @@ def match_codes(codes_a, codes_b):
 
     Notes
     -----
-    The assignment makes the sum of correlations largest
+    The pairs have the largest possible sum of correlations
     (:func:`scipy.optimize.linear_sum_assignment`). Correlations keep their sign.
     They come from
 
@@ -83,13 +88,11 @@ def match_codes(codes_a, codes_b):
 
         \sum_i (a_i - \bar a)(b_i - \bar b) = \sum_i a_i b_i - n \bar a \bar b
 
-    so that the product of the two code matrices stays sparse. Of the features, but
-    not of the samples, a dense table is made: 8 bytes for each pair of features,
-    and three times as much during the assignment.
+    so the codes stay sparse. The correlations are a dense table, with 8 bytes for each
+    pair of features, and three times as much during the assignment.
 
-    Each feature is paired with the one that suits it best among many, so that
-    unrelated codes do not give 0. Shuffling the rows of one input gives the figure
-    for codes that share nothing.
+    Each feature is paired with a similar one among many, so unrelated codes do not
+    give 0. Shuffle the rows of one input to see the value for unrelated codes.
 
     Examples
     --------
@@ -126,23 +129,27 @@ def match_codes(codes_a, codes_b):
     prefer_skip_nested_validation=True,
 )
 def stability_report(
-    dictionaries, *, min_similarity=0.7, n_random=3, random_state=None
-):
-    r"""Agreement of every two dictionaries, beside two nulls of random atoms.
+    dictionaries: Sequence[Data] | Mapping[Any, Data],
+    *,
+    min_similarity: float = 0.7,
+    n_random: int = 3,
+    random_state: Seed = None,
+) -> pd.DataFrame:
+    r"""Measure the agreement of every two dictionaries, with two nulls of random atoms.
 
     Parameters
     ----------
     dictionaries : list of array-like of shape (n_components, n_features), or dict
         At least two dictionaries of the same space, for instance the `components_`
         of fits with several seeds. Atoms are rows of any length; the numbers of
-        atoms may differ. In a dict, the keys name them.
+        atoms may differ. The keys of a dict are the names of the dictionaries.
 
     min_similarity : float, default=0.7
-        Two matched atoms count as the same where their cosine exceeds this.
+        Two matched atoms count as the same if their cosine exceeds this.
 
     n_random : int, default=3
-        Number of pairs of random dictionaries drawn for each null, over which the
-        figures are averaged. With 0 the report has no null.
+        Number of pairs of random dictionaries that are drawn for each null and
+        averaged. With 0 the report has no null.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the random dictionaries.
@@ -152,15 +159,15 @@ def stability_report(
     report : DataFrame
         One row for each pair of dictionaries. Columns:
 
-        - `a`, `b`: the places of the two in the list, or their names.
+        - `a`, `b`: the positions of the two in the list, or their names.
         - `matched_cosine`: mean cosine of the pairs of `match_dictionaries`.
-        - `matched_fraction`: share of these pairs with a cosine above `min_similarity`.
+        - `matched_fraction`: fraction of these pairs with a cosine above
+          `min_similarity`.
         - `max_cosine_a`: mean, over the atoms of `a`, of the largest cosine with
-          any atom of `b`; several may choose the same.
+          any atom of `b`, which several atoms of `a` may share.
         - `max_cosine_b`: the same for the atoms of `b`.
-        - `isotropic_...`, `covariance_...`: the four figures for random
+        - `isotropic_...`, `covariance_...`: the last four columns for random
           dictionaries of the same two shapes. Only with ``n_random > 0``.
-
         - `min_similarity`, `n_random`: the same in all rows.
 
     Raises
@@ -171,34 +178,32 @@ def stability_report(
 
     See Also
     --------
-    match_dictionaries : The pairs themselves.
+    match_dictionaries : The pairs.
     match_codes : Agreement of dictionaries of different spaces.
 
     Notes
     -----
-    Among thousands of atoms each finds some partner, so that random dictionaries
-    agree to a degree. There are two nulls:
+    Among thousands of atoms each finds some partner, so random dictionaries agree to a
+    degree. There are two nulls:
 
-    - *isotropic*: atoms drawn uniformly from the unit sphere. It is the usual one,
-      and too easy: atoms concentrate in the directions in which the data vary, and
-      for that alone those of two dictionaries are closer to each other.
-    - *covariance*: random unit vectors whose mean and covariance are those of the
-      unit atoms of `a` and of `b`, respectively. Gaussian vectors are brought to these
-      moments and to unit length in turns, because scaled once they would no longer
-      have them, and would agree too little where few directions hold most of the
-      variance. Agreement above this null is not explained by which directions the
-      data occupy.
+    - *isotropic*: atoms drawn uniformly from the unit sphere. This is the usual null,
+      and it is easy to exceed: atoms concentrate in the directions in which the data
+      vary, which by itself makes the atoms of two dictionaries more similar.
+    - *covariance*: random unit vectors with the mean and the covariance of the unit
+      atoms of `a` and of `b`, respectively. Gaussian vectors are alternately given
+      these moments and unit length. Scaled to unit length only once, they would lose
+      the moments and agree too little if few directions hold most of the variance.
+      Agreement above this null is not explained by the directions that the data
+      occupy.
 
-    Neither null knows that dictionaries may have started alike: with
-    ``init="samples"`` two seeds draw partly the same rows of the data as their first
-    atoms. Set untrained dictionaries (``max_iter=0``) beside them, or start from
-    ``init="random"``.
+    Neither null accounts for similar starts: with ``init="samples"`` two seeds partly
+    draw the same rows of the data as their first atoms. Compare with untrained
+    dictionaries (``max_iter=0``), or start from ``init="random"``.
 
-    An assignment of 8192 atoms takes 10 to 20 s on one core; with the nulls there
-    are :math:`1 + n_\mathrm{random}` of them for each pair and
-    :math:`n_\mathrm{random}` more. The figures are means over all atoms, so that
-    they hardly vary between draws where there are many atoms, and a single draw
-    serves.
+    An assignment of 8192 atoms takes 10 to 20 s on one core. With the nulls there are
+    :math:`1 + n_\mathrm{random}` assignments for each pair, and
+    :math:`n_\mathrm{random}` for each pair of shapes. The columns are means over all
+    atoms: with many atoms they hardly vary between draws, and a single draw is enough.
 
     Examples
     --------
@@ -225,7 +230,7 @@ def stability_report(
         row = {"a": names[i], "b": names[j], **_agreement(A, B, min_similarity)}
         if n_random > 0:
             shapes = len(A), len(B)
-            # The same for all pairs of these shapes.
+            # All pairs of these shapes share the isotropic null.
             if shapes not in isotropic:
                 isotropic[shapes] = _mean_agreement(
                     _isotropic_like, A, B, min_similarity, n_random, rng
@@ -241,15 +246,15 @@ def stability_report(
     return as_table(columns, settings)
 
 
-def _correlations(codes_a, codes_b):
-    """Pearson correlations of all pairs of columns; 0 with a constant one."""
+def _correlations(codes_a: Codes, codes_b: Codes) -> np.ndarray:
+    """Correlate all pairs of columns; 0 for a constant column."""
     n_samples = codes_a.shape[0]
     Z_a, means_a = _standardise(codes_a)
     Z_b, means_b = _standardise(codes_b)
     Z_at = Z_a.T.tocsr() if sparse.issparse(Z_a) else Z_a.T
     table = np.empty((len(means_a), len(means_b)))
-    # In blocks, because the product of two sparse matrices is sparse in form only:
-    # beside the table it would take another one and a half times its memory.
+    # Multiply in blocks: the product of the two sparse matrices is nearly dense, and as
+    # a sparse matrix it would take one and a half times the memory of the table.
     for features in gen_batches(len(means_a), _BLOCK_FEATURES):
         products = safe_sparse_dot(Z_at[features], Z_b, dense_output=True)
         products -= n_samples * np.outer(means_a[features], means_b)
@@ -257,17 +262,17 @@ def _correlations(codes_a, codes_b):
     return table
 
 
-def _standardise(codes):
-    """Scale columns to a centred norm of 1 (constant ones to 0), and their means.
+def _standardise(codes: Codes) -> tuple[Codes, np.ndarray]:
+    """Scale columns to a centred norm of 1 (constant columns to 0); return the means.
 
-    A dense array is centred, too, so that its means are 0. A sparse one is centred
-    in the columns without zeros only, and keeps its pattern. That is enough against
-    cancellation: with a single zero among `n` values, the squared mean is at most
-    `n` times the variance.
+    A dense array is also centred, so its means are 0. A sparse array keeps its zeros:
+    only columns without zeros are centred. That is enough against cancellation,
+    because with a single zero among `n` values the squared mean is at most `n` times
+    the variance.
     """
     n_samples = codes.shape[0]
-    # First by the largest entry: squares of very large or small ones would leave
-    # the range of float64, and a constant column, now of ones, has exactly no norm.
+    # Divide by the largest entry first: squares of very large or very small entries
+    # would leave the range of float64. A constant column then has a norm of exactly 0.
     largest = _largest_by_column(codes)
     if not sparse.issparse(codes):
         Z = codes / largest
@@ -292,30 +297,32 @@ def _standardise(codes):
     return Z, means * scale
 
 
-def _largest_by_column(codes):
-    """Largest absolute value of each column, 1 where all are zero."""
+def _largest_by_column(codes: Codes) -> np.ndarray:
+    """Largest absolute value of each column; 1 for a column of zeros."""
     extremes = codes.min(axis=0), codes.max(axis=0)
     if sparse.issparse(codes):
         extremes = tuple(extreme.toarray().ravel() for extreme in extremes)
-    # float64 first: the smallest integer has no absolute value of its own type.
+    # Convert to float64 first: the smallest integer has no absolute value in its type.
     largest = np.abs(np.asarray(extremes, dtype=np.float64)).max(axis=0)
     return np.where(largest > 0, largest, 1.0)
 
 
-def _reciprocal(norms):
+def _reciprocal(norms: np.ndarray) -> np.ndarray:
     return np.where(norms > 0, 1.0 / np.where(norms > 0, norms, 1.0), 0.0)
 
 
-def _column(values):
+def _column(values: list[Any]) -> np.ndarray:
     if all(isinstance(value, int | float) for value in values):
         return np.array(values)
-    # Names of any kind: numpy would take tuples apart and turn numbers into text.
+    # Names may be of any type: np.array would split tuples and turn numbers into text.
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
 
 
-def _check_dictionaries(dictionaries):
+def _check_dictionaries(
+    dictionaries: Sequence[Data] | Mapping[Any, Data],
+) -> tuple[list[Any], list[np.ndarray]]:
     if isinstance(dictionaries, Mapping):
         names = list(dictionaries)
         arrays = list(dictionaries.values())
@@ -324,8 +331,7 @@ def _check_dictionaries(dictionaries):
         arrays = list(dictionaries)
     if len(arrays) < 2:
         raise ValueError(
-            f"Stability compares dictionaries, but only {len(arrays)} was given: "
-            "at least two are needed."
+            f"stability_report needs at least two dictionaries, got {len(arrays)}."
         )
     for name, array in zip(names, arrays, strict=True):
         if hasattr(array, "get_params"):
@@ -341,13 +347,13 @@ def _check_dictionaries(dictionaries):
     if len(set(n_features)) > 1:
         raise ValueError(
             "The dictionaries must have the same number of features, got "
-            f"{n_features}. Those of different spaces are compared by match_codes."
+            f"{n_features}. match_codes compares dictionaries of different spaces."
         )
     return names, atoms
 
 
-def _agreement(A, B, min_similarity):
-    """The four figures of a row, for unit atoms."""
+def _agreement(A: np.ndarray, B: np.ndarray, min_similarity: float) -> dict[str, float]:
+    """Measure the agreement of two dictionaries of unit atoms."""
     cosines = np.clip(A @ B.T, -1.0, 1.0)
     matched = cosines[linear_sum_assignment(cosines, maximize=True)]
     return {
@@ -358,25 +364,32 @@ def _agreement(A, B, min_similarity):
     }
 
 
-def _mean_agreement(draw, A, B, min_similarity, n_random, rng):
+def _mean_agreement(
+    draw: Callable[[np.ndarray, np.random.RandomState], np.ndarray],
+    A: np.ndarray,
+    B: np.ndarray,
+    min_similarity: float,
+    n_random: int,
+    rng: np.random.RandomState,
+) -> dict[str, float]:
     figures = [
         _agreement(draw(A, rng), draw(B, rng), min_similarity) for _ in range(n_random)
     ]
     return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
 
 
-def _isotropic_like(atoms, rng):
-    """As many unit rows, uniform on the sphere."""
+def _isotropic_like(atoms: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Draw the same number of unit rows, uniform on the sphere."""
     return unit_rows(rng.standard_normal(atoms.shape))[0]
 
 
-def _covariance_like(atoms, rng):
-    """As many unit rows, random but for their mean and covariance, those of the atoms.
+def _covariance_like(atoms: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Draw the same number of random unit rows with the atoms' mean and covariance.
 
-    Gaussian rows are brought to the mean and the covariance, then to unit length, in
-    turns. Scaled once they would keep neither: where few directions hold most of the
-    variance, rows that are long by chance are long along these, and scaling them down
-    spreads the rows more evenly than the atoms are. Zero atoms stay zero.
+    Gaussian rows are alternately given the mean and the covariance, and unit length.
+    If they were scaled only once they would keep neither moment: rows that are long by
+    chance are long in the few directions that hold most of the variance, so scaling
+    them down spreads the rows more evenly than the atoms. Zero atoms stay zero.
     """
     draws = np.zeros(atoms.shape)
     living = atoms.any(axis=1)
@@ -385,16 +398,16 @@ def _covariance_like(atoms, rng):
     return draws
 
 
-def _draw_unit_rows(atoms, rng):
+def _draw_unit_rows(atoms: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
     mean = atoms.mean(axis=0)
     _, s, Vt = np.linalg.svd(atoms - mean, full_matrices=False)
-    # With fewer atoms than dimensions, the centred atoms have not all of these.
+    # Fewer atoms than dimensions do not vary in all dimensions.
     held = s > _MIN_SPREAD * s[0]
     s, Vt = s[held], Vt[held]
     rows = rng.standard_normal((len(atoms), len(s))) * s
     for _ in range(_MAX_TURNS):
         rows -= rows.mean(axis=0)
-        # Of all rows with this covariance, the nearest to those that there are.
+        # The rows with this covariance that are nearest to the current rows.
         draws = mean + (_orthonormal(rows * s) * s) @ Vt
         lengths = np.sqrt(np.einsum("ij,ij->i", draws, draws))
         draws = unit_rows(draws)[0]
@@ -404,9 +417,9 @@ def _draw_unit_rows(atoms, rng):
     return draws
 
 
-def _orthonormal(rows):
-    """The orthonormal columns nearest to those of `rows`."""
+def _orthonormal(rows: np.ndarray) -> np.ndarray:
+    """Find the orthonormal columns nearest to those of `rows`."""
     values, vectors = np.linalg.eigh(rows.T @ rows)
-    # Rounding leaves nothing of values that are smaller.
+    # Smaller eigenvalues are lost to rounding.
     values = np.maximum(values, 1e-14 * max(values[-1:], default=0.0))
     return rows @ (vectors / np.sqrt(values)) @ vectors.T

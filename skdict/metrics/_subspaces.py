@@ -1,18 +1,16 @@
-"""Row space and null space of a projection, and what can be read off each."""
+"""Row space and null space of a projection, and probes on them."""
+
+from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.linalg import qr, svd
 from sklearn.base import clone
-from sklearn.model_selection import (
-    StratifiedGroupKFold,
-    check_cv,
-    cross_val_score,
-)
-from sklearn.utils import (
-    check_random_state,
-)
+from sklearn.model_selection import StratifiedGroupKFold, check_cv, cross_val_score
+from sklearn.utils import check_random_state
 
 from skdict._utils.arrays import scale_down
 from skdict._utils.checks import check_finite, check_numbers
@@ -20,6 +18,7 @@ from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels
 from skdict._utils.sklearn_private import HasMethods, validate_params
 from skdict._utils.table import as_table
+from skdict._utils.types import Data, Seed
 
 from ._folds import list_folds
 from ._probe import make_linear_probe
@@ -31,7 +30,7 @@ _SCORING = "balanced_accuracy"
     {"X": ["array-like"], "projection": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
-def split_by_projection(X, projection):
+def split_by_projection(X: Data, projection: Data) -> tuple[np.ndarray, np.ndarray]:
     r"""Split rows into what a linear map keeps and what it discards.
 
     Parameters
@@ -41,18 +40,18 @@ def split_by_projection(X, projection):
 
     projection : array-like of shape (n_outputs, n_features)
         Matrix of the map :math:`x \mapsto P x`, with the shape of the weight of a
-        `torch.nn.Linear`; for example the one between the encoder and the decoder
-        of a masked autoencoder. Its rank may be anything.
+        `torch.nn.Linear`; for example the map between the encoder and the decoder of a
+        masked autoencoder. It may have any rank.
 
     Returns
     -------
     row_part : ndarray of shape (n_samples, rank)
         Coordinates of the rows in an orthonormal basis of the row space of the
-        projection. All that the map sees of them.
+        projection: the part of the rows on which the output of the map depends.
 
     null_part : ndarray of shape (n_samples, n_features - rank)
-        Coordinates in an orthonormal basis of its null space. All that it maps to
-        zero.
+        Coordinates in an orthonormal basis of the null space: the part that the map
+        sends to zero.
 
     Raises
     ------
@@ -62,7 +61,7 @@ def split_by_projection(X, projection):
 
     See Also
     --------
-    subspace_probes : How well labels are read off each part.
+    subspace_probes : How well labels can be predicted from each part.
 
     Notes
     -----
@@ -70,11 +69,11 @@ def split_by_projection(X, projection):
     ``max(P.shape) * eps`` times the largest count as zero, with the `eps` of the
     dtype of `projection`, as in :func:`numpy.linalg.matrix_rank`.
 
-    The two parts are orthogonal and together the whole row:
-    :math:`\|x\|^2 = \|x_\mathrm{row}\|^2 + \|x_\mathrm{null}\|^2`. They come as
-    coordinates and not as vectors of `n_features` entries, so that whatever is
-    fitted on them sees features of full rank. A basis of a subspace can be rotated
-    in it; only what does not depend on that has a meaning.
+    The two parts are orthogonal and add up to the row:
+    :math:`\|x\|^2 = \|x_\mathrm{row}\|^2 + \|x_\mathrm{null}\|^2`. They are
+    coordinates, not vectors of `n_features` entries, so that models fitted to them get
+    features of full rank. The basis of a subspace is not unique: only results that do
+    not change if it is rotated have a meaning.
 
     Examples
     --------
@@ -109,17 +108,17 @@ def split_by_projection(X, projection):
     prefer_skip_nested_validation=True,
 )
 def subspace_probes(
-    X,
-    y,
-    projection,
+    X: Data,
+    y: Data,
+    projection: Data,
     *,
-    probe=None,
-    cv=5,
-    groups=None,
-    n_random=5,
-    random_state=None,
-):
-    """Balanced accuracy of probes on a projection's row space and null space.
+    probe: Any = None,
+    cv: Any = 5,
+    groups: Data | None = None,
+    n_random: int = 5,
+    random_state: Seed = None,
+) -> pd.DataFrame:
+    """Score probes on a projection's row space and null space.
 
     Parameters
     ----------
@@ -133,21 +132,20 @@ def subspace_probes(
         Matrix of the map, as in `split_by_projection`.
 
     probe : classifier, default=None
-        None: `make_linear_probe`, which also takes away the mean, as dense rows
-        are fitted faster so.
+        None means `make_linear_probe`, here with centring, because dense rows are then
+        fitted faster.
 
     cv : int, cross-validation generator or iterable, default=5
         The folds, the same for all subspaces. An int means
         :class:`~sklearn.model_selection.StratifiedKFold`, or
-        :class:`~sklearn.model_selection.StratifiedGroupKFold` where `groups` is
-        given.
+        :class:`~sklearn.model_selection.StratifiedGroupKFold` if `groups` is given.
 
     groups : array-like of shape (n_samples,), default=None
-        Groups that are not to be split between training and test.
+        Groups that must not be split between training and test.
 
     n_random : int, default=5
-        Number of random subspaces of either dimension, the null. With 0 there is
-        none.
+        Number of random subspaces of either dimension, as a null. With 0 there is no
+        null.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the random subspaces.
@@ -155,44 +153,43 @@ def subspace_probes(
     Returns
     -------
     report : DataFrame
-        Rows: "all" (the whole of `X`), "row"
-        and "null", and with ``n_random > 0`` also "random_row" and "random_null",
-        which are random subspaces with as many dimensions. Columns:
+        One row for each space: "all" (the whole of `X`), "row" and "null", and with
+        ``n_random > 0`` also "random_row" and "random_null", random subspaces with the
+        same numbers of dimensions. Columns:
 
-        - `space`: the name of the row.
-        - `n_dims`: dimensions of the subspace.
-        - `variance_fraction`: share of the variance of `X` that lies in it.
-        - `balanced_accuracy`: mean over the folds, and over the draws of the
-          random ones.
+        - `space`: the name of the space.
+        - `n_dims`: its number of dimensions.
+        - `variance_fraction`: fraction of the variance of `X` that lies in it.
+        - `balanced_accuracy`: mean over the folds and, for random subspaces, over the
+          draws.
         - `fold_std`: standard deviation over the folds (of the mean over the
           draws).
         - `draw_std`: standard deviation over the draws (of the mean over the
-          folds); 0 for the spaces that are not drawn.
-
+          folds); 0 for spaces that are not random.
         - `draw_min`, `draw_max`: the lowest and the highest balanced accuracy of a
-          draw; the balanced accuracy itself for the spaces that are not drawn.
+          draw; equal to `balanced_accuracy` for spaces that are not random.
         - `n_random`: the number of draws, the same in all rows.
 
     Raises
     ------
     ValueError
         As `split_by_projection`; also if `y` has another length or fewer than two
-        classes, or if the row space or the null space has no dimension.
+        classes, or if the row space or the null space has zero dimensions.
 
     See Also
     --------
-    split_by_projection : The parts themselves.
+    split_by_projection : The parts.
     make_linear_probe : The probe.
 
     Notes
     -----
-    A subspace of many dimensions holds much of everything, so that an accuracy
+    Labels can be predicted from almost any subspace of many dimensions, so an accuracy
     means little without that of random subspaces of the same dimension. A random
-    subspace and its complement are drawn together. The subspaces may also differ
-    in how much of the variance they hold, which `variance_fraction` shows.
+    subspace and its complement are drawn together. Subspaces may also hold different
+    fractions of the variance, which `variance_fraction` shows.
 
-    The question is that of appendix A of [1]_, where perturbations are best read
-    off the null space of the projection from the encoder to the decoder.
+    Appendix A of [1]_ asks this question; perturbations are best predicted there from
+    the null space of the projection between the encoder and the decoder.
 
     References
     ----------
@@ -231,12 +228,12 @@ def subspace_probes(
         probe = make_linear_probe().set_params(standardscaler__with_mean=True)
     splits = _make_splits(X, y, cv, groups)
 
-    def score(part):
+    def score(part: np.ndarray) -> np.ndarray:
         return cross_val_score(clone(probe), part, y, scoring=_SCORING, cv=splits)
 
     row_part, null_part = _split(X, row_basis, null_basis)
     parts = {"all": [X], "row": [row_part], "null": [null_part]}
-    # By space: (n_draws, n_folds) scores, dimensions and variance.
+    # For each space: scores (n_draws, n_folds), variances and number of dimensions.
     rng = check_random_state(random_state)
     scores = {name: [score(part[0])] for name, part in parts.items()}
     variances = {name: [_variance(part[0])] for name, part in parts.items()}
@@ -266,15 +263,15 @@ def subspace_probes(
     return as_table(columns, {"n_random": n_random})
 
 
-def _row_and_null_basis(projection):
-    """Orthonormal bases of the row space and of the null space, one vector a row."""
+def _row_and_null_basis(projection: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find orthonormal bases of the row space and the null space, as rows."""
     n_outputs, n_features = projection.shape
     shape_factor = max(projection.shape)
     eps = np.finfo(projection.dtype).eps
-    projection, _ = scale_down(projection)  # or singular values may be infinite
+    projection, _ = scale_down(projection)  # so that singular values stay finite
     if n_outputs > n_features:
-        # The same row space and singular values, without the n_outputs x n_outputs
-        # left vectors that the full decomposition would make.
+        # R has the same row space and singular values. The full decomposition of the
+        # projection would also make n_outputs x n_outputs left vectors.
         projection = qr(projection, mode="r")[0][:n_features]
     _, singular_values, Vt = svd(projection, full_matrices=True)
     tolerance = singular_values.max() * shape_factor * eps
@@ -282,18 +279,22 @@ def _row_and_null_basis(projection):
     return Vt[:rank], Vt[rank:]
 
 
-def _split(X, row_basis, null_basis):
-    # The bases in the dtype of X: float32 rows stay float32.
+def _split(
+    X: np.ndarray, row_basis: np.ndarray, null_basis: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    # Convert the bases to the dtype of X, so that float32 rows stay float32.
     return X @ row_basis.T.astype(X.dtype), X @ null_basis.T.astype(X.dtype)
 
 
-def _variance(X):
+def _variance(X: np.ndarray) -> float:
     return float(X.var(axis=0, dtype=np.float64).sum())
 
 
-def _make_splits(X, y, cv, groups):
-    # The folds themselves are handed on: the same for all subspaces even where they
-    # are drawn at random, and scikit-learn refuses `groups` with routing on.
+def _make_splits(
+    X: np.ndarray, y: np.ndarray, cv: Any, groups: Data | None
+) -> list[tuple[Any, Any]]:
+    # Draw the folds once: all subspaces then share them, even random ones, and
+    # scikit-learn refuses `groups` if metadata routing is on.
     if groups is not None:
         groups = as_labels(groups, "groups", len(X))
         if isinstance(cv, Integral):
@@ -301,7 +302,7 @@ def _make_splits(X, y, cv, groups):
     return list_folds(check_cv(cv, y, classifier=True), X, y, groups)
 
 
-def _check_projection(projection, n_features):
+def _check_projection(projection: Data, n_features: int) -> np.ndarray:
     projection = check_numbers(
         projection,
         dtype=[np.float64, np.float32],
@@ -320,7 +321,7 @@ def _check_projection(projection, n_features):
     return projection
 
 
-def _check_labels(X, y):
+def _check_labels(X: np.ndarray, y: Data) -> np.ndarray:
     y = as_labels(y, "y", len(X))
     if len(np.unique(y)) < 2:
         raise ValueError(

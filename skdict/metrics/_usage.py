@@ -1,11 +1,14 @@
 """How often features are used."""
 
+from __future__ import annotations
+
 from numbers import Real
 
 import numpy as np
 
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import validate_params
+from skdict._utils.types import Codes
 from skdict.stats import find_active
 
 
@@ -16,8 +19,8 @@ from skdict.stats import find_active
     },
     prefer_skip_nested_validation=True,
 )
-def feature_density(codes, *, activity_threshold=0.0):
-    """Share of the samples in which each feature is active.
+def feature_density(codes: Codes, *, activity_threshold: float = 0.0) -> np.ndarray:
+    """Fraction of the samples in which each feature is active.
 
     Parameters
     ----------
@@ -25,12 +28,12 @@ def feature_density(codes, *, activity_threshold=0.0):
         Codes of the samples. A sparse input is never densified.
 
     activity_threshold : float, default=0.0
-        A feature is active in a sample where ``|z| > activity_threshold``.
+        A feature is active in a sample if ``|z| > activity_threshold``.
 
     Returns
     -------
     density : ndarray of shape (n_components,)
-        Shares in [0, 1].
+        Fractions in [0, 1].
 
     Raises
     ------
@@ -40,7 +43,7 @@ def feature_density(codes, *, activity_threshold=0.0):
 
     See Also
     --------
-    dead_feature_fraction : Share of the features that are hardly ever active.
+    dead_feature_fraction : Fraction of features that are hardly ever active.
 
     Examples
     --------
@@ -60,8 +63,8 @@ def feature_density(codes, *, activity_threshold=0.0):
     },
     prefer_skip_nested_validation=True,
 )
-def dead_feature_fraction(codes, min_density=1e-5):
-    """Share of the features that are hardly ever active.
+def dead_feature_fraction(codes: Codes, min_density: float = 1e-5) -> float:
+    """Fraction of the features that are hardly ever active.
 
     Parameters
     ----------
@@ -69,15 +72,14 @@ def dead_feature_fraction(codes, min_density=1e-5):
         Codes of the samples. A sparse input is never densified.
 
     min_density : float, default=1e-5
-        A feature is dead where the share of samples with a non-zero code is
-        smaller than this. It bounds a share of samples, not a code. With fewer
-        than ``1 / min_density`` samples only the features that are never active are
-        dead; with 0 none is.
+        A feature is dead if the fraction of samples with a non-zero code is below
+        this. With at most ``1 / min_density`` samples, only features that are never
+        active are dead; with 0, no features are.
 
     Returns
     -------
     fraction : float
-        Share of dead features in [0, 1].
+        Fraction of dead features, in [0, 1].
 
     Raises
     ------
@@ -87,12 +89,12 @@ def dead_feature_fraction(codes, min_density=1e-5):
 
     See Also
     --------
-    feature_density : Share of the samples in which each feature is active.
+    feature_density : Fraction of the samples in which each feature is active.
 
     Notes
     -----
-    The definition and the default follow [1]_, which counts over the last 1000
-    steps of training; here the samples are those given.
+    The definition and the default are those of [1]_, which counts over the last 1000
+    steps of training. Here the samples of `codes` are counted.
 
     References
     ----------

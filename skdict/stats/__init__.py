@@ -1,10 +1,11 @@
-"""Statistics of counts: labels and what exchanges them, nulls, tails, p-values.
+"""Counts of active samples, exchanges of labels, null distributions and p-values.
 
-Internal: what the subpackages above have in common, without torch. Users reach it
-through `skdict.metrics`, `skdict.images` and `skdict.report`.
+Internal, and without torch. Users reach these functions through `skdict.metrics`,
+`skdict.images` and `skdict.report`.
 """
 
 from .activity import check_codes, count_active, find_active, indicator
+from .constraints import LABEL_CONSTRAINTS, SCORE_CONSTRAINTS
 from .curves import selectivity_curves
 from .exchange import (
     Exchange,
@@ -12,6 +13,7 @@ from .exchange import (
     check_grid_shape,
     choose_exchange,
     correlate_all_shifts,
+    exchange_of_labels,
     is_of_images,
     number_images,
     permutations,
@@ -30,8 +32,6 @@ from .labels import (
 from .p_values import ROUNDING, at_least, permutation_p_value
 from .ranks import centred_ranks
 from .scores import (
-    CONTRAST_CONSTRAINT,
-    THRESHOLD_CONSTRAINT,
     null_of_best,
     null_statistics,
     score_counts,
@@ -39,9 +39,9 @@ from .scores import (
 )
 
 __all__ = [
-    "CONTRAST_CONSTRAINT",
+    "LABEL_CONSTRAINTS",
     "ROUNDING",
-    "THRESHOLD_CONSTRAINT",
+    "SCORE_CONSTRAINTS",
     "Exchange",
     "LabelTests",
     "are_neighbours_alike",
@@ -54,9 +54,10 @@ __all__ = [
     "correlate_all_shifts",
     "count_active",
     "cross",
-    "encode_classes",
     "encode_batch",
+    "encode_classes",
     "encode_groups",
+    "exchange_of_labels",
     "find_active",
     "indicator",
     "is_of_images",
@@ -67,8 +68,8 @@ __all__ = [
     "permutation_p_value",
     "permutations",
     "plan_exchange",
-    "score_counts",
     "run_label_tests",
+    "score_counts",
     "score_features",
     "selectivity_curves",
     "shifts",

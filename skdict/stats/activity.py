@@ -1,13 +1,16 @@
-"""Which features are active in which rows: the one pass that all counts share."""
+"""Find and count the active entries of codes."""
+
+from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
 
 from skdict._utils.arrays import row_blocks
 from skdict._utils.checks import check_finite, check_numbers
+from skdict._utils.types import Codes
 
 
-def find_active(codes, threshold: float) -> sparse.csr_array:
+def find_active(codes: Codes, threshold: float) -> sparse.csr_array:
     """Find the entries with ``|z| > threshold``.
 
     Parameters
@@ -21,8 +24,8 @@ def find_active(codes, threshold: float) -> sparse.csr_array:
     Returns
     -------
     activity : csr_array of shape (n_samples, n_components), int8
-        A one for every active entry and nothing else. It may share its indices with
-        `codes`.
+        A one for every active entry; no other entries are stored. It may share its
+        indices with `codes`.
 
     Raises
     ------
@@ -35,8 +38,8 @@ def find_active(codes, threshold: float) -> sparse.csr_array:
     return _find_active_dense(codes, threshold)
 
 
-def check_codes(codes, name: str = "codes", min_samples: int = 1):
-    """Check that codes are a finite table; a sparse one becomes canonical CSR."""
+def check_codes(codes: Codes, name: str = "codes", min_samples: int = 1) -> Codes:
+    """Check that codes are a finite table; sparse codes become canonical CSR."""
     codes = check_numbers(
         codes,
         accept_sparse="csr",
@@ -51,7 +54,7 @@ def check_codes(codes, name: str = "codes", min_samples: int = 1):
     return codes
 
 
-def _find_active_csr(codes, threshold):
+def _find_active_csr(codes: Codes, threshold: float) -> sparse.csr_array:
     active = codes.data != 0 if threshold == 0 else _exceeds(codes.data, threshold)
     if active.all():
         return _activity_matrix(codes.indices, codes.indptr, codes.shape)
@@ -61,7 +64,7 @@ def _find_active_csr(codes, threshold):
     )
 
 
-def _find_active_dense(codes, threshold):
+def _find_active_dense(codes: np.ndarray, threshold: float) -> sparse.csr_array:
     columns, per_row = [], []
     for rows in row_blocks(codes):
         active = _exceeds(codes[rows], threshold)
@@ -71,27 +74,30 @@ def _find_active_dense(codes, threshold):
     return _activity_matrix(np.concatenate(columns), indptr, codes.shape)
 
 
-def _activity_matrix(indices, indptr, shape):
+def _activity_matrix(
+    indices: np.ndarray, indptr: np.ndarray, shape: tuple[int, int]
+) -> sparse.csr_array:
     ones = np.ones(len(indices), dtype=np.int8)
     return sparse.csr_array((ones, indices, indptr), shape=shape)
 
 
-def count_active(activity, labels, n_classes):
-    """Count, for every class and feature, the samples in which it is active."""
+def count_active(
+    activity: sparse.csr_array, labels: np.ndarray, n_classes: int
+) -> np.ndarray:
+    """Count the active samples of every class and feature."""
     n_components = activity.shape[1]
-    # With the rows sorted by class, the entries of a class count into one short row
-    # of the table; in any other order each of them misses the cache.
+    # Sort the rows by class: then the entries of a class all count into one short row
+    # of the table, which stays in the cache.
     by_class = indicator(labels, n_classes).tocsc()
     ordered = activity[by_class.indices]
     ones = np.ones(ordered.nnz, np.int32)
     entries = (ones, ordered.indices, ordered.indptr[by_class.indptr])
-    # Entries of the same class and feature are duplicates now, and toarray() adds
-    # duplicates up.
+    # Entries of the same class and feature are duplicates now, which toarray() adds.
     return sparse.csr_array(entries, shape=(n_classes, n_components)).toarray()
 
 
-def indicator(labels, n_classes):
-    """A sparse (n_samples, n_classes) matrix with a one for the class of each row."""
+def indicator(labels: np.ndarray, n_classes: int) -> sparse.csr_array:
+    """Make a matrix (n_samples, n_classes) with a one at the class of each row."""
     n_samples = len(labels)
     return sparse.csr_array(
         (np.ones(n_samples, np.int32), labels, np.arange(n_samples + 1)),
@@ -99,8 +105,8 @@ def indicator(labels, n_classes):
     )
 
 
-def _exceeds(values, threshold):
-    # Two comparisons and no abs(), which overflows for the smallest integer. A
-    # float64 scalar makes numpy compare in float64 whatever the dtype of the codes.
+def _exceeds(values: np.ndarray, threshold: float) -> np.ndarray:
+    # Compare twice instead of calling abs(), which overflows for the smallest integer.
+    # A float64 scalar makes numpy compare in float64 whatever the dtype of the codes.
     threshold = np.float64(threshold)
     return (values > threshold) | (values < -threshold)

@@ -1,26 +1,24 @@
-"""Sorted scores of all features, each rank beside its null."""
+"""Curves of sorted scores, with a null for each rank."""
 
-from numbers import Integral
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
-from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import validate_params
+from skdict._utils.types import Codes, Data, Seed
 
 from .activity import find_active
-from .exchange import plan_exchange
-from .labels import encode_batch, encode_classes, encode_groups, row_of
-from .scores import (
-    CONTRAST_CONSTRAINT,
-    THRESHOLD_CONSTRAINT,
-    null_statistics,
-    score_features,
-)
+from .constraints import SCORE_CONSTRAINTS
+from .exchange import Exchange, exchange_of_labels
+from .labels import encode_classes, row_of
+from .scores import null_statistics, score_features
 
 
 class SortedCurve(NamedTuple):
-    """Scores of all features by falling score; arrays of shape (n_components,)."""
+    """Features sorted by falling score; arrays of shape (n_components,)."""
 
     features: np.ndarray
     scores: np.ndarray
@@ -29,39 +27,27 @@ class SortedCurve(NamedTuple):
 
 
 @validate_params(
-    {
-        "codes": ["array-like", "sparse matrix"],
-        "y": ["array-like"],
-        "chosen": [list],
-        "contrast": CONTRAST_CONSTRAINT,
-        "activity_threshold": THRESHOLD_CONSTRAINT,
-        "n_permutations": [Interval(Integral, 0, None, closed="left")],
-        "batch": ["array-like", None],
-        "groups": ["array-like", None],
-        "control": ["array-like", None],
-        "grid_shape": ["array-like", None],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    {**SCORE_CONSTRAINTS, "chosen": [list]}, prefer_skip_nested_validation=True
 )
 def selectivity_curves(
-    codes,
-    y,
-    chosen,
+    codes: Codes,
+    y: Data,
+    chosen: list[Any],
     *,
-    contrast,
-    activity_threshold,
-    n_permutations,
-    batch,
-    groups,
-    control,
-    grid_shape,
-    random_state,
-):
-    """The sorted curve of each chosen label; None: of the best over all labels.
+    contrast: str,
+    activity_threshold: float,
+    n_permutations: int,
+    batch: Data | None,
+    groups: Data | None,
+    control: Data | None,
+    grid_shape: Data | None,
+    random_state: Seed,
+) -> list[SortedCurve]:
+    """Sort the scores of all features, once for each chosen label.
 
-    The other parameters are those of :func:`~skdict.metrics.selectivity_curve`. The
-    permutations are drawn once for all curves.
+    None among the chosen labels stands for the best score over all labels. The other
+    parameters are those of :func:`~skdict.metrics.selectivity_curve`. All curves share
+    the permutations.
 
     Returns
     -------
@@ -69,11 +55,14 @@ def selectivity_curves(
     """
     activity = find_active(codes, activity_threshold)
     classes, labels = encode_classes(y, activity.shape[0])
-    batch_ids = encode_batch(batch, labels, control)
-    shared = {"y": y, "batch": batch, "control": control}
-    group_ids = encode_groups(groups, len(labels), shared)
-    exchange = plan_exchange(
-        labels, batch_ids, group_ids, grid_shape, tested=n_permutations > 0
+    exchange = exchange_of_labels(
+        y,
+        labels,
+        batch=batch,
+        groups=groups,
+        control=control,
+        grid_shape=grid_shape,
+        tested=n_permutations > 0,
     )
     moved = exchange.moved_rows(labels)
     return _sort_features(
@@ -88,16 +77,16 @@ def selectivity_curves(
 
 
 def _sort_features(
-    activity,
-    labels,
-    rows_of_curves,
-    contrast,
+    activity: sparse.csr_array,
+    labels: np.ndarray,
+    rows_of_curves: list[slice | np.ndarray],
+    contrast: str,
     *,
-    exchange,
-    n_permutations,
-    random_state,
-):
-    """Sort the features by their best score over some classes, for several such sets.
+    exchange: Exchange,
+    n_permutations: int,
+    random_state: Seed,
+) -> list[SortedCurve]:
+    """Sort the features by their best score over some classes, for several curves.
 
     Parameters
     ----------
@@ -119,7 +108,7 @@ def _sort_features(
     table = score_features(activity, labels, np.bincount(labels), contrast)
     best = [table[rows].max(axis=0) for rows in rows_of_curves]
     orders = [np.argsort(-scores, kind="stable") for scores in best]
-    bands = [(None, None)] * len(best)
+    bands: Any = [(None, None)] * len(best)
     if n_permutations > 0:
         null = null_statistics(
             lambda permuted: [

@@ -1,6 +1,9 @@
 """Exact tests of all pairs of feature and class under permutation of the labels."""
 
+from __future__ import annotations
+
 import numpy as np
+from scipy import sparse
 from scipy.special import gammaincc, gammaln
 
 from skdict._utils.arrays import blocks
@@ -12,14 +15,20 @@ from .activity import indicator
 _MAX_EXACT_SIZE = 1000
 _MAYBE_SIGNIFICANT = 0.1
 
-# Below this skewness the gamma distribution takes ever more work to evaluate.
+# The smaller the skewness, the longer the gamma distribution takes to evaluate.
 _MIN_SKEWNESS = 0.02
 
 _BLOCK_CELLS = 2**22
 
 
-def row_p_values(activity, labels, counts, class_sizes, batch_ids=None):
-    """How probable as many active samples of a class are under permutation of rows.
+def row_p_values(
+    activity: sparse.csr_array,
+    labels: np.ndarray,
+    counts: np.ndarray,
+    class_sizes: np.ndarray,
+    batch_ids: np.ndarray | None = None,
+) -> np.ndarray:
+    """Probability of at least this many active samples when labels are permuted.
 
     Parameters
     ----------
@@ -47,7 +56,7 @@ def row_p_values(activity, labels, counts, class_sizes, batch_ids=None):
 
     n_batches = batch_ids.max() + 1
     sizes = np.bincount(batch_ids)
-    # As many entries as samples at most, however many batches and classes there are.
+    # Sparse: it has at most one entry for each sample.
     members = (
         indicator(labels, len(class_sizes)).T @ indicator(batch_ids, n_batches)
     ).tocsr()
@@ -70,37 +79,41 @@ def row_p_values(activity, labels, counts, class_sizes, batch_ids=None):
     return p_values
 
 
-def _cumulants(members, active, sizes):
+def _cumulants(
+    members: sparse.csr_array, active: sparse.csr_array, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, variance and third cumulant of the counts under permutation in batches."""
     mean = np.zeros((members.shape[0], active.shape[1]))
     variance, third = np.zeros_like(mean), np.zeros_like(mean)
     members = members.astype(np.float64).tocsc()
     n_batches, n_components = active.shape
-    # The three of a hypergeometric number are products of a term in the class and a
-    # term in the feature, so that a sum over batches is a product of matrices.
+    # Each cumulant of a hypergeometric number is a product of a term in the class and
+    # a term in the feature, so its sum over batches is a product of matrices.
     for some in blocks(n_batches, n_components, _BLOCK_CELLS):
         n = members[:, some].tocoo()
         N = sizes[some].astype(np.float64)
         K = active[some].toarray().astype(np.float64)
         N_of = N[n.col]  # of each entry's batch
 
-        def weighted(values, n=n):
+        def weighted(values: np.ndarray, n: sparse.coo_array = n) -> sparse.csr_array:
             return type(n)((values, (n.row, n.col)), shape=n.shape).tocsr()
 
         mean += weighted(n.data / N_of) @ K
         K *= N[:, None] - K
         spread = n.data * (N_of - n.data) / (N_of**2 * np.maximum(N_of - 1, 1))
         variance += weighted(spread) @ K
-        # K is K (N - K) by now, so N - 2 K is to be taken anew.
+        # K holds K (N - K) by now, so N - 2 K needs the counts again.
         K *= N[:, None] - 2 * active[some].toarray()
         lean = (N_of - 2 * n.data) / (N_of * np.maximum(N_of - 2, 1))
         third += weighted(spread * lean) @ K
     return mean, variance, third
 
 
-def _gamma_tail(counts, mean, variance, third):
+def _gamma_tail(
+    counts: np.ndarray, mean: np.ndarray, variance: np.ndarray, third: np.ndarray
+) -> np.ndarray:
     """P(X >= count) from three cumulants, with the correction for continuity."""
-    # Rounding leaves a variance of about 1e-16 where the count is certain.
+    # If the count is certain, rounding leaves a variance of about 1e-16.
     certain = variance <= 1e-9
     with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.sqrt(variance)
@@ -111,12 +124,12 @@ def _gamma_tail(counts, mean, variance, third):
     return np.where(certain | (counts == 0), 1.0, tail)
 
 
-def hypergeometric_tail(k, N, K, n):
+def hypergeometric_tail(k: np.ndarray, N: int, K: np.ndarray, n: int) -> np.ndarray:
     """P(X >= k) for hypergeometric X, elementwise.
 
-    The same as ``scipy.stats.hypergeom.sf(k - 1, N, K, n)``, which takes 80 to 200
-    times as long (scipy 1.17, where it is one ufunc; before, a loop over the elements):
-    it starts each sum anew, where neighbouring terms here differ by one product.
+    ``scipy.stats.hypergeom.sf(k - 1, N, K, n)`` gives the same and takes 80 to 200
+    times as long (scipy 1.17, where it is one ufunc; before, it was a loop over the
+    elements). Here a single product leads from one term of the sum to the next.
 
     Parameters
     ----------
@@ -129,9 +142,8 @@ def hypergeometric_tail(k, N, K, n):
     -------
     p : ndarray
     """
-    # The sum starts beyond the mean, where the terms fall; below it, the other tail
-    # is summed: n - X is hypergeometric, too.
-    # In float64 from here on: counts are int32, and k N exceeds them early.
+    # Above the mean the terms of the sum fall. For a k below it, sum the other tail:
+    # n - X is hypergeometric too. Use float64, as k N overflows the int32 of counts.
     k, K = k.astype(np.float64), K.astype(np.float64)
     below = k * N <= n * K
     j = np.where(below, n - k + 1, k)
@@ -145,17 +157,19 @@ def hypergeometric_tail(k, N, K, n):
     return np.clip(np.where(below, 1 - total, total), 0, 1)
 
 
-def convolved_tail(k, N, K, n):
+def convolved_tail(
+    k: np.ndarray, N: np.ndarray, K: np.ndarray, n: np.ndarray
+) -> np.ndarray:
     """P(X_1 + ... + X_G >= k) for independent hypergeometric X_g.
 
     Parameters
     ----------
     k : ndarray of shape (n_features,)
         Counts.
-    N, n : ndarray of shape (n_groups,)
-        Samples in each batch, and those of them that are drawn.
-    K : ndarray of shape (n_groups, n_features)
-        Active samples in each batch.
+    N, n : ndarray of shape (n_batches,)
+        Numbers of samples in each batch, and of those that are drawn.
+    K : ndarray of shape (n_batches, n_features)
+        Number of active samples in each batch.
 
     Returns
     -------
@@ -163,23 +177,24 @@ def convolved_tail(k, N, K, n):
     """
     pmf = np.ones((1, len(k)))
     for N_g, K_g, n_g in zip(N, K, n, strict=True):
-        # No feature is active more often than that among the drawn.
+        # Largest possible number of active samples among those drawn.
         most = min(n_g, K_g.max(initial=0))
         draws = np.exp(_log_pmf(np.arange(most + 1.0)[:, None], N_g, K_g, n_g))
         longer = np.zeros((len(pmf) + most, len(k)))
         for j, probability in enumerate(draws):
             longer[j : j + len(pmf)] += probability * pmf
         pmf = longer
-    # Sums of positive terms only, so that small tails keep their digits.
+    # Add positive terms only: a difference would lose the digits of a small tail.
     tails = np.cumsum(pmf[::-1], axis=0)[::-1]
     found = tails[np.minimum(k, len(tails) - 1), np.arange(len(k))]
     return np.where(k < len(tails), np.minimum(found, 1), 0.0)
 
 
-def _log_pmf(j, N, K, n):
+def _log_pmf(j: np.ndarray, N: int, K: np.ndarray, n: int) -> np.ndarray:
     # gammaln is infinite where a binomial coefficient is 0.
-    return _log_choose(K, j) + _log_choose(N - K, n - j) - _log_choose(np.float64(N), n)
+    log_all = _log_choose(np.float64(N), np.float64(n))
+    return _log_choose(K, j) + _log_choose(N - K, n - j) - log_all
 
 
-def _log_choose(n, k):
+def _log_choose(n: np.ndarray | np.float64, k: np.ndarray | np.float64) -> np.ndarray:
     return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)

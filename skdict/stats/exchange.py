@@ -1,15 +1,27 @@
-"""What is exchanged under the null hypothesis: labels of rows, of groups, or maps."""
+"""Exchanges of labels under the null hypothesis: of rows, of groups, of label maps."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import fft
 
+from skdict._utils.types import Data
 from skdict._utils.warn import warn
 
-from .labels import can_permute, cross, exchanged_classes
+from .labels import (
+    can_permute,
+    cross,
+    encode_batch,
+    encode_groups,
+    exchanged_classes,
+)
 
-# Neighbours are alike where Moran's I exceeds this, and chance by as many deviations.
+# Neighbours are alike if Moran's I exceeds this value and this multiple of its standard
+# deviation by chance, 1 / sqrt(number of pairs).
 _MIN_MORAN = 0.1
 _MIN_DEVIATIONS = 4
 
@@ -26,8 +38,9 @@ class Exchange:
         Group of each sample; whole groups exchange their labels. None: each sample is a
         group.
     grid_shape : tuple of int (height, width), default=None
-        Where given, the samples are tokens, image by image, and the label map of each
-        image is shifted as a whole. The batches are then the images.
+        Grid of the tokens of an image. If given, the samples are tokens, image by
+        image, and the label map of each image is shifted as a whole. The batches are
+        then the images.
     """
 
     batch_ids: np.ndarray | None = None
@@ -35,32 +48,61 @@ class Exchange:
     grid_shape: tuple[int, int] | None = None
 
     @property
-    def by_rows(self):
+    def by_rows(self) -> bool:
         """Whether single rows exchange their labels."""
         return self.group_ids is None and self.grid_shape is None
 
-    def moved(self, labels):
-        """Which classes an exchange can move."""
+    def moved(self, labels: np.ndarray) -> np.ndarray:
+        """Mask of the classes that an exchange can move."""
         return exchanged_classes(labels, self.batch_ids)
 
-    def moved_rows(self, labels):
-        """Which rows of a table of classes are moved; all where none is."""
+    def moved_rows(self, labels: np.ndarray) -> slice | np.ndarray:
+        """Rows of a table of classes that are moved; all rows if none is moved."""
         moved = self.moved(labels)
         if moved.all() or not moved.any():
-            return slice(None)  # a view, where an index copies the table
+            return slice(None)  # gives a view; an index would copy the table
         return np.flatnonzero(moved)
 
-    def permuted(self, values, n_permutations, rng):
+    def permuted(
+        self, values: np.ndarray, n_permutations: int, rng: np.random.RandomState
+    ) -> Iterator[np.ndarray]:
         """Yield `values` with their entries exchanged, `n_permutations` times."""
         if self.grid_shape is not None:
             return shifts(values, self.grid_shape, n_permutations, rng)
         return permutations(values, self.batch_ids, n_permutations, rng, self.group_ids)
 
 
+def exchange_of_labels(
+    y: Data,
+    labels: np.ndarray,
+    *,
+    batch: Data | None,
+    groups: Data | None,
+    control: Data | None,
+    grid_shape: Data | None,
+    tested: bool = True,
+) -> Exchange:
+    """Decide how the labels `y`, with the numbers `labels`, are exchanged.
+
+    The other parameters are those of :func:`~skdict.metrics.selectivity_report`, and
+    `tested` that of `plan_exchange`.
+    """
+    batch_ids = encode_batch(batch, labels, control)
+    shared = {"y": y, "batch": batch, "control": control}
+    group_ids = encode_groups(groups, len(labels), shared)
+    return plan_exchange(labels, batch_ids, group_ids, grid_shape, tested=tested)
+
+
 def plan_exchange(
-    labels, batch_ids, group_ids=None, grid_shape=None, *, name="y", tested=True
-):
-    """Decide what is exchanged. Called by public functions, for the warnings' sake.
+    labels: np.ndarray,
+    batch_ids: np.ndarray | None,
+    group_ids: np.ndarray | None = None,
+    grid_shape: Data | None = None,
+    *,
+    name: str = "y",
+    tested: bool = True,
+) -> Exchange:
+    """Decide what is exchanged, and warn if the exchange does not suit the labels.
 
     Parameters
     ----------
@@ -73,7 +115,7 @@ def plan_exchange(
     name : str, default="y"
         What the labels are called.
     tested : bool, default=True
-        Whether there will be a null; without one nothing is warned of.
+        Whether there will be a null. If not, no warnings are given.
 
     Returns
     -------
@@ -84,9 +126,9 @@ def plan_exchange(
         if grid is not None:
             warn(
                 f"{name} differs inside the batches and is alike for neighbours, if "
-                f"each batch is an image of {grid[0]} x {grid[1]} tokens. Exchanged "
-                f"token by token, the p-values are far too small then: pass "
-                f"grid_shape={grid}.",
+                f"each batch is an image of {grid[0]} x {grid[1]} tokens. The p-values "
+                "are then far too small, because labels are exchanged token by token: "
+                f"pass grid_shape={grid}.",
             )
         return Exchange(batch_ids, group_ids)
     grid_shape = check_grid_shape(grid_shape)
@@ -100,10 +142,10 @@ def plan_exchange(
     if batch_ids is not None and not is_of_images(batch_ids, grid_shape):
         raise ValueError(
             "batch or control differs inside an image. With grid_shape the labels of "
-            "an image are shifted over all of its tokens, so that they cannot stay "
-            "inside a batch, or apart from controls, that holds only some of them. "
-            "Where control marks tokens of an image, score images that the whitening "
-            "has not seen, without control."
+            "an image are shifted over all of its tokens, so they cannot stay inside a "
+            "batch, or apart from controls, that holds only some of these tokens. If "
+            "control marks tokens of an image, score images that the whitening has not "
+            "seen, without control."
         )
     if tested and is_of_images(labels, grid_shape):
         warn(
@@ -114,21 +156,27 @@ def plan_exchange(
     return Exchange(image_ids, None, grid_shape)
 
 
-def choose_exchange(labels, nested_groups=(), batch_ids=None, grid_shape=None):
-    """Decide what is exchanged where several labels of the same samples are tested.
+def choose_exchange(
+    labels: np.ndarray,
+    nested_groups: Sequence[np.ndarray] = (),
+    batch_ids: np.ndarray | None = None,
+    grid_shape: tuple[int, int] | None = None,
+) -> Exchange:
+    """Choose the exchange that suits one of several labels of the same samples.
 
-    Rows of one image are not independent. Where all rows of a group share a label, the
-    labels of whole groups are exchanged, and where labels differ between the tokens of
-    an image, its label map is shifted over the grid. Only where neither can be are they
-    exchanged row by row inside the groups: for want of a grid, or because a batch holds
-    only some tokens of an image.
+    Rows of one image are not independent. If all rows of a group share a label, the
+    labels of whole groups are exchanged. If labels differ between the tokens of an
+    image, its label map is shifted over the grid. If there is no grid, or if a batch
+    holds only some tokens of an image, labels are exchanged row by row inside the
+    groups.
 
     Parameters
     ----------
     labels : ndarray of shape (n_samples,)
         Numbers of the classes.
     nested_groups : sequence of ndarray of shape (n_samples,), default=()
-        What may share a label, the largest first: the patient of each row, the image.
+        Groups that may share a label, the largest first: for instance the patient of
+        each row, then its image.
     batch_ids : ndarray of shape (n_samples,), default=None
         As in `Exchange`. A group that lies in several batches is one in each of them.
     grid_shape : tuple of int (height, width), default=None
@@ -140,7 +188,7 @@ def choose_exchange(labels, nested_groups=(), batch_ids=None, grid_shape=None):
     """
     for groups in nested_groups:
         if len(np.unique(groups)) == len(groups):
-            continue  # groups of one row each are rows
+            continue  # each group is a single row
         inside = groups if batch_ids is None else cross(groups, batch_ids)
         if not can_permute(labels, groups):
             return Exchange(batch_ids, inside)
@@ -152,7 +200,7 @@ def choose_exchange(labels, nested_groups=(), batch_ids=None, grid_shape=None):
     return Exchange(batch_ids)
 
 
-def check_grid_shape(grid_shape):
+def check_grid_shape(grid_shape: Data) -> tuple[int, int]:
     """Height and width of the grid, as ints."""
     try:
         height, width = map(int, grid_shape)
@@ -169,8 +217,10 @@ def check_grid_shape(grid_shape):
     return height, width
 
 
-def number_images(n_samples, grid_shape, before="There are "):
-    """The image of each token; an error starts with `before`."""
+def number_images(
+    n_samples: int, grid_shape: tuple[int, int], before: str = "There are "
+) -> np.ndarray:
+    """Number the image of each token; an error message starts with `before`."""
     n_tokens = grid_shape[0] * grid_shape[1]
     if n_samples % n_tokens:
         raise ValueError(
@@ -180,7 +230,7 @@ def number_images(n_samples, grid_shape, before="There are "):
     return np.repeat(np.arange(n_samples // n_tokens), n_tokens)
 
 
-def is_of_images(values, grid_shape):
+def is_of_images(values: np.ndarray, grid_shape: tuple[int, int]) -> bool:
     """Whether all tokens of each image share their value."""
     n_tokens = grid_shape[0] * grid_shape[1]
     of_image = values.reshape(-1, n_tokens, *values.shape[1:])
@@ -190,8 +240,14 @@ def is_of_images(values, grid_shape):
 # Exchanges
 
 
-def permutations(values, batch_ids, n_permutations, rng, group_ids=None):
-    """Yield `values` permuted: inside the batches, and groups as a whole.
+def permutations(
+    values: np.ndarray,
+    batch_ids: np.ndarray | None,
+    n_permutations: int,
+    rng: np.random.RandomState,
+    group_ids: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield `values` permuted inside the batches, by whole groups.
 
     Parameters
     ----------
@@ -204,7 +260,7 @@ def permutations(values, batch_ids, n_permutations, rng, group_ids=None):
     rng : RandomState
         Source of the permutations; groups are drawn in the order of their numbers.
     group_ids : ndarray of shape (n_samples,), default=None
-        Group of each sample. None: each sample is one.
+        Group of each sample. None: each sample is a group.
 
     Yields
     ------
@@ -228,17 +284,22 @@ def permutations(values, batch_ids, n_permutations, rng, group_ids=None):
         yield permuted
 
 
-def of_groups(group_ids, *columns):
-    """One entry for each group of columns that its samples share."""
+def of_groups(group_ids: np.ndarray, *columns: np.ndarray | None) -> list[Any]:
+    """Reduce columns that the samples of a group share to one entry for each group."""
     first = np.unique(group_ids, return_index=True)[1]
     return [None if column is None else column[first] for column in columns]
 
 
-def shifts(values, grid_shape, n_shifts, rng):
+def shifts(
+    values: np.ndarray,
+    grid_shape: tuple[int, int],
+    n_shifts: int,
+    rng: np.random.RandomState,
+) -> Iterator[np.ndarray]:
     """Yield the maps in `values` shifted, each image by its own random offset.
 
-    What leaves at one edge comes in at the other. The shift by nothing is drawn as
-    often as any other.
+    What leaves at one edge comes in at the other. The shift by (0, 0) is as probable
+    as any other.
 
     Parameters
     ----------
@@ -265,10 +326,10 @@ def shifts(values, grid_shape, n_shifts, rng):
         yield shifted.ravel()
 
 
-def correlate_all_shifts(values, weights):
-    """Sum of ``values * weights`` for every shift of `values`, over the last two axes.
+def correlate_all_shifts(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sum ``values * weights`` over the last two axes, for every shift of `values`.
 
-    Shifts are those of `shifts`; the entry [0, 0] is the sum without one.
+    The shifts are those of `shifts`; the entry [0, 0] belongs to the unshifted values.
     """
     shape = values.shape[-2:]
     spectrum = np.conj(fft.rfft2(values)) * fft.rfft2(weights)
@@ -278,8 +339,8 @@ def correlate_all_shifts(values, weights):
 # Are neighbours alike?
 
 
-def are_neighbours_alike(labels, grid_shape):
-    """Whether the classes of neighbouring tokens agree more than by chance."""
+def are_neighbours_alike(labels: np.ndarray, grid_shape: tuple[int, int]) -> bool:
+    """Whether the classes of neighbouring tokens agree more often than by chance."""
     height, width = grid_shape
     maps = labels.reshape(-1, height, width)
     pairs = [(maps[:, 1:], maps[:, :-1]), (maps[:, :, 1:], maps[:, :, :-1])]
@@ -293,14 +354,16 @@ def are_neighbours_alike(labels, grid_shape):
     return bool(morans_i > max(_MIN_MORAN, _MIN_DEVIATIONS / np.sqrt(here.size)))
 
 
-def _guess_grid(labels, batch_ids):
-    """Side lengths of the images that batches seem to be, where neighbours are alike.
+def _guess_grid(
+    labels: np.ndarray, batch_ids: np.ndarray | None
+) -> tuple[int, int] | None:
+    """Guess the grid if batches seem to be square images with alike neighbours.
 
-    A guess, so it must not be wrong often: the batches follow each other, all of one
-    square number of rows. In a table in which the rows of a class stand together, rows
-    near to each other are alike, and the nearer the more; on a grid, a token is like
-    its right neighbour, and more like the one below it, `width` rows further, than
-    like the token half as far.
+    To be wrong rarely, the guess asks for consecutive batches of one size, a square
+    number of rows, and for a sign of a second dimension. In a table that is sorted by
+    class, rows are the more alike the nearer they are. On a grid, a token is like its
+    right neighbour, and it is more like the token below it, `width` rows further, than
+    like the token half as far away.
     """
     if batch_ids is None or labels.ndim > 1:
         return None
@@ -324,12 +387,12 @@ def _guess_grid(labels, batch_ids):
 class _Agreement:
     """Moran's I of classes: that of the indicators of all classes together.
 
-    With the share :math:`r` of a token's class in its image and the sum :math:`s` of
-    the squared shares, the product of two tokens' centred indicators is
-    :math:`1[y_i = y_j] - r_i - r_j + s`.
+    Let :math:`r` be the fraction of an image's tokens that have the class of a token,
+    and :math:`s` the sum of the squared fractions of all classes. The product of two
+    tokens' centred indicators is then :math:`1[y_i = y_j] - r_i - r_j + s`.
     """
 
-    def __init__(self, labels):
+    def __init__(self, labels: np.ndarray) -> None:
         n_images, n_tokens = labels.shape
         images = np.arange(n_images)[:, None]
         counts = np.zeros((n_images, labels.max() + 1))
@@ -339,8 +402,8 @@ class _Agreement:
         self.images = images
         self.variance = (1 - self.squares).mean()
 
-    def morans_i(self, here, there):
-        """Over pairs of tokens, given by their classes; one row for each image."""
+    def morans_i(self, here: np.ndarray, there: np.ndarray) -> float:
+        """Moran's I over pairs of tokens, given by their classes; a row is an image."""
         if self.variance == 0:
             return 0.0
         products = (here == there) + self.squares

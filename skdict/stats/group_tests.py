@@ -1,6 +1,9 @@
 """Tests of all pairs of feature and class when the labels of groups are permuted."""
 
+from __future__ import annotations
+
 import numpy as np
+from scipy import sparse
 from scipy.special import gammaln
 
 from skdict._utils.arrays import blocks
@@ -12,8 +15,14 @@ from .shift_tests import pearson_tail
 _BLOCK_CELLS = 2**22
 
 
-def group_p_values(counts, sizes, labels, batch_ids, n_classes):
-    """How probable sums as high are when the labels of groups are permuted.
+def group_p_values(
+    counts: sparse.csr_array,
+    sizes: np.ndarray,
+    labels: np.ndarray,
+    batch_ids: np.ndarray | None,
+    n_classes: int,
+) -> np.ndarray:
+    """Probability of sums at least as high when the labels of groups are permuted.
 
     Parameters
     ----------
@@ -33,13 +42,13 @@ def group_p_values(counts, sizes, labels, batch_ids, n_classes):
 
     Notes
     -----
-    Tested is the number of active rows of a class beyond those expected at the
-    feature's overall rate. Its mean, variance and third cumulant under the
-    permutations are those of sampling without replacement; the tail is that of
-    Pearson's type III distribution with the same three. Where a few groups hold all
-    the activity, that tail is too thin: the p-value is then raised to the probability
-    that the active groups of the class, all of them, get its label again, which is
-    exact if there are no others.
+    The statistic is the number of active rows of a class minus the number expected at
+    the feature's overall rate. Its mean, variance and third cumulant under the
+    permutations are those of sampling without replacement, and its tail is that of
+    Pearson's type III distribution with these three. If a few groups hold all the
+    activity, that tail is too thin. The p-value is therefore at least the probability
+    that all active groups of the class get its label again, which is exact if no other
+    groups are active.
     """
     batch_ids = np.zeros(len(labels), np.intp) if batch_ids is None else batch_ids
     n_batches = batch_ids.max() + 1
@@ -71,8 +80,8 @@ def group_p_values(counts, sizes, labels, batch_ids, n_classes):
     return p_values
 
 
-def _same_again(m, n, N):
-    """P(m given groups get the label of n of N groups), over all batches."""
+def _same_again(m: np.ndarray, n: np.ndarray, N: np.ndarray) -> np.ndarray:
+    """P(m given groups all get a label that n of N groups have), over all batches."""
     n, N = n[:, :, None], N[None, :, None]
     logs = gammaln(N - m + 1) - gammaln(n - m + 1) + gammaln(n + 1) - gammaln(N + 1)
     return np.exp(np.minimum(logs.sum(axis=1), 0.0))

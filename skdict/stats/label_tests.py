@@ -1,8 +1,11 @@
-"""Tests of all pairs of feature and class, whatever is exchanged under the null."""
+"""Tests of all pairs of feature and class, for every kind of exchange."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from .activity import count_active, indicator
 from .exact_tests import row_p_values
@@ -18,24 +21,29 @@ class LabelTests:
     """The tests of all pairs; tables have the shape (n_classes, n_components)."""
 
     sizes: np.ndarray  # samples of each class
-    counts: np.ndarray  # active ones among them
+    counts: np.ndarray  # active samples of each class
     scores: np.ndarray  # average selectivity
     p_values: np.ndarray
     q_values: np.ndarray
     tested: np.ndarray  # of each class, whether an exchange moves it
     exchange: Exchange  # what was exchanged
 
-    def best_classes(self, alpha):
-        """For each feature, its class with the highest score.
+    def best_classes(self, alpha: float) -> np.ndarray:
+        """For each feature, the class with the highest score.
 
-        Among those with a q-value up to `alpha`; where there is none, among all.
+        Only classes with a q-value up to `alpha` count, or all if there are none.
         """
-        # Scores are at least -1: any that is significant stands above the others.
+        # Scores lie between -1 and 1: minus 4 puts all other classes below these.
         found = self.q_values <= alpha
         return np.where(found, self.scores, self.scores - 4).argmax(axis=0)
 
 
-def run_label_tests(activity, labels, exchange, correction="bh"):
+def run_label_tests(
+    activity: sparse.csr_array,
+    labels: np.ndarray,
+    exchange: Exchange,
+    correction: str = "bh",
+) -> LabelTests:
     """Test every feature for every class.
 
     Parameters

@@ -1,13 +1,18 @@
-"""Labels and batches as numbers."""
+"""Labels, batches and groups as numbers."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from skdict._utils.labels import as_mask, encode, equals, labels_or_missing
+from skdict._utils.types import Data
 from skdict._utils.warn import warn
 
 
-def encode_classes(y, n_samples):
-    """Sort the classes and number each sample by its class."""
+def encode_classes(y: Data, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sort the classes and give each sample the number of its class."""
     classes, labels = encode(y, "y", n_samples)
     if len(classes) < 2:
         raise ValueError(
@@ -17,8 +22,8 @@ def encode_classes(y, n_samples):
     return classes, labels
 
 
-def row_of(label, classes):
-    """The row of a class, as an array of one index."""
+def row_of(label: Any, classes: np.ndarray) -> np.ndarray:
+    """Find the row of a class, as an array of one index."""
     found = np.flatnonzero(equals(classes, label, "label"))
     if not found.size:
         raise ValueError(
@@ -27,11 +32,13 @@ def row_of(label, classes):
     return found
 
 
-def encode_batch(batch, labels, control=None):
-    """Number the batches inside which labels may be permuted; None for all samples.
+def encode_batch(
+    batch: Data | None, labels: np.ndarray, control: Data | None = None
+) -> np.ndarray | None:
+    """Number the batches inside which labels may be permuted; None if there are none.
 
-    Control samples are batches of their own: their labels are exchanged among
-    themselves only. Called by public functions directly, for the warning's sake.
+    The control samples of a batch form a batch of their own: their labels are
+    exchanged among themselves only.
     """
     if batch is None and control is None:
         return None
@@ -48,8 +55,10 @@ def encode_batch(batch, labels, control=None):
     return batch_ids
 
 
-def encode_groups(groups, n_samples, shared):
-    """Number the groups whose labels are exchanged as a whole; None for single samples.
+def encode_groups(
+    groups: Data | None, n_samples: int, shared: dict[str, Data | None]
+) -> np.ndarray | None:
+    """Number the groups that exchange their labels as a whole.
 
     Parameters
     ----------
@@ -58,13 +67,15 @@ def encode_groups(groups, n_samples, shared):
     n_samples : int
         Number of samples.
     shared : dict of array-like of shape (n_samples,)
-        What must be the same for all samples of a group, by name; None is left out.
+        Columns, by name, that must be the same for all samples of a group. None is
+        skipped.
 
     Returns
     -------
     group_ids : ndarray of shape (n_samples,) or None
-        Groups by number, in the order in which they occur: groups of one sample are
-        permuted as the samples themselves.
+        Number of each sample's group, in the order in which groups occur. None if
+        there are no groups or if each holds a single sample: samples are then
+        exchanged one by one.
     """
     if groups is None:
         return None
@@ -78,9 +89,9 @@ def encode_groups(groups, n_samples, shared):
     return np.argsort(np.argsort(first))[ids]
 
 
-def _check_shared(names, ids, name, column):
-    # Targets are numbers, also fractional ones; nothing is missing where all the rest
-    # was checked.
+def _check_shared(names: np.ndarray, ids: np.ndarray, name: str, column: Data) -> None:
+    # Targets may be fractions, which `as_labels` refuses. No values are missing: the
+    # caller has checked the columns.
     if name == "control":
         column = as_mask(column, name, len(ids))
     values, value_ids = np.unique(
@@ -96,17 +107,17 @@ def _check_shared(names, ids, name, column):
         raise ValueError(
             f"{name} differs inside {mixed.size} of {len(names)} groups, the first of "
             f"them {names[mixed[0]]} with {listed}. A group is exchanged as a "
-            f"whole, so that all of its samples must share {name}."
+            f"whole, so all of its samples must share {name}."
         )
 
 
-def can_permute(labels, batch_ids) -> bool:
+def can_permute(labels: np.ndarray, batch_ids: np.ndarray | None) -> bool:
     """Whether any batch holds samples of two classes."""
     return bool(exchanged_classes(labels, batch_ids).any())
 
 
-def exchanged_classes(labels, batch_ids):
-    """Which classes share a batch with another, so that permutation moves them."""
+def exchanged_classes(labels: np.ndarray, batch_ids: np.ndarray | None) -> np.ndarray:
+    """Mask of the classes that share a batch with another: permutation moves them."""
     n_classes = labels.max() + 1
     if batch_ids is None:
         return np.full(n_classes, n_classes > 1)
@@ -117,14 +128,14 @@ def exchanged_classes(labels, batch_ids):
     return exchanged
 
 
-def cross(first, second):
-    """Number the combinations of two numberings that occur."""
+def cross(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Number the pairs of a first and a second number that occur."""
     pairs = first * (second.max() + 1) + second
     return np.unique(pairs, return_inverse=True)[1]
 
 
-def named_columns(table, name):
-    """A dict or DataFrame of columns as a dict, whose keys are strings."""
+def named_columns(table: Data, name: str) -> dict[str, Any]:
+    """Turn a dict or DataFrame into a dict of columns whose keys are strings."""
     if table is None:
         return {}
     if not hasattr(table, "items"):

@@ -1,17 +1,24 @@
 """Mid-ranks of sparse codes."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils import gen_batches
 
-# Stored entries that are sorted at a time.
+from skdict._utils.types import Codes
+
+# Number of stored entries that are sorted at a time.
 _BLOCK_ENTRIES = 2**22
 
 
-def centred_ranks(codes):
-    """Yield the mid-ranks of blocks of features, less the rank of a zero code.
+def centred_ranks(
+    codes: Codes,
+) -> Iterator[tuple[slice, sparse.csc_array, np.ndarray]]:
+    """Yield the mid-ranks of blocks of features, minus the rank of a zero code.
 
     Parameters
     ----------
@@ -23,8 +30,8 @@ def centred_ranks(codes):
     some : slice
         The features of the block.
     ranks : csc_array of shape (n_samples, n_features_of_the_block)
-        Ranks from 1 to `n_samples` inside each column, less `rank_of_zero`: zero
-        where the code is.
+        Ranks from 1 to `n_samples` inside each column, minus `rank_of_zero`: zero
+        wherever the code is zero.
     rank_of_zero : ndarray of shape (n_features_of_the_block,)
         The mid-rank of the zeros.
     """
@@ -45,11 +52,11 @@ def centred_ranks(codes):
         yield some, *_centred_ranks_of(block)
 
 
-def _centred_ranks_of(codes):
+def _centred_ranks_of(codes: sparse.csc_array) -> tuple[sparse.csc_array, np.ndarray]:
     n_samples, n_components = codes.shape
     per_column = np.diff(codes.indptr)
     columns = np.repeat(np.arange(n_components), per_column)
-    # Column by column, which is several times faster than np.lexsort.
+    # Sorting column by column is several times faster than np.lexsort.
     order = np.concatenate(
         [
             start + np.argsort(codes.data[start:stop], kind="stable")
@@ -57,8 +64,8 @@ def _centred_ranks_of(codes):
         ]
     )
     values = codes.data[order]
-    # Runs of equal values in a column share the middle of their ranks. `order` moves
-    # entries inside columns only, so `columns` is in order already.
+    # Equal values of a column share the middle of their ranks. `order` moves entries
+    # inside columns only, so `columns` holds for the sorted values too.
     starts = np.ones(len(values), dtype=bool)
     starts[1:] = (values[1:] != values[:-1]) | (columns[1:] != columns[:-1])
     starts = np.flatnonzero(starts)

@@ -1,25 +1,25 @@
-"""The score of selectivity: counts of active samples, and its permutation null."""
+"""Selectivity scores of counts of active samples, and their permutation null."""
 
-from numbers import Real
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state
 
 from skdict._utils.arrays import blocks
-from skdict._utils.constraints import Interval
-from skdict._utils.sklearn_private import StrOptions
+from skdict._utils.types import Seed
 
 from .activity import count_active, indicator
 from .exchange import Exchange, of_groups
 
-CONTRAST_CONSTRAINT = [StrOptions({"average", "maximum"})]
-THRESHOLD_CONSTRAINT = [Interval(Real, 0, None, closed="left")]
-
-# Cells of the table of scores that are worked on at a time.
+# Number of cells of the table of scores that are computed at a time.
 _BLOCK_CELLS = 2**17
 
-# Cells of a table of groups and features up to which it is kept.
+# Largest number of cells of a table (n_groups, n_components) that is kept in memory.
 _MAX_TABLE_CELLS = 2**25
 
 
@@ -36,22 +36,22 @@ def score_features(
 
 
 def null_statistics(
-    statistic,
-    activity,
-    labels,
-    contrast,
+    statistic: Callable[[np.ndarray], Any],
+    activity: sparse.csr_array,
+    labels: np.ndarray,
+    contrast: str,
     *,
     exchange: Exchange,
-    n_permutations,
-    random_state,
-):
-    """A statistic of the table of scores, for every permutation of the labels.
+    n_permutations: int,
+    random_state: Seed,
+) -> np.ndarray:
+    """Compute a statistic of the table of scores for every permutation of the labels.
 
     Parameters
     ----------
     statistic : callable
-        From a table of scores (n_classes, n_components) to an array; it must not
-        keep the table, which is overwritten.
+        It takes a table of scores (n_classes, n_components) and returns an array. It
+        must not keep the table, which is overwritten.
     activity, labels, contrast
         As in `score_features`.
     exchange : Exchange
@@ -68,30 +68,37 @@ def null_statistics(
     rng = check_random_state(random_state)
     class_sizes = np.bincount(labels)
 
-    def score(labels, out):
-        return score_features(activity, labels, class_sizes, contrast, out=out)
-
+    score: Callable[..., np.ndarray] = partial(
+        score_features, activity, class_sizes=class_sizes, contrast=contrast
+    )
     if exchange.group_ids is not None:
         score = _scorer_of_groups(
             activity, exchange.group_ids, len(class_sizes), contrast
         )
         labels, batch_ids = of_groups(exchange.group_ids, labels, exchange.batch_ids)
         exchange = Exchange(batch_ids)
-    null, scores = [], None
+    null: list[Any] = []
+    scores = None
     for permuted in exchange.permuted(labels, n_permutations, rng):
-        # Into the same table: new memory for it costs as much as the arithmetic.
+        # Reuse the table: allocating it anew costs as much as the arithmetic.
         scores = score(permuted, out=scores)
         null.append(statistic(scores))
     return np.array(null)
 
 
 def null_of_best(
-    activity, labels, contrast, *, exchange: Exchange, n_permutations, random_state
-):
-    """The best score of all features for each class, in every permutation.
+    activity: sparse.csr_array,
+    labels: np.ndarray,
+    contrast: str,
+    *,
+    exchange: Exchange,
+    n_permutations: int,
+    random_state: Seed,
+) -> np.ndarray:
+    """Find the best score of all features for each class, in every permutation.
 
-    The one null of a best score: of `selectivity_report`, of the HTML report and, as
-    the mean over the classes, of `compare_dictionaries`.
+    `selectivity_report` and the HTML report use this null, and `compare_dictionaries`
+    its mean over the classes.
 
     Returns
     -------
@@ -109,37 +116,44 @@ def null_of_best(
     return null.reshape(n_permutations, labels.max() + 1)
 
 
-def _scorer_of_groups(activity, group_ids, n_classes, contrast):
-    """A function from the labels of groups to the table of scores of their samples."""
+def _scorer_of_groups(
+    activity: sparse.csr_array, group_ids: np.ndarray, n_classes: int, contrast: str
+) -> Callable[..., np.ndarray]:
+    """Make a function that scores the samples of groups from the groups' labels."""
     sizes = np.bincount(group_ids)
     if len(sizes) * activity.shape[1] > _MAX_TABLE_CELLS:
 
-        def count(labels):
+        def count(labels: np.ndarray) -> np.ndarray:
             return count_active(activity, labels[group_ids], n_classes)
 
     else:
-        # The samples of a group stay together, so that they are counted once. In C
-        # order, as the product adds up whole rows.
+        # The samples of a group stay together, so count them once. The table is in C
+        # order because the product adds whole rows.
         table = (indicator(group_ids, len(sizes)).T @ activity).toarray(order="C")
 
-        def count(labels):
+        def count(labels: np.ndarray) -> np.ndarray:
             return indicator(labels, n_classes).T @ table
 
-    def score(labels, out):
-        # Groups differ in size, and with them the permuted classes.
+    def score(labels: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+        # Groups differ in size, so the sizes of classes change with the permutation.
         class_sizes = np.bincount(labels, weights=sizes, minlength=n_classes)
         return score_counts(count(labels), class_sizes, contrast, out)
 
     return score
 
 
-def score_counts(counts, class_sizes, contrast, out=None):
+def score_counts(
+    counts: np.ndarray,
+    class_sizes: np.ndarray,
+    contrast: str,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Score a table of counts (n_classes, n_components).
 
-    A score is one division of whole numbers that float64 holds exactly (up to 9e7
-    samples), and so the float64 next to the true fraction: scores that are equal are
-    equal to the bit, and one of 1/5 is not above 0.2. Differences of rates, each of
-    them rounded, are neither.
+    A score is a single division of whole numbers, which float64 holds exactly for up
+    to 9e7 samples. It is therefore the float64 nearest to the true fraction: equal
+    scores are equal to the bit, and a score of 1/5 is not above 0.2. Neither would
+    hold for differences of two rounded rates.
     """
     n_samples = class_sizes.sum()
     if out is None:
@@ -156,14 +170,16 @@ def score_counts(counts, class_sizes, contrast, out=None):
     return out
 
 
-def _exceed_max_of_others(counts, sizes, out):
-    """For every class, by how much its rate exceeds the largest of the others."""
+def _exceed_max_of_others(
+    counts: np.ndarray, sizes: np.ndarray, out: np.ndarray
+) -> np.ndarray:
+    """Subtract from the rate of every class the largest rate of the other classes."""
     rates = np.divide(counts, sizes, out=out)
     features = np.arange(counts.shape[1])
     first = rates.argmax(axis=0)
     rates[first, features] = -np.inf
     second = rates.argmax(axis=0)
-    # Of rates that are equal, any will do: the fractions below are those of counts.
+    # Among equal rates any will do: the fractions below are computed from the counts.
     count_first, size_first = counts[first, features], sizes[first, 0]
     count_second, size_second = counts[second, features], sizes[second, 0]
     for some in _class_blocks(counts):
@@ -175,9 +191,9 @@ def _exceed_max_of_others(counts, sizes, out):
     return out
 
 
-def _class_blocks(counts):
+def _class_blocks(counts: np.ndarray) -> Iterator[slice]:
     """Slices of a few classes, whose temporary arrays stay in the cache.
 
-    Those of the whole table would take longer than the counting.
+    With temporary arrays of the whole table, scoring would take longer than counting.
     """
     return blocks(len(counts), counts.shape[1], _BLOCK_CELLS)

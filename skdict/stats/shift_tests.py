@@ -1,19 +1,26 @@
 """Tests of all pairs of feature and class under shifts of the label maps."""
 
+from __future__ import annotations
+
 import numpy as np
-from scipy import fft
+from scipy import fft, sparse
 from scipy.stats import pearson3
 
 from skdict._utils.arrays import blocks
 
 from .exchange import number_images
 
-# Cells of maps that are correlated at a time.
+# Number of cells of maps that are correlated at a time.
 _BLOCK_CELLS = 2**22
 
 
-def shift_p_values(activity, labels, counts, grid_shape):
-    """How probable as many active tokens of a class are when label maps are shifted.
+def shift_p_values(
+    activity: sparse.csr_array,
+    labels: np.ndarray,
+    counts: np.ndarray,
+    grid_shape: tuple[int, int],
+) -> np.ndarray:
+    """Probability of at least this many active tokens when label maps are shifted.
 
     Parameters
     ----------
@@ -31,12 +38,12 @@ def shift_p_values(activity, labels, counts, grid_shape):
 
     Notes
     -----
-    Of an image all `height * width` shifts are counted. The images are shifted
+    All `height * width` shifts of an image are counted. The images are shifted
     independently, so the mean, the variance and the third cumulant of the total are
-    sums over the images, and its tail is that of Pearson's type III distribution with
-    the same three. It is raised to the probability that every image by itself gets as
-    many or more, which is the exact tail where a single image has the feature and the
-    class.
+    sums over the images. Its tail is that of Pearson's type III distribution with these
+    three. The p-value is at least the probability that every image by itself gets as
+    many active tokens or more, which is exact if a single image has both the feature
+    and the class.
     """
     n_tokens = grid_shape[0] * grid_shape[1]
     n_images = number_images(len(labels), grid_shape)[-1] + 1
@@ -55,7 +62,7 @@ def shift_p_values(activity, labels, counts, grid_shape):
             chosen = features[some]
             firing = active[:, chosen].toarray().T.reshape(-1, *grid_shape)
             of_features = np.conj(fft.rfft2(firing.astype(np.float64)))
-            # Counts, so that what the transforms round is mended.
+            # These are counts, so np.round undoes the rounding of the transforms.
             shifted = np.round(fft.irfft2(of_features * of_classes, s=grid_shape))
             shifted = shifted.reshape(*shifted.shape[:2], n_tokens)
             place = np.ix_(classes, chosen)
@@ -72,9 +79,11 @@ def shift_p_values(activity, labels, counts, grid_shape):
     return np.where(n_moved > 1, tail, each)
 
 
-def pearson_tail(excess, variance, third):
+def pearson_tail(
+    excess: np.ndarray, variance: np.ndarray, third: np.ndarray
+) -> np.ndarray:
     """P(X >= excess) for a centred X of integers with these cumulants."""
-    # Rounding leaves a variance of about 1e-16 where the sum is certain.
+    # If the sum is certain, rounding leaves a variance of about 1e-16.
     certain = variance <= 1e-9
     deviation = np.sqrt(np.where(certain, 1.0, variance))
     skewness = np.where(certain, 0.0, third) / deviation**3
