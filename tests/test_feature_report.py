@@ -305,7 +305,7 @@ class TestList:
         page = make_page(Identity().fit(X), X, y, metadata={"batch": batch})
         assert page.features["follows_batch"] == [False, False, True]
         assert page.features["best_label"][1] == "treated"
-        assert "explained by batch" in page.help["follows_batch"]
+        assert "batch explains what" in page.help["follows_batch"]
         assert page.overview["Features that follow batch"] == "1"
 
     def test_labels_and_batch_that_coincide_are_named(
@@ -322,7 +322,9 @@ class TestList:
         assert page.features["best_label"][1] is None
         assert page.features["score"][1] == 0
         assert page.features["q_value"][1] == 1
-        assert page.cards[1]["notes"] == ["The feature fires on none of these rows."]
+        assert page.cards[1]["notes"] == [
+            "The feature does not fire on any of these rows."
+        ]
         assert [h["xlabel"] for h in page.cards[1]["histograms"]] == ["cosine"]
 
     def test_best_label_is_one_that_is_significant(self, make_page):
@@ -683,7 +685,7 @@ class TestCards:
                     counts = np.histogram(which[side & shown], edges)[0]
                     assert counts.sum() == (side & shown).sum()
                     assert_allclose(
-                        series["shares"], counts / max(counts.sum(), 1), atol=1e-4
+                        series["fractions"], counts / max(counts.sum(), 1), atol=1e-4
                     )
 
     def test_labels_of_a_card(self, page, pipe, tokens):
@@ -700,7 +702,7 @@ class TestCards:
                 score = rate - active[y != c, feature].mean()
                 assert entry["score"] == pytest.approx(score, abs=1e-4)
             best = entries[int(page.features["best_label"][feature])]
-            assert best["p"] == pytest.approx(
+            assert best["q"] == pytest.approx(
                 page.features["q_value"][feature], rel=0.06
             )
             assert best["null"] == pytest.approx(
@@ -744,7 +746,7 @@ class TestCards:
                 edges = np.array(histogram["edges"])
                 inside = (edges[:-1] >= -threshold) & (edges[1:] <= threshold)
                 n_inside += inside.sum()
-                assert not np.array(histogram["series"][0]["shares"])[inside].any()
+                assert not np.array(histogram["series"][0]["fractions"])[inside].any()
         assert n_inside
 
     def test_one_row_per_image(self, make_page, pipe, tokens, images):
@@ -851,7 +853,7 @@ class TestMetadata:
         assert "follows_third" in page.features
         assert "follows_quarter" not in page.features
         assert any(
-            note.endswith("no batches: quarter.") for note in page.report["notes"]
+            note.endswith("not batches: quarter.") for note in page.report["notes"]
         )
 
     def test_columns_of_rows(self, make_page, pipe, tokens):
@@ -938,12 +940,12 @@ class TestBadInput:
             ({"y": np.linspace(0, 1, 288)}, "fractional"),
             (
                 {"images": np.zeros((7, 5, 5))},
-                "288 rows, which is no multiple of the 7",
+                "288 rows, which is not a multiple of the 7",
             ),
             ({"images": np.zeros((0, 5, 5))}, "multiple of the 0 images"),
             ({"images": np.zeros((64, 64, 3))}, "single image needs an axis in front"),
             ({"images": 3}, "images must be an array"),
-            ({"images": np.zeros((12, 5, 5)), "grid_shape": "auto"}, "no square"),
+            ({"images": np.zeros((12, 5, 5)), "grid_shape": "auto"}, "not a square"),
             ({"images": np.zeros((12, 5, 5)), "grid_shape": (5, 5)}, "25 tokens"),
             ({"images": np.zeros((12, 5, 5)), "grid_shape": "x"}, "grid_shape must"),
             ({"images": None, "grid_shape": (2, 2)}, "grid_shape needs images"),
@@ -1030,7 +1032,7 @@ class TestBadInput:
         with pytest.raises(FileExistsError, match="neither a file nor"):
             report.to_html(tmp_path / "pipe")
         # Before any work.
-        assert report._computed is None
+        assert not report._computed
 
     def test_existing_file_is_replaced(self, pipe, tokens, tmp_path):
         path = tmp_path / "x.html"
@@ -1068,14 +1070,14 @@ def test_same_page_twice(pipe, tokens, labels, images, tmp_path):
 @example(np.array([-9.200000000000001, -1.6]), 40)
 def test_histogram_counts_all(values, n_bins):
     is_best = np.arange(len(values)) % 2 == 0
-    edges, shares = _cards.histogram(values, is_best, n_bins)
+    edges, fractions = _cards.histogram(values, is_best, n_bins)
     assert len(edges) - 1 <= n_bins + 1
     assert np.all(np.diff(edges) > 0)
     width = edges[1] - edges[0]
     assert edges[0] <= values.min() + 1e-6 * width
     assert edges[-1] >= values.max() - 1e-6 * width
-    assert_allclose(shares[0].sum(), 1)
-    assert_allclose(shares[1].sum(), float(len(values) > 1))
+    assert_allclose(fractions[0].sum(), 1)
+    assert_allclose(fractions[1].sum(), float(len(values) > 1))
 
 
 @settings(max_examples=60)

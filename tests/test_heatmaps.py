@@ -202,7 +202,7 @@ class TestChannelCorrelations:
         ("heatmaps", "images", "options", "message"),
         [
             (np.zeros((4, 4)), np.zeros((3, 9)), {}, "fewer than the grid of 4 x 4"),
-            (np.zeros((2, 4, 4)), np.zeros((3, 9, 9)), {}, "3 of them came with 2"),
+            (np.zeros((2, 4, 4)), np.zeros((3, 9, 9)), {}, "got 3 entries for 2 heatmaps"),
             (np.zeros(4), np.zeros((9, 9)), {}, "heatmaps must have shape"),
             (np.zeros((0, 4, 4)), [], {}, "heatmaps is empty"),
             ([[1.0], [1.0, 2.0]], np.zeros((9, 9)), {}, "all of one shape"),
@@ -220,7 +220,7 @@ class TestChannelCorrelations:
                 np.zeros((2, 4, 4)),
                 [np.zeros((9, 9, 2)), np.zeros((9, 9, 3))],
                 {},
-                "as many channels",
+                "the same number of channels",
             ),
             (
                 np.zeros((4, 4)),
@@ -346,11 +346,11 @@ class TestRegions:
     @pytest.mark.parametrize(
         ("mask", "options", "message"),
         [
-            (np.zeros((4, 4), int), {}, "All tokens have the same region.*: 0"),
+            (np.zeros((4, 4), int), {}, "All tokens are in the region 0"),
             (np.eye(4, dtype=int), {"reference": 7}, "No token has the reference 7"),
             (np.eye(4), {"reference": "a"}, "No token has the reference 'a'"),
             (np.eye(3), {}, "Mask 0 has 3 x 3 pixels, fewer"),
-            (np.zeros((2, 4, 4)), {}, "2 of them came with 1"),
+            (np.zeros((2, 4, 4)), {}, "got 2 entries for 1 heatmaps"),
             (np.full((4, 4), np.nan), {}, "mask holds 16 missing"),
             (np.zeros(4), {}, "Mask 0 must have shape"),
             (3, {}, "'mask' parameter"),

@@ -461,7 +461,7 @@ class TestGallery:
     @pytest.mark.parametrize(
         ("n", "options", "message"),
         [
-            (4, {}, "4 of them came with 5"),
+            (4, {}, "got 4 entries for 5 heatmaps"),
             (5, {"of": "cells"}, "of must be 'images' or 'patches'"),
             (5, {"n_items": 0}, "'n_images' parameter"),
             (5, {"quantity": "angle"}, "quantity must be one of"),

@@ -28,11 +28,11 @@ ROOT = Path(__file__).parents[1]
 LABELS = ["stroma", "DAB+", "gland", "vessel", "lymphocytes", "blank", "necrosis"]
 COLUMNS = [
     ("feature", "Feature", "text", "Name of the feature."),
-    ("density", "Density", "share", "Share of the tokens on which it fires."),
+    ("density", "Density", "fraction", "Fraction of the tokens on which it fires."),
     ("best_label", "Best label", "text", "The label that it marks best."),
     ("score", "Score", "number", "Selectivity for the best label, between 0 and 1."),
     ("null", "Null", "number", "95 % quantile of the score with permuted labels."),
-    ("p", "p", "p", "Share of the permutations with at least this score."),
+    ("q", "q", "q", "Smallest false discovery rate of a discovery."),
     ("n_active", "Active", "count", "Number of tokens on which it fires."),
     ("batch", "Batch flag", "flag", "Whether it follows the batch more than a label."),
 ]
@@ -54,7 +54,7 @@ def make_report(n_features=640, seed=0):
         "best_label": defined([LABELS[i] for i in rng.integers(0, 7, n_features)]),
         "score": defined(score.tolist()),
         "null": defined(rng.beta(2, 20, n_features).tolist()),
-        "p": defined(np.round(np.exp(-12 * score), 6).tolist()),
+        "q": defined(np.round(np.exp(-12 * score), 6).tolist()),
         "n_active": np.round(density * 104_976).astype(int).tolist(),
         "batch": defined((rng.random(n_features) < 0.06).tolist()),
     }
@@ -111,8 +111,8 @@ def make_cards(report, n_images=96, seed=1):
         series = []
         for label, scale in (("stroma", 1.0), ("DAB+", 0.4), ("other", 0.2)):
             values = rng.exponential(scale, 400)
-            shares = np.histogram(values, bins)[0] / 400
-            series.append({"name": label, "shares": shares.tolist()})
+            fractions = np.histogram(values, bins)[0] / 400
+            series.append({"name": label, "fractions": fractions.tolist()})
         groups = []
         for title, n in (("Most active", 8), ("Least aligned", 4)):
             items = []
@@ -134,7 +134,7 @@ def make_cards(report, n_images=96, seed=1):
                     "rate": float(rng.beta(0.4, 4)),
                     "score": float(scores[i]),
                     "null": None if i == 6 else float(rng.random() * 0.2),
-                    "p": None if i == 6 else float(rng.random() ** 3),
+                    "q": None if i == 6 else float(rng.random() ** 3),
                 }
                 for i in range(7)
             ],
@@ -219,7 +219,7 @@ def nasty_report(texts=NASTY):
         column["help"] = texts[0]
     report["columns"][3]["label"] = texts[1]
     report["columns"][5]["key"] = texts[0]
-    report["features"][texts[0]] = report["features"].pop("p")
+    report["features"][texts[0]] = report["features"].pop("q")
     cards = list(make_cards(report, n_images=n))
     alive = [i for i, card in enumerate(cards) if card["labels"]]
     for i in alive:
@@ -354,7 +354,7 @@ def test_values_that_are_not_json_are_refused(tmp_path):
     ("spoil", "message"),
     [
         (lambda r: r["features"]["score"].pop(), '5 features, but 4 values of "score"'),
-        (lambda r: r["features"].pop("p"), "Columns without values: p"),
+        (lambda r: r["features"].pop("q"), "Columns without values: q"),
         (lambda r: r["columns"].pop(0), 'The first column of a report is "feature"'),
         (lambda r: r["features"].clear(), 'The first column of a report is "feature"'),
         (lambda r: r.update(grid=[3, 3]), "heatmap of 256 characters; the grid"),
@@ -719,7 +719,7 @@ def test_list_shows_the_figures_as_they_are(open_page, path, report):
         values["best_label"][0],
         f"{values['score'][0]:.3f}",
         f"{values['null'][0]:.3f}",
-        f"{values['p'][0]:.3f}",
+        f"{values['q'][0]:.3f}",
         f"{values['n_active'][0]:,}",
         "yes" if values["batch"][0] else "no",
     ]
@@ -737,14 +737,14 @@ FORMATTED = [
     ("number", 12345.6, "12,346"),
     ("number", 4.2e-5, "4.2e\u22125"),
     ("number", 3e9, "3.0e+9"),
-    ("share", 0.5, "50.0 %"),
-    ("share", 0.0012, "0.12 %"),
-    ("share", 1e-5, "0.001 %"),
-    ("share", 1e-9, "1.0e\u22127 %"),
-    ("share", 0, "0 %"),
-    ("p", 0.04, "0.040"),
-    ("p", 1e-6, "1.0e\u22126"),
-    ("p", 1, "1.000"),
+    ("fraction", 0.5, "50.0 %"),
+    ("fraction", 0.0012, "0.12 %"),
+    ("fraction", 1e-5, "0.001 %"),
+    ("fraction", 1e-9, "1.0e\u22127 %"),
+    ("fraction", 0, "0 %"),
+    ("q", 0.04, "0.040"),
+    ("q", 1e-6, "1.0e\u22126"),
+    ("q", 1, "1.000"),
     ("count", 1234567, "1,234,567"),
     ("flag", True, "yes"),
     ("flag", False, "no"),
@@ -774,7 +774,7 @@ def test_list_sorts_both_ways_with_undefined_values_last(open_page, path, report
     page = open_page(path)
     kind = next(column[2] for column in COLUMNS if column[0] == key)
     values = report["features"][key]
-    first = kind not in ("text", "p")
+    first = kind not in ("text", "q")
     for descending in (first, not first):
         header(page, key).get_by_role("button").click()
         assert listed(page) == in_order(values, kind, descending)
@@ -945,14 +945,14 @@ def test_histograms_are_drawn_to_scale(open_page, path, cards):
     for i, histogram in enumerate(cards[5]["histograms"]):
         assert figures.nth(i).locator("figcaption").inner_text() == histogram["title"]
         assert figures.nth(i).locator(".xlabel").inner_text() == histogram["xlabel"]
-        tallest = max(max(series["shares"]) for series in histogram["series"])
+        tallest = max(max(series["fractions"]) for series in histogram["series"])
         edges = np.array(histogram["edges"])
         for j, series in enumerate(histogram["series"]):
             d = figures.nth(i).locator("> svg .outline").nth(j).get_attribute("d")
             base = float(re.match(r"M[-\d.e]+,([-\d.e]+)", d)[1])
             steps = np.array(re.findall(r"V([-\d.e]+)H([-\d.e]+)", d), dtype=float)
             heights = (base - steps[:, 0]) / (172 - 20 - 20) * tallest
-            assert_allclose(heights, series["shares"], atol=1e-5)
+            assert_allclose(heights, series["fractions"], atol=1e-5)
             place = (edges[1:] - edges[0]) / (edges[-1] - edges[0])
             assert_allclose((steps[:, 1] - 38) / 274, place, atol=1e-5)
         names = figures.nth(i).locator(".series li").all_inner_texts()
@@ -1131,6 +1131,7 @@ def test_steps_through_the_list_leave_one_entry_in_the_history(open_page, path):
         arrive(page, feature)
     page.go_back()
     page.wait_for_selector("#card", state="hidden")
+    assert page.evaluate("location.hash") == ""
 
 
 @pytest.mark.browser
@@ -1202,7 +1203,8 @@ def test_focus_is_not_lost_when_its_row_scrolls_away(open_page, path):
     page = open_page(path, viewport={"width": 1280, "height": 700})
     row(page, 0).get_by_role("link").focus()
     page.evaluate("document.querySelector('#list').scrollTop = 3000")
-    wait_until(page, "document.activeElement.id === 'list'")
+    wait_until(page, "document.activeElement.id !== ''")
+    assert page.evaluate("document.activeElement.id") == "list"
 
 
 @pytest.mark.browser
@@ -1540,14 +1542,14 @@ def test_histograms_of_little_can_be_drawn(open_page, tmp_path):
     (card,) = make_cards(report)
     card["histograms"] = [
         {"title": "empty", "xlabel": "x", "edges": [0, 1],
-         "series": [{"name": "a", "shares": [0]}]},
+         "series": [{"name": "a", "fractions": [0]}]},
         {"title": "no width", "xlabel": "x", "edges": [2, 2],
-         "series": [{"name": "a", "shares": [1]}]},
+         "series": [{"name": "a", "fractions": [1]}]},
         {"title": "none", "xlabel": "x", "edges": [-1e-9, 1e9], "series": []},
     ]  # fmt: skip
     card["labels"] = [
-        {"name": "a", "rate": 0, "score": 0, "null": 0, "p": None},
-        {"name": "b", "rate": 0, "score": -0.5, "null": 0.1, "p": 1},
+        {"name": "a", "rate": 0, "score": 0, "null": 0, "q": None},
+        {"name": "b", "rate": 0, "score": -0.5, "null": 0.1, "q": 1},
     ]
     write(tmp_path / "report.html", report, [card])
     page = open_page(tmp_path / "report.html", "#feature-0")

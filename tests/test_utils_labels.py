@@ -729,15 +729,15 @@ def test_labels_that_are_refused(name):
         parameter = "place"
     for case in ("NaN in a list", "number and text", "NA", "masked", "polars", "Arrow"):
         values, message = REFUSED[case]
-        refused_by(LABELS[name], values, parameter, message)
+        assert_refused(LABELS[name], values, parameter, message)
     for case in ("intervals", "tuples", "two columns", "fractions", *NO_COLUMNS):
         if parameter == "place" and case == "fractions":
             continue  # in metadata they are captions
         values, message = REFUSED[case]
-        refused_by(LABELS[name], values, parameter, message)
+        assert_refused(LABELS[name], values, parameter, message)
 
 
-def refused_by(call, values, parameter, message):
+def assert_refused(call, values, parameter, message):
     with pytest.raises(ValueError, match=rf"(?s)\b{parameter}\b.*{message}"):
         call(values)
 

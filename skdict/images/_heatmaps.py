@@ -1,8 +1,12 @@
-"""Heatmaps of a direction over the grids of tokens, and what they go along with."""
+"""Heatmaps on grids of tokens, compared with channels and regions of images."""
+
+from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse, stats
 from sklearn.utils import check_random_state
 
@@ -12,6 +16,7 @@ from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels, equals, join
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.table import as_table
+from skdict._utils.types import Data, Seed
 from skdict._utils.warn import warn
 from skdict.stats import (
     at_least,
@@ -28,10 +33,10 @@ from .grid import (
     majority_labels,
 )
 
-# Relative to the largest value: differences of this size are rounding.
+# Differences of this size, relative to the largest value, are rounding.
 _ROUNDING = 1e-12
 
-# Sums by Fourier transforms that are equal differ by less.
+# Equal sums differ by less than this if computed by Fourier transforms.
 _FFT_ROUNDING = 1e-9
 
 
@@ -39,16 +44,16 @@ _FFT_ROUNDING = 1e-9
     {"values": ["array-like", "sparse matrix"], "grid_shape": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
-def token_heatmaps(values, grid_shape):
-    """Lay one value per token out on the images' grids.
+def token_heatmaps(values: Data, grid_shape: Data) -> np.ndarray:
+    """Arrange one value per token on the grids of the images.
 
     Parameters
     ----------
     values : {array-like, sparse matrix or array} of shape (n_samples,) or \
             (n_samples, 1)
-        One value per token, row by row of a grid and grid by grid, as
-        `TokenExtractor` with ``pool=None`` gives the tokens: cosines from
-        `direction_cosines`, or a column of the codes, ``codes[:, [feature]]``.
+        One value per token, in the order of the tokens from `TokenExtractor` with
+        ``pool=None``: image by image and row by row of the grid. For example cosines
+        from `direction_cosines`, or a column of the codes, ``codes[:, [feature]]``.
 
     grid_shape : tuple of int, (height, width)
         The grid of one image, `grid_shape_` of the extractor.
@@ -56,7 +61,7 @@ def token_heatmaps(values, grid_shape):
     Returns
     -------
     heatmaps : ndarray of shape (n_images, height, width)
-        The same values; as many images as the tokens fill.
+        The same values; `n_images` is the number of grids that the tokens fill.
 
     Raises
     ------
@@ -66,7 +71,7 @@ def token_heatmaps(values, grid_shape):
 
     See Also
     --------
-    direction_cosines : Values as in the paper.
+    direction_cosines : The values that the paper shows.
 
     Examples
     --------
@@ -107,7 +112,9 @@ def token_heatmaps(values, grid_shape):
     },
     prefer_skip_nested_validation=True,
 )
-def heatmap_channel_correlations(heatmaps, images, *, channel_names=None):
+def heatmap_channel_correlations(
+    heatmaps: Data, images: Data, *, channel_names: Data | None = None
+) -> pd.DataFrame:
     r"""Pearson correlation of heatmaps with each channel of their images.
 
     Parameters
@@ -116,12 +123,12 @@ def heatmap_channel_correlations(heatmaps, images, *, channel_names=None):
         Heatmaps on the grid of tokens.
 
     images : array-like of shape (n_images, rows, columns, n_channels), or list
-        The images, channels last, or a list of images of different sizes. A channel
-        axis may be absent, and so may the axis of the images where there is one
-        heatmap. For channels first use ``np.moveaxis(images, 1, -1)``.
+        The images, channels last, or a list of images of different sizes. The axis of
+        the channels may be absent, and with a single heatmap so may that of the images.
+        If channels are first, use ``np.moveaxis(images, 1, -1)``.
 
     channel_names : array-like of shape (n_channels,), default=None
-        Names for the table. None: 0, 1, ...
+        Names for the table. None means 0, 1, ...
 
     Returns
     -------
@@ -130,8 +137,8 @@ def heatmap_channel_correlations(heatmaps, images, *, channel_names=None):
 
         - `image`: index of the image.
         - `channel`: the channel.
-        - `correlation`: Pearson's r over the tokens. 0 where the heatmap or the
-          channel is constant, on which r is undefined.
+        - `correlation`: Pearson's r over the tokens. If the heatmap or the channel is
+          constant, r is undefined, and 0 here.
         - `p_shift`: two-sided p-value under shifts of the heatmap, see Notes.
         - `n_shifts`: number of shifts, the same in all rows.
 
@@ -143,33 +150,32 @@ def heatmap_channel_correlations(heatmaps, images, *, channel_names=None):
 
     See Also
     --------
-    heatmap_by_region : The values by the regions of a mask.
+    heatmap_by_region : Compares the values between the regions of a mask.
 
     Notes
     -----
-    The image is brought down to the grid, each token's block of pixels by its mean,
-    and not the heatmap up to the pixels: a token has one value, and to repeat it
-    for every pixel would neither add information nor leave a true number of
-    observations. What a channel does inside a block is averaged away; r is therefore
-    larger than it would be over pixels.
+    The image is reduced to the grid by the mean of each token's block of pixels. The
+    heatmap is not enlarged to the pixels: a token has one value, and repeating it for
+    every pixel would add no information and overstate the number of observations.
+    Variation of a channel inside a block is averaged away, so r is larger than it would
+    be over pixels.
 
-    Neighbouring tokens are alike, and so are neighbouring pixels, so that the usual
-    p-value of r, for independent observations, is far too small. Here the heatmap is
-    shifted on its grid by every number of rows and columns, what leaves at one edge
-    coming in at the other, which keeps its own autocorrelation and breaks its
-    alignment with the image. `p_shift` is the share of the `height * width` shifts,
-    the one by nothing among them, with an absolute correlation at least as large. It
-    supposes that the image looks alike everywhere (stationarity); the seam where
-    opposite edges meet makes it approximate. It is not adjusted for the number of
-    channels and images.
+    Neighbouring tokens are alike, and so are neighbouring pixels: the usual p-value of
+    r, for independent observations, is far too small. Here the heatmap is shifted on
+    its grid by every number of rows and columns; what leaves at one edge comes in at
+    the other. That keeps its autocorrelation and breaks its alignment with the image.
+    `p_shift` is the fraction of the `height * width` shifts, including the shift by
+    (0, 0), whose absolute correlation is at least as large. It supposes that the image
+    looks alike everywhere (stationarity), and the seam where opposite edges meet makes
+    it approximate. It is not adjusted for the number of channels and images.
 
-    What it can do: tell a heatmap whose shapes lie on those of a channel from one whose
-    shapes lie elsewhere, at a level of 5 to 8 % for nominal 5 % where both vary on
-    scales that fit into the image several times. What it cannot: on cut-outs in which
-    either varies on the scale of the image itself (a gradient, one large region), there
-    is next to nothing to shift, most shifts are alike and the seam is an edge that the
-    image has not; unrelated heatmaps were found at p <= 0.05 in up to 12 % of the
-    cases there. No p-value is below ``1 / (height * width)``.
+    The test distinguishes a heatmap whose shapes lie on those of a channel from one
+    whose shapes lie elsewhere. If both vary on scales that fit into the image several
+    times, its level is 5 to 8 % for nominal 5 %. It does not work if either varies on
+    the scale of the image itself (a gradient, one large region): most shifts are then
+    alike, and the seam is an edge that the image does not have. Unrelated heatmaps had
+    p <= 0.05 in up to 12 % of such cases. No p-value is below
+    ``1 / (height * width)``.
 
     Examples
     --------
@@ -209,7 +215,9 @@ def heatmap_channel_correlations(heatmaps, images, *, channel_names=None):
     return as_table(columns, {"n_shifts": int(np.prod(grid_shape))})
 
 
-def _correlate(heatmap, channel, largest):
+def _correlate(
+    heatmap: np.ndarray, channel: np.ndarray, largest: float
+) -> tuple[float, float]:
     """Pearson's r and its p-value under all shifts."""
     if _is_constant(heatmap, np.abs(heatmap).max()) or _is_constant(channel, largest):
         return 0.0, 1.0
@@ -219,14 +227,14 @@ def _correlate(heatmap, channel, largest):
     return r, np.mean(at_least(shifted, shifted[0, 0], _FFT_ROUNDING))
 
 
-def _is_constant(values, largest):
-    # Halves, as the difference of large values of both signs may be infinite.
+def _is_constant(values: np.ndarray, largest: float) -> bool:
+    # Take halves, because the difference of large values of both signs may be infinite.
     return values.max() / 2 - values.min() / 2 <= _ROUNDING * float(largest) / 2
 
 
-def _standardise(values):
+def _standardise(values: np.ndarray) -> np.ndarray:
     centred = values - values.mean()
-    centred /= np.abs(centred).max()  # squares of any finite values stay finite
+    centred /= np.abs(centred).max()  # so that squares of any values stay finite
     return centred / np.linalg.norm(centred)
 
 
@@ -242,15 +250,15 @@ def _standardise(values):
     prefer_skip_nested_validation=True,
 )
 def heatmap_by_region(
-    heatmaps,
-    mask,
+    heatmaps: Data,
+    mask: Data,
     *,
-    reference=None,
-    alternative="greater",
-    n_shifts=999,
-    random_state=None,
-):
-    r"""Values of heatmaps by the regions of a segmentation mask.
+    reference: Any = None,
+    alternative: str = "greater",
+    n_shifts: int = 999,
+    random_state: Seed = None,
+) -> pd.DataFrame:
+    r"""Compare the values of heatmaps between the regions of a segmentation mask.
 
     Parameters
     ----------
@@ -258,21 +266,21 @@ def heatmap_by_region(
         Heatmaps on the grid of tokens. Several images are pooled.
 
     mask : array-like of shape (n_images, rows, columns) or (rows, columns), or list
-        The region of every pixel: whole numbers, booleans or strings. A list for
-        images of different sizes. It may also have the shape of the grid. Each token
-        belongs to the region with the largest share of its block, the first of equal
-        ones in sorted order.
+        The region of every pixel: whole numbers, booleans or strings. A list if images
+        have different sizes. A mask may also have the shape of the grid. Each token
+        belongs to the region that fills the largest fraction of its block; of equal
+        regions, to the first in sorted order.
 
     reference : label of the mask, default=None
-        The region with which the others are compared. None: each with all tokens
-        outside it.
+        The region with which the others are compared. None compares each region with
+        all tokens outside it.
 
     alternative : {"greater", "less"}, default="greater"
         Whether the values of the region are expected to be larger or smaller.
 
     n_shifts : int, default=999
-        Number of random shifts where there are several images. With one image all
-        ``height * width`` shifts are looked at.
+        Number of random shifts if there are several images. With one image all
+        ``height * width`` shifts are counted.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the random shifts.
@@ -284,49 +292,48 @@ def heatmap_by_region(
         reference. Columns:
 
         - `region`: the label.
-        - `n_tokens`, `n_compared`: tokens of the region and of what it is compared
-          with.
-        - `median`, `median_compared`: their medians.
+        - `n_tokens`, `n_compared`: numbers of tokens of the region and of those it is
+          compared with.
+        - `median`, `median_compared`: medians of both.
         - `auroc`: probability that a token of the region has a larger value than one
-          of the others, ties as one half: `u_statistic` over the number of pairs.
+          of the others, with ties as one half: `u_statistic` over the number of pairs.
         - `u_statistic`, `p_mannwhitney`: the one-sided Mann-Whitney U test. Its
-          p-value takes tokens for independent, which they are not.
+          p-value supposes that tokens are independent, which they are not.
         - `p_shift`: one-sided p-value under shifts of the heatmap, see Notes.
-
         - `reference`, `alternative`, `n_shifts`: the same in all rows.
 
     Raises
     ------
     ValueError
         If there is not one mask per heatmap, if a mask has fewer pixels than the
-        grid has tokens, if values are missing, if the tokens have one region only,
-        or if no token has the reference.
+        grid has tokens, if values are missing, if all tokens are in one region, or if
+        no token is in the reference.
 
     See Also
     --------
-    heatmap_channel_correlations : The same question for the channels of the image.
-    morans_i : How far a heatmap is from independent tokens.
+    heatmap_channel_correlations : Compares heatmaps with the channels of images.
+    morans_i : How alike neighbouring tokens are.
 
     Notes
     -----
-    The test by Mann and Whitney is that of [1]_. Neighbouring tokens are alike, so
-    thousands of them hold as much as a few dozen independent ones: between a mask
-    and a smooth heatmap that has nothing to do with it, `p_mannwhitney` is below
-    0.05 in about 40 % of the cases instead of in 5 %.
+    [1]_ uses the test by Mann and Whitney. Neighbouring tokens are alike, so thousands
+    of tokens hold as much information as a few dozen independent ones. For a smooth
+    heatmap that has nothing to do with the mask, `p_mannwhitney` is below 0.05 in about
+    40 % of the cases instead of 5 %.
 
-    For `p_shift` the heatmap of every image is shifted on its grid at random [2]_,
-    what leaves at one edge coming in at the other. That keeps the shapes in the heatmap
-    and in the mask and breaks their alignment. The statistic is the difference of
-    the mean ranks of the two groups of tokens, ranked among all tokens; without a
-    reference it orders the shifts as U does. The shift supposes an image that looks
-    alike everywhere, and the seam where opposite edges meet makes it approximate.
-    One image gives p-values of ``1 / (height * width)`` at the least, and few large
-    regions leave it little power: several images are better.
+    For `p_shift` the heatmap of every image is shifted on its grid at random [2]_; what
+    leaves at one edge comes in at the other. That keeps the shapes in the heatmap and
+    in the mask and breaks their alignment. The statistic is the difference between the
+    mean ranks of the two groups of tokens, ranked among all tokens; without a
+    reference it orders the shifts as U does. The test supposes that an image looks
+    alike everywhere, and the seam where opposite edges meet makes it approximate. With
+    one image p-values are at least ``1 / (height * width)``, and with few large regions
+    the test has little power: use several images.
 
-    A small p-value says that the values go with the region. Those of a random
-    direction may, too, since embeddings differ between the regions in many ways: its
-    `auroc` belongs beside that of an atom. The p-values are not adjusted for the number
-    of regions.
+    A small p-value says that the values differ between the regions. Those of a random
+    direction may differ too, because embeddings differ between regions in many ways:
+    compare the `auroc` of an atom with that of random directions. The p-values are not
+    adjusted for the number of regions.
 
     References
     ----------
@@ -358,8 +365,8 @@ def heatmap_by_region(
     present = np.flatnonzero(n_tokens)
     if len(present) < 2:
         raise ValueError(
-            "All tokens have the same region, so there is nothing to compare it "
-            f"with: {labels[present[0]]}."
+            f"All tokens are in the region {labels[present[0]]}: there is no other to "
+            "compare it with."
         )
     reference_id = None
     if reference is not None:
@@ -378,7 +385,7 @@ def heatmap_by_region(
     for region in present[present != reference_id]:
         inside = token_labels == region
         outside = ~inside if reference is None else token_labels == reference_id
-        # Signed weights: their sum with the ranks is the difference of mean ranks.
+        # The sum of ranks with these weights is the difference between mean ranks.
         weights = sign * (inside / inside.sum() - outside / outside.sum())
         rows.append(
             {
@@ -401,8 +408,8 @@ def heatmap_by_region(
     return as_table(columns, settings)
 
 
-def _label_tokens(mask, heatmaps):
-    """Sorted labels of the mask, and the index of each token's label."""
+def _label_tokens(mask: Data, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sort the labels of the mask, and number each token by its label."""
     grid_shape = heatmaps.shape[1:]
     masks = check_masks(mask, len(heatmaps), grid_shape)
     name = "mask" if len(masks) == 1 else "mask of image {}"
@@ -416,10 +423,12 @@ def _label_tokens(mask, heatmaps):
     return labels, np.stack(per_image)
 
 
-def _compare(inside, outside, alternative):
+def _compare(
+    inside: np.ndarray, outside: np.ndarray, alternative: str
+) -> dict[str, float]:
     n_pairs = inside.size * outside.size
     if len(np.unique(np.concatenate((inside, outside)))) == 1:
-        # All ties: the variance of U is 0, and its p-value would be NaN.
+        # All values are tied: the variance of U is 0, and its p-value would be NaN.
         u_statistic, p_value = n_pairs / 2, 1.0
     else:
         test = stats.mannwhitneyu(inside, outside, alternative=alternative)
@@ -435,13 +444,15 @@ def _compare(inside, outside, alternative):
     }
 
 
-def _median(values):
-    """Also of the largest values of float64, of which numpy would add up two."""
+def _median(values: np.ndarray) -> float:
+    """Median that stays finite for values near the largest float64."""
     scaled, exponent = scale_down(values)
     return float(np.ldexp(np.median(scaled), exponent))
 
 
-def _shift_p_value(values, weights, n_shifts, rng):
+def _shift_p_value(
+    values: np.ndarray, weights: np.ndarray, n_shifts: int, rng: np.random.RandomState
+) -> float:
     """One-sided p-value of ``sum(values * weights)`` under shifts of each image."""
     tables = correlate_all_shifts(values, weights).reshape(len(values), -1)
     observed = tables[:, 0].sum()

@@ -1,5 +1,7 @@
 """Spatial autocorrelation of heatmaps."""
 
+from __future__ import annotations
+
 from numbers import Integral
 
 import numpy as np
@@ -8,17 +10,18 @@ from sklearn.utils import Bunch, check_random_state
 from skdict._utils.arrays import blocks, scale_down
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import StrOptions, validate_params
+from skdict._utils.types import Data, Seed
 from skdict.stats import ROUNDING, permutation_p_value
 
 from .grid import check_heatmaps
 
-# Steps to half of the neighbours of a token; the other half is met from there.
+# Steps to half of the neighbours of a token, so that each pair is counted once.
 _STEPS = {
     "rook": ((0, 1), (1, 0)),
     "queen": ((0, 1), (1, 0), (1, 1), (1, -1)),
 }
 
-# Values of shuffled heatmaps that are worked on at a time.
+# Number of values of shuffled heatmaps that are held at a time.
 _BLOCK_VALUES = 2**20
 
 
@@ -31,14 +34,20 @@ _BLOCK_VALUES = 2**20
     },
     prefer_skip_nested_validation=True,
 )
-def morans_i(heatmaps, *, neighbors="queen", n_permutations=999, random_state=None):
-    r"""Moran's I: whether neighbouring tokens have like values.
+def morans_i(
+    heatmaps: Data,
+    *,
+    neighbors: str = "queen",
+    n_permutations: int = 999,
+    random_state: Seed = None,
+) -> Bunch:
+    r"""Moran's I of heatmaps: whether neighbouring tokens have like values.
 
     Parameters
     ----------
     heatmaps : array-like of shape (n_images, height, width) or (height, width)
         Heatmaps on the grid of tokens. Several images are pooled; tokens of
-        different images are no neighbours.
+        different images are not neighbours.
 
     neighbors : {"queen", "rook"}, default="queen"
         The 8 tokens around a token, or the 4 that share an edge with it.
@@ -53,41 +62,44 @@ def morans_i(heatmaps, *, neighbors="queen", n_permutations=999, random_state=No
     -------
     result : :class:`~sklearn.utils.Bunch`
         statistic : float
-            Moran's I: about 1 for very smooth heatmaps, negative where neighbours
-            differ more than tokens far apart. 0 where all heatmaps are constant, on
-            which it is undefined; `p_value` is 1 then.
+            Moran's I: about 1 for very smooth heatmaps, negative if neighbours differ
+            more than tokens far apart. It is undefined if all heatmaps are constant:
+            then 0, with a `p_value` of 1.
         expected : float
-            Its mean over all shuffles, exactly: ``-1 / (height * width - 1)``.
+            Exact mean of the statistic over all shuffles,
+            ``-1 / (height * width - 1)``.
         p_value : float
-            ``(1 + #{null >= statistic}) / (1 + n_permutations)``: one-sided, small
-            for smooth heatmaps. Only with ``n_permutations > 0``.
+            One-sided p-value, small for smooth heatmaps:
+            ``(1 + #{null >= statistic}) / (1 + n_permutations)``. Only with
+            ``n_permutations > 0``.
         null : ndarray of shape (n_permutations,)
             The statistic of each shuffle.
 
     Raises
     ------
     ValueError
-        If the heatmaps are empty, of one token, or hold NaN or infinity.
+        If the heatmaps are empty, have a single token, or hold NaN or infinity.
 
     See Also
     --------
-    heatmap_by_region : A null that keeps the smoothness, for another question.
+    heatmap_by_region : Compares regions, under a null that keeps the smoothness.
 
     Notes
     -----
-    With :math:`z` the values less the mean of their own image, the pairs :math:`P` of
+    With the values :math:`z` minus the mean of their image, the pairs :math:`P` of
     neighbours, and `N` tokens [1]_:
 
     .. math::
 
         I = \frac{\sum_{(i, j) \in P} z_i z_j / |P|}{\sum_i z_i^2 / N}
 
-    The mean is that of each image, so that images which differ as a whole do not
+    The mean of each image is subtracted because differences between whole images would
     make neighbours look alike.
 
-    A small p-value says that the heatmap is no noise, and not that the direction
-    means anything: embeddings of neighbouring patches are alike, so heatmaps of
-    random directions are smooth, too. Compare with those, see the user guide.
+    A small p-value says that the heatmap is not noise. It does not say that the
+    direction means anything: embeddings of neighbouring patches are alike, so heatmaps
+    of random directions are smooth too. Compare with random directions, as in the user
+    guide.
 
     References
     ----------
@@ -108,9 +120,9 @@ def morans_i(heatmaps, *, neighbors="queen", n_permutations=999, random_state=No
     if n_tokens == 1:
         raise ValueError("A heatmap of one token has no neighbours.")
     z, _ = scale_down(heatmaps)
-    z = z - z[:, :1, :1]  # the mean of equal values is then exact
+    z = z - z[:, :1, :1]  # so that the mean of equal values is exact
     largest = np.abs(z).max()
-    z = z / (largest or 1.0)  # squares of small differences are not zero
+    z = z / (largest or 1.0)  # so that squares of small differences are not zero
     z -= z.mean(axis=(1, 2), keepdims=True)
     is_constant = largest == 0
     if is_constant:
@@ -125,19 +137,21 @@ def morans_i(heatmaps, *, neighbors="queen", n_permutations=999, random_state=No
     return result
 
 
-def _shuffled(z, neighbors, n_permutations, rng):
-    # A RandomState has no shuffle along an axis.
-    rng = np.random.default_rng(rng.randint(2**31 - 1, size=4))
+def _shuffled(
+    z: np.ndarray, neighbors: str, n_permutations: int, rng: np.random.RandomState
+) -> np.ndarray:
+    # A Generator can permute along an axis, unlike a RandomState.
+    generator = np.random.default_rng(rng.randint(2**31 - 1, size=4))
     tokens = z.reshape(len(z), -1)
     null = np.empty(n_permutations)
     for some in blocks(n_permutations, z.size, _BLOCK_VALUES):
         copies = np.broadcast_to(tokens, (some.stop - some.start, *tokens.shape))
-        shuffled = rng.permuted(copies, axis=2).reshape(-1, *z.shape)
+        shuffled = generator.permuted(copies, axis=2).reshape(-1, *z.shape)
         null[some] = _statistic(shuffled, neighbors)
     return null
 
 
-def _statistic(z, neighbors):
+def _statistic(z: np.ndarray, neighbors: str) -> np.ndarray:
     """Moran's I of centred heatmaps, over the last three axes."""
     height, width = z.shape[-2:]
     products = np.zeros(z.shape[:-3])

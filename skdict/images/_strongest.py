@@ -1,13 +1,17 @@
-"""The images and the patches on which a direction is strongest."""
+"""Images and patches with the most extreme values of heatmaps."""
+
+from __future__ import annotations
 
 from numbers import Integral
 
 import numpy as np
+import pandas as pd
 
 from skdict._utils.arrays import scale_down
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.table import as_table
+from skdict._utils.types import Data
 
 from .grid import check_heatmaps
 
@@ -23,8 +27,10 @@ N_CONSTRAINT = [Interval(Integral, 1, None, closed="left")]
     },
     prefer_skip_nested_validation=True,
 )
-def rank_images(heatmaps, *, n_images=8, image_score="mean"):
-    """The images most and least aligned with a direction.
+def rank_images(
+    heatmaps: Data, *, n_images: int = 8, image_score: str = "mean"
+) -> pd.DataFrame:
+    """Find the images most and least aligned with a direction.
 
     Parameters
     ----------
@@ -32,12 +38,12 @@ def rank_images(heatmaps, *, n_images=8, image_score="mean"):
         Heatmaps on the grid of tokens, for example of cosines.
 
     n_images : int, default=8
-        Number of images on either side. Of fewer than twice as many images some
-        stand on both sides.
+        Number of images on either side. If there are fewer than twice this number in
+        all, some are on both sides.
 
     image_score : {"mean", "max"}, default="mean"
-        The score of an image: the mean of its values, or the largest one, which
-        finds images with a small object.
+        Score of an image: the mean of its values, or the largest value, which finds
+        images with a small object.
 
     Returns
     -------
@@ -46,8 +52,8 @@ def rank_images(heatmaps, *, n_images=8, image_score="mean"):
 
         - `side`: "most" or "least".
         - `rank`: from 0, the most extreme image.
-        - `image`: index of the image; the first of equal ones comes first.
-        - `score`: its score.
+        - `image`: index of the image; of equal images, the first comes first.
+        - `score`: score of the image.
         - `image_score`: the same in all rows.
 
     Raises
@@ -57,13 +63,13 @@ def rank_images(heatmaps, *, n_images=8, image_score="mean"):
 
     See Also
     --------
-    strongest_patches : Single tokens instead of whole images.
+    strongest_patches : Ranks single tokens.
 
     Notes
     -----
-    The mean of cosines is not the cosine of the mean token: it counts tokens
-    alike, whatever their length. For images with one embedding each pass its cosine
-    as a heatmap of shape (n_images, 1, 1).
+    The mean of cosines is not the cosine of the mean token: all tokens count the same,
+    whatever their lengths. For images with one embedding each, pass its cosine as a
+    heatmap of shape (n_images, 1, 1).
 
     Examples
     --------
@@ -105,9 +111,14 @@ def rank_images(heatmaps, *, n_images=8, image_score="mean"):
     prefer_skip_nested_validation=True,
 )
 def strongest_patches(
-    heatmaps, *, n_patches=16, side="most", max_per_image=None, min_distance=1
-):
-    """The tokens with the largest or the smallest values.
+    heatmaps: Data,
+    *,
+    n_patches: int = 16,
+    side: str = "most",
+    max_per_image: int | None = None,
+    min_distance: int = 1,
+) -> pd.DataFrame:
+    """Find the tokens with the largest or the smallest values.
 
     Parameters
     ----------
@@ -115,26 +126,27 @@ def strongest_patches(
         Heatmaps on the grid of tokens.
 
     n_patches : int, default=16
-        Number of patches. Fewer are returned where the other parameters leave fewer.
+        Number of patches. Fewer are returned if the other parameters allow no more.
 
     side : {"most", "least"}, default="most"
         The largest or the smallest values.
 
     max_per_image : int, default=None
-        At most so many patches from one image.
+        Largest number of patches from one image. None sets no limit.
 
     min_distance : int, default=1
-        Patches of one image are so many rows or so many columns apart. 1 takes any;
-        neighbouring tokens are alike, so a larger distance shows more places.
+        Patches of one image are at least this number of rows or of columns apart. 1
+        allows all. Neighbouring tokens are alike, so a larger distance shows more
+        places.
 
     Returns
     -------
     patches : DataFrame
-        One row per patch, the most extreme first; of equal ones the first token.
-        Columns:
+        One row per patch, the most extreme first; of equal tokens, the first comes
+        first. Columns:
 
-        - `image`, `row`, `column`: the place of the token.
-        - `value`: its value.
+        - `image`, `row`, `column`: position of the token.
+        - `value`: value of the token.
         - `side`, `min_distance`: the same in all rows.
 
     Raises
@@ -144,7 +156,7 @@ def strongest_patches(
 
     See Also
     --------
-    rank_images : Whole images.
+    rank_images : Ranks whole images.
 
     Examples
     --------

@@ -1,12 +1,15 @@
-"""Grids of tokens over images: checks, and images brought down to the grid."""
+"""Grids of tokens over images: checks, and reduction of images to the grid."""
+
+from __future__ import annotations
 
 import numpy as np
 
 from skdict._utils.checks import on_host
+from skdict._utils.types import Data
 
 
-def check_heatmaps(heatmaps):
-    """Check heatmaps; a single one becomes a stack of one, in float64."""
+def check_heatmaps(heatmaps: Data) -> np.ndarray:
+    """Check heatmaps and convert them to a stack in float64, even a single one."""
     try:
         heatmaps = on_host(heatmaps)
         if np.asarray(heatmaps).dtype.kind == "c":
@@ -33,10 +36,12 @@ def check_heatmaps(heatmaps):
     return heatmaps
 
 
-def check_images(images, n_images, grid_shape):
-    """A list of images of shape (height, width, n_channels), one for each heatmap.
+def check_images(
+    images: Data, n_images: int, grid_shape: tuple[int, int]
+) -> list[np.ndarray]:
+    """Check images and list them in shape (height, width, n_channels).
 
-    With one heatmap the image may come by itself or in a stack of one.
+    There must be one for each heatmap. A single image may be given without a list.
     """
     images = list_images(images, n_images)
     checked = [check_image(image, i) for i, image in enumerate(images)]
@@ -45,14 +50,14 @@ def check_images(images, n_images, grid_shape):
     n_channels = [image.shape[2] for image in checked]
     if len(set(n_channels)) > 1:
         raise ValueError(
-            f"The images must have as many channels each, got {sorted(set(n_channels))}"
-            " channels."
+            "The images must have the same number of channels, got "
+            f"{sorted(set(n_channels))}."
         )
     return checked
 
 
-def check_image(image, i):
-    """An image of shape (height, width, n_channels) of finite numbers."""
+def check_image(image: Data, i: int) -> np.ndarray:
+    """Check an image and give it the shape (height, width, n_channels)."""
     image = np.asarray(on_host(image))
     if image.dtype.kind not in "biuf":
         raise ValueError(f"Image {i} holds no numbers: its dtype is {image.dtype}.")
@@ -65,15 +70,17 @@ def check_image(image, i):
         raise ValueError(f"Image {i} is empty: its shape is {image.shape}.")
     if not np.isfinite(image).all():
         raise ValueError(f"Image {i} holds NaN or infinity.")
-    if image.dtype.kind == "b":  # has no difference, by which brightness is scaled
+    if image.dtype.kind == "b":  # brightness needs differences, which booleans lack
         image = image.astype(np.float32)
     return image if image.ndim == 3 else image[..., None]
 
 
-def check_masks(masks, n_images, grid_shape):
-    """A list of masks of shape (height, width), one for each heatmap."""
+def check_masks(
+    masks: Data, n_images: int, grid_shape: tuple[int, int]
+) -> list[np.ndarray]:
+    """Check masks and list them in shape (height, width), one for each heatmap."""
     masks = [
-        # Lists as objects, or NumPy would make strings of a missing label in them.
+        # Convert lists to objects: NumPy would turn a missing label into a string.
         mask if isinstance(mask, np.ndarray) else np.asarray(mask, dtype=object)
         for mask in map(on_host, list_images(masks, n_images, "mask", max_ndim=2))
     ]
@@ -82,25 +89,34 @@ def check_masks(masks, n_images, grid_shape):
     return masks
 
 
-def list_images(images, n_images, name="images", max_ndim=3):
-    """The images as a list, one for each heatmap; nothing else is checked."""
+def list_images(
+    images: Data, n_images: int, name: str = "images", max_ndim: int = 3
+) -> list[Data]:
+    """List images, and check only that there is one for each heatmap."""
     if not hasattr(images, "__len__"):
         raise ValueError(
             f"{name} must be an array or a list of arrays, got {type(images).__name__}."
         )
-    # (512, 512, 3) beside one heatmap is one image, and not 512 of them.
+    # With one heatmap, an array (512, 512, 3) is one image, not 512 images.
     if n_images == 1 and not isinstance(images, list | tuple) and len(images) != 1:
         images = np.asanyarray(on_host(images))  # masked arrays keep their masks
         images = [images] if images.ndim <= max_ndim else images
     if len(images) != n_images:
         raise ValueError(
-            f"There must be one entry of {name} for each heatmap: {len(images)} of "
-            f"them came with {n_images} heatmaps."
+            f"{name} must have one entry for each heatmap, got {len(images)} entries "
+            f"for {n_images} heatmaps."
         )
     return list(images)
 
 
-def _check_size(image, i, grid_shape, name, wanted, ndim):
+def _check_size(
+    image: np.ndarray,
+    i: int,
+    grid_shape: tuple[int, int],
+    name: str,
+    wanted: str,
+    ndim: int,
+) -> None:
     if image.ndim != ndim:
         raise ValueError(f"{name} {i} must have shape {wanted}, got {image.shape}.")
     if image.shape[0] < grid_shape[0] or image.shape[1] < grid_shape[1]:
@@ -110,11 +126,11 @@ def _check_size(image, i, grid_shape, name, wanted, ndim):
         )
 
 
-def block_means(image, grid_shape):
+def block_means(image: np.ndarray, grid_shape: tuple[int, int]) -> np.ndarray:
     """Mean of each token's block of pixels: shape (*grid_shape, n_channels).
 
-    Blocks have equal sizes, also where they do not end between two pixels: a pixel
-    on a border counts for each block by the part of it that lies inside.
+    All blocks have the same size, even if it is not a whole number of pixels: a pixel
+    on a border counts in each block by the fraction of it that lies inside.
     """
     across_rows = _block_weights(image.shape[0], grid_shape[0])
     across_columns = _block_weights(image.shape[1], grid_shape[1])
@@ -124,21 +140,23 @@ def block_means(image, grid_shape):
     )
 
 
-def majority_labels(ids, n_labels, grid_shape):
-    """The label with the largest share of each token's block, the first of equals."""
-    best_share = np.full(grid_shape, -1.0)
+def majority_labels(
+    ids: np.ndarray, n_labels: int, grid_shape: tuple[int, int]
+) -> np.ndarray:
+    """Find the label that fills most of each token's block; of equals, the first."""
+    best_fraction = np.full(grid_shape, -1.0)
     best_label = np.zeros(grid_shape, dtype=np.intp)
     for label in range(n_labels):
-        share = block_means((ids == label)[..., None], grid_shape)[..., 0]
-        # The shares of equal areas differ by rounding.
-        better = share > best_share + 1e-9
-        best_share[better] = share[better]
+        fraction = block_means((ids == label)[..., None], grid_shape)[..., 0]
+        # The fractions of equal areas differ by rounding.
+        better = fraction > best_fraction + 1e-9
+        best_fraction[better] = fraction[better]
         best_label[better] = label
     return best_label
 
 
-def _block_weights(n_pixels, n_blocks):
-    """Share of each pixel (columns) in the mean of each block (rows)."""
+def _block_weights(n_pixels: int, n_blocks: int) -> np.ndarray:
+    """Weight of each pixel (columns) in the mean of each block (rows)."""
     edges = np.arange(n_blocks + 1) * (n_pixels / n_blocks)
     pixels = np.arange(n_pixels)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(
@@ -148,12 +166,19 @@ def _block_weights(n_pixels, n_blocks):
     return overlap / overlap.sum(axis=1, keepdims=True)
 
 
-def token_box(row, column, grid_shape, image_shape, context=0):
-    """Whole pixels (top, bottom, left, right) of a token, and of tokens around it."""
-    box = []
+def token_box(
+    row: int,
+    column: int,
+    grid_shape: tuple[int, int],
+    image_shape: tuple[int, ...],
+    context: int = 0,
+) -> tuple[int, int, int, int]:
+    """Pixels (top, bottom, left, right) of a token and `context` tokens around it."""
+    box: list[int] = []
     for place, n_blocks, n_pixels in zip(
         (row, column), grid_shape, image_shape[:2], strict=True
     ):
         edges = np.array([place - context, place + 1 + context]) * n_pixels / n_blocks
         box += np.clip(np.round(edges).astype(int), 0, n_pixels).tolist()
-    return tuple(box)
+    top, bottom, left, right = box
+    return top, bottom, left, right

@@ -1,33 +1,41 @@
-"""What the card of a feature shows: histograms, neighbours and images."""
+"""The cards of features: histograms, neighbours and images."""
+
+from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils import gen_batches
 
 from skdict.images.grid import block_means
 
-from ._features import card_labels
+from ._features import Features, card_labels
+from ._inputs import Encoded, Layout
+
+if TYPE_CHECKING:
+    from ._pictures import Pictures
 
 _MAX_BINS = 40
 _MAX_ACTIVITY_BINS = 20
 N_NEIGHBOURS = 5
 
-_DEAD = "The feature fires on none of these rows."
+_DEAD = "The feature does not fire on any of these rows."
 
-# Cosines that are held at a time.
+# Number of cosines that are held at a time.
 _BLOCK_COSINES = 2**23
 _MAX_FEATURES = 64
 
 
-def feature_batches(n_features, n_rows):
-    """Slices of features whose cosines with all rows fit into a block."""
+def feature_batches(n_features: int, n_rows: int) -> Iterator[slice]:
+    """Yield slices of features whose cosines with all rows fit into a block."""
     size = np.clip(_BLOCK_COSINES // n_rows, 1, _MAX_FEATURES)
     return gen_batches(n_features, int(size))
 
 
-def nearest_atoms(atoms, some):
-    """The nearest other atoms of some atoms of unit length, and their cosines."""
+def nearest_atoms(atoms: np.ndarray, some: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nearest other atoms of some atoms of unit length, and their cosines."""
     cosines = np.clip(atoms[some] @ atoms.T, -1, 1)
     places = np.arange(len(cosines))
     cosines[places, places + some.start] = -np.inf
@@ -36,22 +44,25 @@ def nearest_atoms(atoms, some):
     return order, np.take_along_axis(cosines, order, axis=1)
 
 
-def extreme_images(encoded, layout, n_most, n_least):
-    """The images with the largest and with the smallest mean cosine for each feature.
+def extreme_images(
+    encoded: Encoded, layout: Layout, n_most: int, n_least: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the images with the largest and smallest mean cosine for each feature.
 
     Returns
     -------
     images : ndarray of shape (n_features, n_most + n_least)
-        First the most aligned ones, the most extreme first on either side.
+        First the most aligned images, then the least aligned; on either side the most
+        extreme comes first.
     values : ndarray of the same shape
-        Their mean cosines.
+        Mean cosines of the images.
     """
-    rows = encoded.rows.reshape(layout.n_images, layout.per_image, -1)
-    # The mean of cosines is the cosine's product with the mean of unit rows.
+    rows = encoded.rows.reshape(-1, layout.per_image, encoded.rows.shape[1])
+    # The mean cosine of an image is the product of the atom with its mean unit row.
     means = rows.mean(axis=1, dtype=np.float64)
     images = np.empty((len(encoded.atoms), n_most + n_least), np.intp)
     values = np.empty(images.shape)
-    for some in feature_batches(len(images), layout.n_images):
+    for some in feature_batches(len(images), len(means)):
         scores = encoded.atoms[some] @ means.T
         most = np.argsort(-scores, axis=1, kind="stable")[:, :n_most]
         least = np.argsort(scores, axis=1, kind="stable")[:, :n_least]
@@ -60,8 +71,10 @@ def extreme_images(encoded, layout, n_most, n_least):
     return images, values
 
 
-def histogram(values, is_best, max_bins):
-    """Shares of the values in common bins, for the best label and for the rest.
+def histogram(
+    values: np.ndarray, is_best: np.ndarray | None, max_bins: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count values in common bins, for the best label and for the rest.
 
     Parameters
     ----------
@@ -72,10 +85,10 @@ def histogram(values, is_best, max_bins):
     Returns
     -------
     edges : ndarray
-        Multiples of a width with two significant digits, so that they are written
-        with few.
-    shares : ndarray of shape (n_series, n_bins)
-        One series, or those of the best label and of the rest; zeros for an empty one.
+        Multiples of a width with two significant digits, so that their text is short.
+    fractions : ndarray of shape (n_series, n_bins)
+        Fractions of the values of a series: a single one, or the best label and the
+        rest. An empty series has zeros.
     """
     low, high = float(values.min()), float(values.max())
     width = max((high - low) / (max_bins - 1), 1e-6 * max(abs(low), abs(high)), 1e-12)
@@ -84,7 +97,7 @@ def histogram(values, is_best, max_bins):
     first = int(np.floor(low / width))
     n_bins = int(np.floor(high / width)) - first + 1
     bins = np.floor(values * (1 / width)).astype(np.intp) - first
-    # Rounding may put an end a bin further out.
+    # Rounding may put the smallest or the largest value one bin outside.
     np.clip(bins, 0, n_bins - 1, out=bins)
     edges = np.arange(first, first + n_bins + 1) * width
     if is_best is None:
@@ -95,8 +108,8 @@ def histogram(values, is_best, max_bins):
     return edges, counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
-def quantise(values):
-    """Values as bytes, 0 for `low` and 255 for `high`: an error of at most 1/510."""
+def quantise(values: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """Scale values to bytes, with an error of at most 1/510 of their range."""
     low = np.floor(values.min() * 1e4) / 1e4
     high = np.ceil(values.max() * 1e4) / 1e4
     span = high - low
@@ -104,7 +117,14 @@ def quantise(values):
     return np.clip(levels, 0, 255).astype(np.uint8), (float(low), float(high))
 
 
-def gen_cards(encoded, features, layout, pictures, captions, progress):
+def gen_cards(
+    encoded: Encoded,
+    features: Features,
+    layout: Layout,
+    pictures: Pictures | None,
+    captions: list[str],
+    progress: Callable[[int], Any],
+) -> Iterator[dict[str, Any]]:
     """Yield the card of each feature.
 
     Parameters
@@ -114,9 +134,9 @@ def gen_cards(encoded, features, layout, pictures, captions, progress):
     layout : Layout
     pictures : Pictures or None
     captions : list of str
-        Of all images.
+        Captions of all images.
     progress : callable
-        Called with the number of features that are done.
+        It is called with the number of features that each batch has completed.
     """
     by_feature = encoded.codes.tocsc()
     for some in feature_batches(len(encoded.atoms), layout.n_rows):
@@ -142,7 +162,13 @@ def gen_cards(encoded, features, layout, pictures, captions, progress):
         progress(some.stop - some.start)
 
 
-def _histograms(features, feature, cosines, rows, codes):
+def _histograms(
+    features: Features,
+    feature: int,
+    cosines: np.ndarray,
+    rows: np.ndarray,
+    codes: np.ndarray,
+) -> list[dict[str, Any]]:
     label = features.label if features.n_active[feature] else None
     is_best, names = None, ["all rows"]
     if label is not None:
@@ -159,37 +185,41 @@ def _histograms(features, feature, cosines, rows, codes):
         )
     histograms = []
     for title, xlabel, values, which, n_bins in cases:
-        edges, shares = histogram(values, which, n_bins)
-        histograms.append(_histogram(title, xlabel, edges, shares, names))
+        edges, fractions = histogram(values, which, n_bins)
+        histograms.append(_histogram(title, xlabel, edges, fractions, names))
     return histograms
 
 
-def _histogram(title, xlabel, edges, shares, names):
+def _histogram(
+    title: str, xlabel: str, edges: np.ndarray, fractions: np.ndarray, names: list[str]
+) -> dict[str, Any]:
     return {
         "title": title,
         "xlabel": xlabel,
         "edges": [float(f"{edge:.6g}") for edge in edges],
         "series": [
-            {"name": name, "shares": np.round(series, 4).tolist()}
-            for name, series in zip(names, shares, strict=True)
+            {"name": name, "fractions": np.round(series, 4).tolist()}
+            for name, series in zip(names, fractions, strict=True)
         ],
     }
 
 
-def _heatmaps(cosines, some, layout, pictures):
+def _heatmaps(
+    cosines: np.ndarray, some: slice, layout: Layout, pictures: Pictures | None
+) -> np.ndarray | None:
     """Heatmaps of the images of each card: (n_features, n_items, height, width)."""
-    if pictures is None or pictures.grid is None:
+    if pictures is None or pictures.grid is None or layout.grid_shape is None:
         return None
     images = pictures.images[some]
-    by_image = cosines.reshape(len(cosines), layout.n_images, layout.per_image)
+    by_image = cosines.reshape(len(cosines), -1, layout.per_image)
     maps = np.take_along_axis(by_image, images[:, :, None], axis=1)
     return reduce_heatmaps(
         maps.reshape(*images.shape, *layout.grid_shape), pictures.grid
     )
 
 
-def reduce_heatmaps(maps, grid):
-    """Means of the blocks that make a coarser grid."""
+def reduce_heatmaps(maps: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Reduce heatmaps to a coarser grid by means of blocks."""
     if maps.shape[-2:] == tuple(grid):
         return maps
     leading = maps.shape[:-2]
@@ -197,7 +227,13 @@ def reduce_heatmaps(maps, grid):
     return np.moveaxis(block_means(stacked, grid), -1, 0).reshape(*leading, *grid)
 
 
-def _images(feature, pictures, captions, heatmaps, j):
+def _images(
+    feature: int,
+    pictures: Pictures | None,
+    captions: list[str],
+    heatmaps: np.ndarray | None,
+    j: int,
+) -> tuple[list[dict[str, Any]], list[float] | None]:
     if pictures is None:
         return [], None
     levels = span = None

@@ -1,12 +1,16 @@
 """One HTML page with all features of a dictionary."""
 
+from __future__ import annotations
+
 import html
 import json
 import os
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
@@ -16,12 +20,13 @@ from skdict._utils.labels import is_missing
 from skdict._utils.sklearn_private import num_samples, validate_parameter_constraints
 from skdict._utils.steps import steps_of, unfrozen
 from skdict._utils.table import as_table
+from skdict._utils.types import Data, Seed
 from skdict._utils.warn import warn
 from skdict.inspection.estimators import fitted_attribute, name_of
 from skdict.stats import are_neighbours_alike, can_permute
 
 from ._cards import gen_cards
-from ._features import check_names, describe, to_columns
+from ._features import Column, check_names, describe, to_columns
 from ._inputs import (
     encode_rows,
     encoded_rows,
@@ -37,7 +42,7 @@ from ._pictures import choose_pictures
 
 _MAX_CAPTION = 80
 
-# Parameters on which no numbers depend.
+# Parameters that change no numbers.
 _OF_THE_PAGE = ("rgb", "verbose")
 
 
@@ -53,104 +58,103 @@ class FeatureReport:
 
     X : array-like of shape (n_rows, n_features)
         Rows, as `estimator` takes them. With `images`, one row per image, or the
-        tokens of each image, image by image and row by row of the grid, as
-        `TokenExtractor` with ``pool=None`` gives them.
+        tokens of each image in the order of `TokenExtractor` with ``pool=None``: image
+        by image and row by row of the grid.
 
     y : array-like of shape (n_rows,) or (n_images,), default=None
-        Labels, of at least two classes. None: a report without labels.
+        Labels, of at least two classes. None makes a report without labels.
 
     images : array-like of shape (n_images, height, width[, n_channels]), default=None
-        Images of one size, channels last; a list or a memory map will do. None: cards
-        without images.
+        Images of one size, channels last. They may be a list or a memory map. None
+        makes cards without images.
 
     metadata : dict of array-like or DataFrame, default=None
-        Columns with one value per row or per image. Values that repeat, at most 256
-        of them, are taken for those of a batch: the list says which features follow
-        them, see Notes. Others, such as names of wells and measurements, become
-        captions of the images. A numeric quantity that might explain features should
-        be cut into classes first.
+        Columns with one value per row or per image. A column of at most 256 values that
+        repeat counts as a batch: the list says which features follow it (see Notes).
+        Other columns, such as names of wells and measurements, become captions of the
+        images. Cut a numeric quantity that might explain features into classes first.
 
     grid_shape : "auto", tuple of int (height, width) or None, default="auto"
-        The grid of an image's tokens. "auto": a square one. None: the rows of an
-        image are no grid, for instance tokens drawn from it; the cards then have no
-        heatmaps.
+        The grid of an image's tokens. "auto" means a square grid. None means that the
+        rows of an image are not a grid, for instance because they are drawn from its
+        tokens; the cards then have no heatmaps.
 
     rgb : bool, default=None
         Whether the channels of `images` are red, green and blue, to be shown as they
-        are. None: where there are three, in bytes or within [0, 1]. Others are made
-        brighter, each channel by the same limits in all images, and added up in one
-        colour for each, as :class:`HeatmapDisplay` does it.
+        are. None means True if there are three channels, in bytes or within [0, 1].
+        Other channels are made brighter, with the same limits in all images, and added
+        up, each in its own colour, as in :class:`HeatmapDisplay`.
 
     groups : array-like of shape (n_rows,) or (n_images,), default=None
-        What belongs together and is not independent: the image of each row, or the
-        well or the patient of each image. None: the rows of an image, where there are
-        images, otherwise each row by itself.
+        Rows that are not independent: the image of each row, or the well or the patient
+        of each image. None means that the rows of an image are a group; without images,
+        each row is independent.
 
     control : array-like of shape (n_rows,) or (n_images,), default=None
-        Boolean or 0/1 array of the controls with which the whitening was fitted. They
-        are not exchanged with others under the null hypothesis, as in
+        Boolean or 0/1 array of the controls to which the whitening was fitted. Nothing
+        is exchanged between them and others under the null hypothesis, as in
         :func:`~skdict.metrics.selectivity_report`.
 
     activity_threshold : float, default=0.0
-        A feature fires on a row where ``|z| > activity_threshold``.
+        A feature fires on a row if ``|z| > activity_threshold``.
 
     alpha : float, default=0.05
         False discovery rate up to which a feature counts as selective.
 
     n_permutations : int, default=100
-        Permutations for the null of the scores. With 0 there is none.
+        Number of permutations for the null of the scores. With 0 there is no null.
 
     random_state : int, RandomState instance or None, default=0
-        Seed of the permutations. An int gives the same page in every call.
+        Seed of the permutations. The default is an int, unlike that of other functions,
+        because a page is a document: if it is written again it should be the same.
 
     verbose : int, default=0
         Whether to show a progress bar.
 
     See Also
     --------
-    skdict.metrics.describe_features : The list as a table, for independent rows.
-    skdict.metrics.selectivity_report : The null of the scores.
+    skdict.metrics.describe_features : The same tests as a table.
+    skdict.metrics.selectivity_report : The same null of the scores.
     GalleryDisplay : The images of one feature as a figure.
 
     Notes
     -----
-    **Nulls.** What is exchanged follows from the labels. Where all rows of each group
-    share their label, as the tokens of a labelled image do, the labels of whole groups
-    are exchanged: to permute rows would take thousands of tokens for independent. Where
-    groups hold whole images, such as those of a patient, labels that differ inside a
-    group are exchanged between its images. Where labels differ between the tokens of an
-    image, its label map is shifted over the grid, as with `grid_shape` in
-    :func:`~skdict.metrics.selectivity_tests`, which gives the q-values: neighbouring
-    tokens are alike. Without a grid, or where `groups` or `control` differs inside
-    images, labels are exchanged inside the groups row by row; if labels are then alike
-    for neighbours of a known grid, there is a warning. Where groups or images are
-    exchanged, the distribution of a score is not hypergeometric; its tail is that of
-    Pearson's type III distribution with the mean, the variance and the skewness of the
-    permutations, and never thinner than the probability that the groups in which the
-    feature fires are drawn again. The q-values control the false discovery rate over
-    all features and labels. The null beside a score is the 95 % quantile over
-    permutations of the score of the best feature for that label.
+    **Nulls.** The labels decide what is exchanged. If all rows of each group share
+    their label, as the tokens of a labelled image do, the labels of whole groups are
+    exchanged: a permutation of rows would treat thousands of tokens as independent. If
+    groups hold whole images, for instance those of a patient, labels that differ inside
+    a group are exchanged between its images. If labels differ between the tokens of an
+    image, its label map is shifted over the grid, because neighbouring tokens are alike
+    (`grid_shape` in :func:`~skdict.metrics.selectivity_tests`). Without a grid, or if
+    `groups` or `control` differs inside images, labels are exchanged row by row inside
+    the groups; there is a warning if labels are then alike for neighbours on a known
+    grid.
 
-    **Flags.** A feature follows a batch if it is selective for one of the batches, and
-    for no label when labels are exchanged inside the batches only: the rule of
-    :func:`~skdict.metrics.describe_features`. Without labels the first suffices.
+    The q-values are those of :func:`~skdict.metrics.selectivity_tests`. They control
+    the false discovery rate over all features and labels. The null of a score is the
+    95 % quantile, over permutations, of the score of the best feature for that label.
 
-    **Images.** Ranked by the mean cosine of their rows with the atom; heatmaps show the
-    cosines of the tokens, as they reach the dictionary. They are reduced to a coarser
-    grid by means, and stored as one byte each between the smallest and the largest
-    value of their card, an error of at most 1/510 of that range (and 0.0001).
+    **Flags.** A feature follows a batch if it is selective for one of the batches, but
+    not for any label when labels are exchanged only inside the batches. This is the
+    rule of :func:`~skdict.metrics.describe_features`. Without labels only the first
+    condition counts.
 
-    **Size.** Pictures are made so small that the page stays below 30 MB for up to 8192
-    features, whatever they show: thumbnails have 512 to 24 pixels at the longer side,
-    heatmaps 32 to 6 cells, fewer where that is not enough, and where even the smallest
-    would not fit, a card shows fewer images than 5 most and 3 least aligned ones. With
-    more features the page grows by their text. Only images that a card shows are
-    stored, each of them once.
+    **Images.** Images are ranked by the mean cosine of their rows with the atom.
+    Heatmaps show the cosines of the tokens, as these reach the dictionary. They are
+    reduced to a coarser grid by means. A value is stored as one byte between the
+    smallest and the largest value of its card, with an error of at most 1/510 of that
+    range (plus 0.0001).
 
-    Nothing is ever held for all rows times all features: features are worked on in
-    batches. The numbers are computed when they are first needed, and again only where
-    a parameter has been replaced since, for instance by ``report.alpha = 0.01``; a
-    change inside of `X` or of another array is not noticed.
+    **Size.** Pictures are reduced until the page is smaller than 30 MB for up to 8192
+    features. Thumbnails have 512 to 24 pixels on the longer side and heatmaps 32 to 6
+    cells, or fewer if that is not enough. If even the smallest do not fit, a card shows
+    fewer images than 5 most and 3 least aligned. With more than 8192 features the page
+    grows by their text. Only images that a card shows are stored, each of them once.
+
+    Features are processed in batches: no array holds all rows times all features. The
+    numbers are computed when they are first needed, and again if a parameter has been
+    replaced since, for instance by ``report.alpha = 0.01``. A change inside `X` or
+    another array is not noticed.
 
     Examples
     --------
@@ -168,7 +172,7 @@ class FeatureReport:
     'digits.html'
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: dict[str, Any] = {
         "activity_threshold": [Interval(Real, 0, None, closed="left")],
         "alpha": [Interval(Real, 0, 1, closed="right")],
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
@@ -179,22 +183,22 @@ class FeatureReport:
 
     def __init__(
         self,
-        estimator,
-        X,
-        y=None,
+        estimator: Any,
+        X: Data,
+        y: Data | None = None,
         *,
-        images=None,
-        metadata=None,
-        grid_shape="auto",
-        rgb=None,
-        groups=None,
-        control=None,
-        activity_threshold=0.0,
-        alpha=0.05,
-        n_permutations=100,
-        random_state=0,
-        verbose=0,
-    ):
+        images: Any = None,
+        metadata: Data | None = None,
+        grid_shape: Any = "auto",
+        rgb: bool | None = None,
+        groups: Data | None = None,
+        control: Data | None = None,
+        activity_threshold: float = 0.0,
+        alpha: float = 0.05,
+        n_permutations: int = 100,
+        random_state: Seed = 0,
+        verbose: int = 0,
+    ) -> None:
         self.estimator = estimator
         self.X = X
         self.y = y
@@ -209,9 +213,10 @@ class FeatureReport:
         self.n_permutations = n_permutations
         self.random_state = random_state
         self.verbose = verbose
-        self._computed = self._computed_from = None
+        self._computed: dict[str, Any] = {}
+        self._computed_from: dict[str, Any] | None = None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         steps = map(unfrozen, steps_of(self.estimator))
         *_, last = (type(step).__name__ for step in steps)
         parts = [last, f"{num_samples(self.X)} rows"]
@@ -219,44 +224,46 @@ class FeatureReport:
             parts.append(f"{len(self.images)} images")
         return f"FeatureReport({', '.join(parts)})"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         text = html.escape(repr(self))
         return f"<code>{text}</code>: <code>to_html(path)</code> writes the page."
 
-    def to_frame(self):
+    def to_frame(self) -> pd.DataFrame:
         """Return the list of features.
 
         Returns
         -------
         features : DataFrame
-            One row per feature, in their order, with the columns of the page. None or
-            NaN where a figure is undefined.
+            One row per feature, in the order of the features, with the columns of the
+            page. Undefined numbers are None or NaN.
         """
         values, _ = to_columns(self._compute()["features"])
         return as_table(values)
 
-    def column_help(self):
+    def column_help(self) -> dict[str, str]:
         """Return what the columns of the list of features mean.
 
         Returns
         -------
         help : dict of str to str
-            A sentence or two for each column of :meth:`to_frame`, by its name.
+            One or two sentences for each column of :meth:`to_frame`, by its name.
         """
         _, columns = to_columns(self._compute()["features"])
         return {column["key"]: column["help"] for column in columns}
 
-    def to_html(self, path, *, title=None):
+    def to_html(
+        self, path: str | os.PathLike[str], *, title: str | None = None
+    ) -> Path:
         """Write the page.
 
         Parameters
         ----------
         path : str or path-like
-            The file; an existing one is replaced, as a whole or not at all, and keeps
-            its permissions. A symbolic link stays, and the file behind it is
-            replaced. The folder must exist.
+            The file. An existing file is replaced as a whole or not at all, and keeps
+            its permissions. If it is a symbolic link, the file behind it is replaced.
+            The folder must exist.
         title : str, default=None
-            Title of the page. None: the class of the dictionary and its size.
+            Title of the page. None means the class of the dictionary and its size.
 
         Returns
         -------
@@ -270,16 +277,16 @@ class FeatureReport:
         IsADirectoryError
             If `path` is a folder.
         FileExistsError
-            If there is something else than a file, such as a device.
+            If `path` exists and is not a file, but for instance a device.
         PermissionError
-            If the file is read-only, or its folder.
+            If the file or its folder is read-only.
         ValueError
-            If `title` is no text, if lengths do not match, if rows, labels, batches
-            or images hold missing values, or as the estimator raises.
+            If `title` is not a str, if lengths do not match, if rows, labels, batches
+            or images hold missing values, or if the estimator raises it.
         """
         if not isinstance(title, str | None):
             raise ValueError(f"title must be a str or None, got {title!r}.")
-        check_destination(path)  # before minutes of work
+        check_destination(path)  # now, not after minutes of work
         path = Path(os.fsdecode(path))
         computed = self._compute()
         features, encoded = computed["features"], computed["encoded"]
@@ -287,7 +294,7 @@ class FeatureReport:
         values, columns = to_columns(features)
         columns_text = {key: _jsonable(column) for key, column in values.items()}
         n_features = len(features.names)
-        report = {
+        report: dict[str, Any] = {
             "title": title or f"{name_of(self.estimator)}: {n_features} features",
             "overview": self._overview(computed),
             "notes": self._notes(computed),
@@ -314,11 +321,11 @@ class FeatureReport:
             write_page(path, report, cards, pictures.thumbnails if pictures else [])
         return path
 
-    def _progress(self, total, desc, unit):
+    def _progress(self, total: int, desc: str, unit: str) -> Any:
         return tqdm(total=total, desc=desc, unit=unit, disable=not self.verbose)
 
-    def _compute(self):
-        """Everything but the cards, once as long as no parameter is replaced."""
+    def _compute(self) -> dict[str, Any]:
+        """Compute everything but the cards, again only if a parameter was replaced."""
         validate_parameter_constraints(
             self._parameter_constraints,
             {name: getattr(self, name) for name in self._parameter_constraints},
@@ -330,7 +337,7 @@ class FeatureReport:
         before = self._computed_from
         if before is not None and all(before[name] is given[name] for name in given):
             return self._computed
-        self._computed = self._computed_from = None
+        self._computed_from = None
         check_is_fitted(self.estimator)
         fitted_attribute(self.estimator, "components_")
         layout = lay_out(self.X, self.images, self.grid_shape)
@@ -349,7 +356,7 @@ class FeatureReport:
         nested_groups = [] if groups is None else [groups]
         if layout.n_images is not None:
             image_ids = np.repeat(np.arange(layout.n_images), layout.per_image)
-            # What differs inside a group may still be shared by the rows of an image.
+            # Labels that differ inside a group may still be shared inside an image.
             if groups is None or not can_permute(groups, image_ids):
                 nested_groups.append(image_ids)
 
@@ -381,7 +388,9 @@ class FeatureReport:
         self._computed_from = given
         return self._computed
 
-    def _warn_of_smooth_labels(self, ids, grid_shape):
+    def _warn_of_smooth_labels(
+        self, ids: np.ndarray, grid_shape: tuple[int, int]
+    ) -> None:
         if are_neighbours_alike(ids, grid_shape):
             warn(
                 "y is alike for neighbouring tokens, but is exchanged token by token, "
@@ -389,8 +398,8 @@ class FeatureReport:
                 "too small. Without these, label maps are shifted instead.",
             )
 
-    def _captions(self, computed):
-        """What stands below each image: its label and what is known of it."""
+    def _captions(self, computed: dict[str, Any]) -> list[str]:
+        """Write the captions of the images: label and metadata."""
         layout, y = computed["layout"], computed["y"]
         columns = []
         if y is not None and (labels := images_of(y, layout)) is not None:
@@ -417,7 +426,7 @@ class FeatureReport:
             for c in captions
         ]
 
-    def _overview(self, computed):
+    def _overview(self, computed: dict[str, Any]) -> list[dict[str, str]]:
         layout, features = computed["layout"], computed["features"]
         metadata, alpha = computed["metadata"], features.alpha
         steps = map(unfrozen, steps_of(self.estimator))
@@ -466,21 +475,21 @@ class FeatureReport:
         rows += metadata.constants.items()
         return [{"name": name, "value": value} for name, value in rows]
 
-    def _notes(self, computed):
+    def _notes(self, computed: dict[str, Any]) -> list[str]:
         layout, features = computed["layout"], computed["features"]
         notes = [*features.notes]
         if (features.n_active == layout.n_rows).all():
             notes.append(
-                "Every feature fires on every row, so that all scores are 0. Codes "
-                "that are not sparse need a threshold."
+                "Every feature fires on every row, so all scores are 0. Codes that are "
+                "not sparse need a threshold."
             )
         if (label := features.label) is not None and label.tests.exchange.by_rows:
             if layout.grid_shape is not None:
                 notes.append(
-                    "Neighbouring tokens of an image are alike, so where labels are "
-                    "exchanged token by token the q-values are smaller and the nulls "
-                    "lower than they should be. They are, because groups or control "
-                    "differ inside images; without these, label maps are shifted."
+                    "Neighbouring tokens of an image are alike. Labels are exchanged "
+                    "token by token, because groups or control differ inside images; "
+                    "the q-values are therefore smaller and the nulls lower than they "
+                    "should be. Without these, label maps are shifted."
                 )
             elif self.groups is None and layout.n_images is None:
                 notes.append(
@@ -489,13 +498,13 @@ class FeatureReport:
                 )
         if computed["metadata"].unused:
             notes.append(
-                "Not tested, because they are no batches: "
+                "Not tested, because they are not batches: "
                 f"{', '.join(computed['metadata'].unused)}."
             )
         return notes
 
 
-def _sizes(column):
+def _sizes(column: Column) -> str:
     sizes = [
         f"{level} ({size:,} rows)"
         for level, size in zip(column.levels, column.tests.sizes, strict=True)
@@ -503,12 +512,12 @@ def _sizes(column):
     return ", ".join(sizes[:10]) + (", ..." if len(sizes) > 10 else "")
 
 
-def _percent(share):
-    return f"{100 * share:.3g} %"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.3g} %"
 
 
-def _jsonable(column):
-    """A column as a list of JSON values with few digits."""
+def _jsonable(column: Any) -> list[Any]:
+    """Convert a column to a list of JSON values with few digits."""
     if isinstance(column, list):
         return column
     if column.dtype.kind == "f":

@@ -1,12 +1,19 @@
-"""One row for each feature: how dense it is, and what it responds to."""
+"""The list of features: density, and tests for labels and confounds."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from skdict._utils.labels import encode
+from skdict._utils.types import Seed
 from skdict.metrics import auroc_scores
 from skdict.stats import (
+    Exchange,
     LabelTests,
     choose_exchange,
     cross,
@@ -15,10 +22,10 @@ from skdict.stats import (
     run_label_tests,
 )
 
-# A card names at most so many labels.
+# Largest number of labels on a card.
 MAX_LABELS = 10
 
-# Keys of the columns of a confound, with its name in the braces.
+# Keys of the columns of a confound; its name replaces the braces.
 _CONFOUND_KEYS = (
     "follows_{}",
     "best_{}",
@@ -31,23 +38,23 @@ _CONFOUND_KEYS = (
 
 @dataclass
 class Column:
-    """What is known of the features and one set of labels."""
+    """Tests of the features for one set of labels."""
 
     name: str
     levels: np.ndarray
     ids: np.ndarray
     tests: LabelTests
-    null: np.ndarray | None  # of each level
-    best: np.ndarray  # of each feature
+    null: np.ndarray | None  # 95 % quantile of the best score, for each level
+    best: np.ndarray  # index of the best level of each feature
 
-    def of_best(self, table):
-        """The entry of each feature's best level in a table (n_levels, n_features)."""
+    def of_best(self, table: np.ndarray) -> np.ndarray:
+        """Take each feature's best level from a table (n_levels, n_features)."""
         return table[self.best, np.arange(len(self.best))]
 
 
 @dataclass
 class Features:
-    """All numbers of the list."""
+    """All numbers of the list of features."""
 
     names: list[str]
     n_active: np.ndarray
@@ -62,11 +69,11 @@ class Features:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def density(self):
+    def density(self) -> np.ndarray:
         return self.n_active / self.n_rows
 
-    def follows(self, name):
-        """Which features are selective for a confound, and for no label inside it."""
+    def follows(self, name: str) -> np.ndarray:
+        """Mask of the features that are selective for a confound, but not inside it."""
         column = self.confounds[name]
         follows = column.of_best(column.tests.q_values) <= self.alpha
         if name in self.within:
@@ -75,19 +82,19 @@ class Features:
 
 
 def describe(
-    names,
-    codes,
-    y,
-    confounds,
+    names: list[str],
+    codes: sparse.csr_array,
+    y: np.ndarray | None,
+    confounds: dict[str, np.ndarray],
     *,
-    nested_groups,
-    control,
-    grid_shape,
-    alpha,
-    activity_threshold,
-    n_permutations,
-    random_state,
-):
+    nested_groups: Sequence[np.ndarray],
+    control: np.ndarray | None,
+    grid_shape: tuple[int, int] | None,
+    alpha: float,
+    activity_threshold: float,
+    n_permutations: int,
+    random_state: Seed,
+) -> Features:
     """Test all features for the labels and for each confound.
 
     Parameters
@@ -98,11 +105,12 @@ def describe(
     y : ndarray of shape (n_rows,) or None
     confounds : dict of ndarray of shape (n_rows,)
     nested_groups : sequence of ndarray of shape (n_rows,) of int
-        What may share a label, the largest first: the patient of each row, the image.
+        Groups that may share a label, the largest first: for instance the patient of
+        each row, then its image.
     control : ndarray of shape (n_rows,) of int, or None
-        Which rows are controls; nothing is exchanged between them and the others.
+        Marks the control rows; nothing is exchanged between them and the others.
     grid_shape : tuple of int (height, width) or None
-        The grid of an image's tokens, where the rows are such.
+        The grid of an image's tokens, if the rows are tokens.
     alpha, activity_threshold, n_permutations, random_state
         As in `FeatureReport`.
 
@@ -121,14 +129,14 @@ def describe(
         alpha=alpha,
         activity_threshold=activity_threshold,
     )
-    # Groups of one row each are rows.
+    # Groups of one row each need no exchange as a whole.
     nested_groups = [ids for ids in nested_groups if len(np.unique(ids)) < n_rows]
 
-    def run_tests(ids, batch_ids):
+    def run_tests(ids: np.ndarray, batch_ids: np.ndarray | None) -> LabelTests:
         exchange = choose_exchange(ids, nested_groups, batch_ids, grid_shape)
         return run_label_tests(activity, ids, exchange)
 
-    def tested(name, values):
+    def tested(name: str, values: np.ndarray) -> Column:
         levels, ids = encode(values, name, n_rows)
         tests = run_tests(ids, control)
         null = None
@@ -168,8 +176,8 @@ def describe(
     return features
 
 
-def _describe_exchange(exchange, groups, ids):
-    """A note on what is exchanged under the null hypothesis, and where."""
+def _describe_exchange(exchange: Exchange, groups: np.ndarray, ids: np.ndarray) -> str:
+    """Write a note on what is exchanged under the null hypothesis."""
     n_of_group = np.bincount(np.unique(np.column_stack((groups, ids)), axis=0)[:, 0])
     n_groups, n_mixed = (n_of_group > 0).sum(), (n_of_group > 1).sum()
     if n_mixed == 0:
@@ -184,9 +192,9 @@ def _describe_exchange(exchange, groups, ids):
         n_shifts = exchange.grid_shape[0] * exchange.grid_shape[1]
         note += (
             "(images, unless groups was passed), and the label map of each image is "
-            "shifted over its grid, what leaves at one edge coming in at the other. "
-            f"One image has {n_shifts:,} shifts, so that no p-value from a single one "
-            f"is below 1/{n_shifts:,}."
+            "shifted over its grid; what leaves at one edge comes in at the other. "
+            f"An image has {n_shifts:,} shifts, so no p-value from a single image is "
+            f"below 1/{n_shifts:,}."
         )
     else:
         note += (
@@ -201,8 +209,8 @@ def _describe_exchange(exchange, groups, ids):
     return note
 
 
-def check_names(names, has_labels):
-    """The columns of a confound must not be called as others of the list."""
+def check_names(names: Iterable[str], has_labels: bool) -> None:
+    """Raise a ValueError if a column of a confound would have the name of another."""
     taken = {"best_label"} if has_labels else set()
     for name in names:
         keys = _confound_keys(name)
@@ -214,32 +222,43 @@ def check_names(names, has_labels):
         taken.update(keys)
 
 
-def _confound_keys(name):
+def _confound_keys(name: str) -> list[str]:
     return [key.format(name) for key in _CONFOUND_KEYS]
 
 
-def to_columns(features):
-    """The list as columns of values, and what the page says of each column.
+def to_columns(features: Features) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Turn the list into columns of values, and describe each column.
 
     Returns
     -------
     values : dict of ndarray
-        None or NaN stands for what is undefined.
+        Undefined values are None or NaN.
     columns : list of dict
-        "key", "label", "kind" and "help".
+        "key", "label", "kind" and "help" of each column.
     """
     percent = f"{100 * features.alpha:g} %"
     fires = features.n_active > 0
-    values, columns = {}, []
+    values: dict[str, Any] = {}
+    columns: list[dict[str, str]] = []
 
-    def add(key, label, kind, help_text, column):
+    def add(key: str, label: str, kind: str, help_text: str, column: Any) -> None:
         values[key] = column
         columns.append({"key": key, "label": label, "kind": kind, "help": help_text})
 
-    def where_it_fires(column):
-        return np.where(fires, column.astype(object), None)
+    def where_it_fires(column: np.ndarray) -> np.ndarray:
+        column = column.astype(object)
+        column[~fires] = None
+        return column
 
-    def add_scores(column, key, what, best_key, score_key, null_key, q_key):
+    def add_scores(
+        column: Column,
+        key: str,
+        what: str,
+        best_key: str,
+        score_key: str,
+        null_key: str,
+        q_key: str,
+    ) -> None:
         tests = column.tests
         how = f"the {what} of each row is permuted"
         if tests.exchange.group_ids is not None:
@@ -250,8 +269,8 @@ def to_columns(features):
             best_key,
             f"best {what}",
             "text",
-            f"The {what} with the highest score among those with a q-value up to "
-            f"{percent}; where there is none, among all. Empty if the feature never "
+            f"The {what} with the highest score, among those with a q-value up to "
+            f"{percent} or, if there are none, among all. Empty if the feature never "
             "fires.",
             where_it_fires(np.array([*map(str, column.levels)], object)[column.best]),
         )
@@ -259,8 +278,8 @@ def to_columns(features):
             score_key,
             f"{what} score",
             "number",
-            f"Selectivity: share of the rows of the best {what} on which the feature "
-            "fires, less that of all other rows; from -1 to 1.",
+            f"Selectivity: fraction of the rows of the best {what} on which the "
+            "feature fires, minus that of all other rows; from -1 to 1.",
             column.of_best(tests.scores),
         )
         if column.null is not None:
@@ -268,20 +287,20 @@ def to_columns(features):
                 null_key,
                 f"{what} null",
                 "number",
-                f"The 95 % quantile, when {how}, of the score of the best of all "
-                f"{len(features.names)} features for this {what}. A score above it "
-                "is not the luck of having many features.",
+                f"The 95 % quantile of the best score of all {len(features.names)} "
+                f"features for this {what} when {how}. A higher score is not due to "
+                "having many features.",
                 column.null[column.best],
             )
         add(
             q_key,
             f"{what} q",
-            "p",
-            "The false discovery rate at which the pair is still among the "
+            "q",
+            "The smallest false discovery rate at which the pair is still among the "
             "discoveries, controlled (Benjamini and Hochberg) over all "
             f"{len(features.names)} features and {tests.tested.sum()} values of "
-            f"{what}; under the null hypothesis {how}. Empty where that cannot move "
-            "the value, such as that of the controls.",
+            f"{what}; under the null hypothesis {how}. Empty for a value that this "
+            "cannot move, such as that of the controls.",
             np.where(tests.tested[column.best], column.of_best(tests.q_values), np.nan),
         )
 
@@ -289,8 +308,8 @@ def to_columns(features):
     add(
         "density",
         "density",
-        "share",
-        "Share of the rows on which the feature fires.",
+        "fraction",
+        "Fraction of the rows on which the feature fires.",
         features.density,
     )
     if (label := features.label) is not None:
@@ -300,7 +319,7 @@ def to_columns(features):
             "AUROC",
             "number",
             "Probability that a row of the best label has a larger code than another "
-            "row, ties counted half: 0.5 is chance.",
+            "row, with ties as one half: 0.5 is chance.",
             features.auroc,
         )
         add(
@@ -315,9 +334,9 @@ def to_columns(features):
         rule = f"The feature is selective for a value of {name} (q up to {percent})"
         if label is not None:
             rule += (
-                f", and for no label once labels are exchanged inside the values of "
-                f"{name} only (q above {percent}): what it tells of the labels is "
-                f"explained by {name}"
+                f", but not for any label when labels are exchanged only inside the "
+                f"values of {name} (q above {percent}): {name} explains what the "
+                "feature says about the labels"
             )
         add(
             follows_key,
@@ -331,16 +350,16 @@ def to_columns(features):
             add(
                 within_key,
                 f"label q within {name}",
-                "p",
-                "The smallest q-value over the labels when they are exchanged inside "
-                f"the values of {name} only.",
+                "q",
+                "The smallest q-value over the labels when they are exchanged only "
+                f"inside the values of {name}.",
                 features.within[name],
             )
     return values, columns
 
 
-def card_labels(features, feature):
-    """The labels of a card, by falling score."""
+def card_labels(features: Features, feature: int) -> list[dict[str, Any]]:
+    """List the labels of a card by falling score."""
     if features.label is None:
         return []
     label = features.label
@@ -349,12 +368,12 @@ def card_labels(features, feature):
     entries = []
     for c in np.argsort(-scores, kind="stable")[:MAX_LABELS]:
         tested = tests.tested[c]
-        entry = {
+        entry: dict[str, Any] = {
             "name": str(label.levels[c]),
             "rate": round(float(tests.counts[c, feature] / tests.sizes[c]), 4),
             "score": round(float(scores[c]), 4),
             "null": None,
-            "p": float(f"{tests.q_values[c, feature]:.2g}") if tested else None,
+            "q": float(f"{tests.q_values[c, feature]:.2g}") if tested else None,
         }
         if tested and label.null is not None:
             entry["null"] = round(float(label.null[c]), 4)

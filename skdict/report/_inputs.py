@@ -1,6 +1,10 @@
-"""What a report is given: rows and their codes, images, labels and metadata."""
+"""Inputs of a report: rows and their codes, images, labels and metadata."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -17,6 +21,7 @@ from skdict._utils.labels import (
 )
 from skdict._utils.sklearn_private import num_samples, safe_indexing
 from skdict._utils.steps import encode as codes_of
+from skdict._utils.types import Data
 from skdict.inspection.estimators import (
     coder_of,
     fitted_attribute,
@@ -25,10 +30,10 @@ from skdict.inspection.estimators import (
 )
 from skdict.stats import check_grid_shape, named_columns
 
-# A column with more values than this is none of batches.
+# Largest number of values of a column that may hold batches.
 _MAX_LEVELS = 256
 
-# Cells of codes that may be dense at a time.
+# Number of cells of codes that may be dense at a time.
 _BLOCK_CELLS = 2**25
 
 
@@ -42,13 +47,13 @@ class Encoded:
     names: list[str]
 
 
-def encode_rows(estimator, X, progress):
-    """Atoms, rows and codes of a fitted dictionary or a Pipeline that ends in one."""
+def encode_rows(estimator: Any, X: Data, progress: Callable[[int], Any]) -> Encoded:
+    """Encode rows with a fitted dictionary or a Pipeline that ends in one."""
     atoms = as_numpy(fitted_attribute(estimator, "components_"))
     check_finite(atoms, "components_")
     given = rows_before(estimator, X)
     if sparse.issparse(given):
-        raise ValueError("X must be dense where it reaches the dictionary.")
+        raise ValueError("X must be dense when it reaches the dictionary.")
     rows = as_numpy(given)
     if rows.ndim != 2:
         raise ValueError(
@@ -57,9 +62,9 @@ def encode_rows(estimator, X, progress):
         )
     coder = coder_of(estimator)
     rows = as_floats(rows)
-    # A dictionary that was fitted on a frame is given one.
+    # A dictionary that was fitted on a DataFrame needs one.
     given = given if hasattr(given, "columns") else rows
-    # A dictionary with sparse codes works in batches by itself.
+    # A dictionary with sparse codes divides the rows into batches itself.
     whole = getattr(last_step(estimator), "sparse_output", False)
     size = len(rows) if whole else max(1, _BLOCK_CELLS // len(atoms))
     blocks = []
@@ -84,14 +89,14 @@ def encode_rows(estimator, X, progress):
     return Encoded(_unit_length(atoms), _unit_length(rows), codes, names)
 
 
-def _plain(codes):
+def _plain(codes: Any) -> np.ndarray | sparse.csr_array:
     codes = codes if sparse.issparse(codes) else as_numpy(codes)
-    # Of half precision scipy has no sparse arrays.
+    # scipy has no sparse arrays of float16.
     return codes.astype(np.float32) if codes.dtype == np.float16 else codes
 
 
-def _unit_length(rows):
-    """Rows of unit length in their own precision, zero rows left."""
+def _unit_length(rows: np.ndarray) -> np.ndarray:
+    """Scale rows to unit length in their own precision; zero rows stay zero."""
     dtype = rows.dtype if rows.dtype == np.float64 else np.float32
     out = np.empty(rows.shape, dtype)
     for some in row_blocks(rows):
@@ -99,7 +104,7 @@ def _unit_length(rows):
     return out
 
 
-def _feature_names(coder, atoms):
+def _feature_names(coder: Any, atoms: np.ndarray) -> list[str]:
     try:
         return [str(name) for name in coder.get_feature_names_out()]
     except AttributeError:
@@ -108,7 +113,7 @@ def _feature_names(coder, atoms):
 
 @dataclass
 class Layout:
-    """How rows belong to images."""
+    """Numbers of rows and images, and the grid of tokens."""
 
     n_rows: int
     n_images: int | None = None
@@ -116,11 +121,11 @@ class Layout:
 
     @property
     def per_image(self) -> int:
-        """Rows of each image; only where there are images."""
+        """Number of rows of each image; meaningless without images."""
         return self.n_rows // (self.n_images or 1)
 
 
-def lay_out(X, images, grid_shape):
+def lay_out(X: Data, images: Any, grid_shape: Any) -> Layout:
     """Check images against rows, and find the grid of tokens."""
     n_rows = num_samples(X)
     if n_rows == 0:
@@ -150,8 +155,9 @@ def lay_out(X, images, grid_shape):
         )
     if n_images == 0 or n_rows % n_images:
         raise ValueError(
-            f"X has {n_rows} rows, which is no multiple of the {n_images} images. Pass "
-            "one row per image, or the same number of rows for each, image by image."
+            f"X has {n_rows} rows, which is not a multiple of the {n_images} images. "
+            "Pass one row per image, or the same number of rows for each, image by "
+            "image."
         )
     per_image = n_rows // n_images
     if grid_shape is None or (isinstance(grid_shape, str) and per_image == 1):
@@ -166,8 +172,8 @@ def lay_out(X, images, grid_shape):
         if side * side != per_image:
             raise ValueError(
                 f"X has {per_image} rows for each of the {n_images} images, which is "
-                "no square: pass grid_shape=(height, width), or None if the rows of an "
-                "image are no grid, for images without heatmaps."
+                "not a square number: pass grid_shape=(height, width), or None if the "
+                "rows of an image are not a grid, for images without heatmaps."
             )
         return Layout(n_rows, n_images, (side, side))
     height, width = check_grid_shape(grid_shape)
@@ -179,8 +185,11 @@ def lay_out(X, images, grid_shape):
     return Layout(n_rows, n_images, (height, width) if per_image > 1 else None)
 
 
-def column_of(values, name, layout):
-    """A column of metadata with one value per row or per image; None where missing."""
+def column_of(values: Data, name: str, layout: Layout) -> np.ndarray:
+    """Convert a column of metadata, with one value per row or per image.
+
+    Missing values become NaN in floats and None in other columns.
+    """
     values, missing = labels_or_missing(values, name)
     _check_length(values, name, layout)
     values = _dates_as_text(values)
@@ -190,28 +199,28 @@ def column_of(values, name, layout):
     return values
 
 
-def labels_of(values, name, layout):
-    """Labels, one per row or per image, none of them missing."""
+def labels_of(values: Data, name: str, layout: Layout) -> np.ndarray:
+    """Convert labels, one per row or per image; none may be missing."""
     values = as_labels(values, name)
     _check_length(values, name, layout)
     return _dates_as_text(values)
 
 
-def _dates_as_text(values):
+def _dates_as_text(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind != "M":
         return values
-    # As text: numpy makes plain integers of dates in nanoseconds.
+    # Convert to text: tolist() makes plain integers of dates in nanoseconds.
     return np.datetime_as_string(values, unit="auto")
 
 
-def mask_of(values, name, layout):
-    """A mask with one entry per row; it was given for these or for images."""
+def mask_of(values: Data, name: str, layout: Layout) -> np.ndarray:
+    """Convert a mask, given for rows or for images, to one entry per row."""
     values = as_mask(values, name)
     _check_length(values, name, layout)
     return rows_of(values, layout)
 
 
-def _check_length(values, name, layout):
+def _check_length(values: np.ndarray, name: str, layout: Layout) -> None:
     if len(values) not in (layout.n_rows, layout.n_images):
         images = "" if layout.n_images is None else f" and {layout.n_images} images"
         raise ValueError(
@@ -220,24 +229,24 @@ def _check_length(values, name, layout):
         )
 
 
-def rows_of(values, layout):
-    """A column with one value per row."""
+def rows_of(values: np.ndarray, layout: Layout) -> np.ndarray:
+    """Expand a column to one value per row."""
     if len(values) == layout.n_rows:
         return values
     return np.repeat(values, layout.per_image)
 
 
-def images_of(values, layout):
-    """A column with one value per image, or None where an image has several."""
+def images_of(values: np.ndarray, layout: Layout) -> np.ndarray | None:
+    """Reduce a column to one value per image; None if an image has several values."""
     if len(values) == layout.n_images:
         return values
-    per_image = values.reshape(layout.n_images, -1)
+    per_image = values.reshape(-1, layout.per_image)
     same = (per_image == per_image[:, :1]) | is_missing(values).reshape(per_image.shape)
     return per_image[:, 0] if same.all() else None
 
 
-def encoded_rows(values, name, layout):
-    """Numbers of the values of a column, one per row; None stays None."""
+def encoded_rows(values: Data | None, name: str, layout: Layout) -> np.ndarray | None:
+    """Number the values of a column, one number per row; None stays None."""
     if values is None:
         return None
     return rows_of(encode(labels_of(values, name, layout), name)[1], layout)
@@ -245,7 +254,7 @@ def encoded_rows(values, name, layout):
 
 @dataclass
 class Metadata:
-    """The columns of metadata by what they are used for."""
+    """The columns of metadata by their use."""
 
     confounds: dict[str, np.ndarray] = field(default_factory=dict)  # one per row
     captions: dict[str, np.ndarray] = field(default_factory=dict)  # one per image
@@ -253,12 +262,14 @@ class Metadata:
     unused: list[str] = field(default_factory=list)
 
 
-def sort_metadata(metadata, layout, groups):
-    """Batches, captions and the rest.
+def sort_metadata(
+    metadata: Data | None, layout: Layout, groups: np.ndarray | None
+) -> Metadata:
+    """Sort columns into confounds, captions, constants and unused ones.
 
-    A column whose values repeat, at most 256 of them, may be that of a batch. Values
-    that stand for one image, group or row each, and fractional numbers, name or measure
-    it: they are captions where they hold for a whole image.
+    A column of at most 256 values that repeat may be a batch, and so a confound. A
+    column with another value for every image, group or row, or with fractional numbers,
+    names or measures them: it becomes a caption if each image has a single value.
     """
     sorted_ = Metadata()
     for name, values in named_columns(metadata, "metadata").items():
@@ -280,7 +291,12 @@ def sort_metadata(metadata, layout, groups):
     return sorted_
 
 
-def _may_be_batch(values, of_images, groups, layout):
+def _may_be_batch(
+    values: np.ndarray,
+    of_images: np.ndarray | None,
+    groups: np.ndarray | None,
+    layout: Layout,
+) -> bool:
     if is_missing(values).all():
         return False
     if values.dtype.kind == "f":
@@ -293,5 +309,5 @@ def _may_be_batch(values, of_images, groups, layout):
     if n_levels == 1:
         return True
     n_groups = None if groups is None else len(np.unique(groups))
-    units = (layout.n_rows, layout.n_images, n_groups)
-    return n_levels <= _MAX_LEVELS and n_levels not in units
+    n_each = (layout.n_rows, layout.n_images, n_groups)
+    return n_levels <= _MAX_LEVELS and n_levels not in n_each

@@ -1,35 +1,45 @@
-"""One self-contained HTML page out of the numbers of a report.
+"""Writer of the self-contained HTML page of a report.
 
-The page asks for nothing from the network. The table of the features is read when it
-loads; cards and pictures lie in chunks behind it, and the browser reads a chunk when
+The page requests nothing from the network. The browser reads the table of features
+when the page loads. Cards and pictures follow in chunks; the browser reads a chunk when
 one of its cards is opened.
 """
+
+from __future__ import annotations
 
 import base64
 import gzip
 import hashlib
 import html
 import json
+import os
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from itertools import islice
 from string import Template
+from typing import Any
 
 from skdict._utils.files import write_file
 
-# Features to a chunk of cards, images to a chunk of thumbnails: some 100 kB each, so
-# that the first card of a chunk opens as fast as the others.
+# Number of features in a chunk of cards, and of images in a chunk of thumbnails: about
+# 100 kB, so that the first card of a chunk opens as fast as the others.
 CHUNK_SIZE = 64
 
-# JPEG and PNG by their first bytes; what else a browser draws may hold a program.
+# First bytes of JPEG and PNG. Other formats that a browser draws may hold programs.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
-# In JSON these stand inside strings only. Written as escapes, no label can end the
-# script element or open a comment in it; the other special characters, U+2028 among
-# them, are escaped by json itself, which writes ASCII.
+# In JSON these characters occur only inside strings. They are written as escapes, so
+# that no label can end the script element or open a comment in it. json escapes all
+# characters outside ASCII itself, among them U+2028.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
 
-def write_page(path, report, cards, thumbnails):
+def write_page(
+    path: str | os.PathLike[str],
+    report: dict[str, Any],
+    cards: Iterable[dict[str, Any]],
+    thumbnails: Iterable[bytes],
+) -> int:
     """Write a report as one HTML file.
 
     Parameters
@@ -38,10 +48,11 @@ def write_page(path, report, cards, thumbnails):
         The file; an existing one is replaced, as a whole or not at all.
     report : dict
         JSON values: "title", "overview", "notes", "columns", "features", "grid" and
-        "image_shape"; None where a figure is undefined.
+        "image_shape". Undefined numbers are None.
     cards : iterable of dict
-        One for each feature, in their order: "labels", "histograms", "neighbours",
-        "images", "heatmap_range" and "notes". Read one chunk at a time.
+        One for each feature, in the order of the features: "labels", "histograms",
+        "neighbours", "images", "heatmap_range" and "notes". It is read one chunk at a
+        time.
     thumbnails : iterable of bytes
         JPEG or PNG, one for each image to which a card refers by its number.
 
@@ -53,15 +64,17 @@ def write_page(path, report, cards, thumbnails):
     Raises
     ------
     ValueError
-        If a value is NaN or infinite, the columns differ in length, there are not as
-        many cards as features, or a thumbnail is neither JPEG nor PNG.
+        If a value is NaN or infinite, if the columns differ in length, if the numbers
+        of cards and features differ, or if a thumbnail is neither JPEG nor PNG.
     """
     parts = _parts(report, cards, thumbnails)
     return write_file(path, (part.encode("ascii") for part in parts))
 
 
-def _parts(report, cards, thumbnails):
-    """The text of the page, piece by piece; all of it is ASCII."""
+def _parts(
+    report: dict[str, Any], cards: Iterable[dict[str, Any]], thumbnails: Iterable[bytes]
+) -> Iterator[str]:
+    """Yield the text of the page in pieces, in ASCII."""
     n_features = _check_report(report)
     head, _, tail = _asset("page.html").partition("$chunks")
     style, script = _ascii(_asset("page.css")), _ascii(_asset("page.js"))
@@ -81,31 +94,31 @@ def _parts(report, cards, thumbnails):
     if n_cards != n_features:
         raise ValueError(f"{n_features} features, but {n_cards} cards.")
     n_images = 0
-    # Pictures are compressed already.
+    # JPEG and PNG are compressed already.
     for chunk in _chunks(_checked_thumbnails(thumbnails)):
         yield _data_block("thumbnails", n_images, "\n".join(chunk))
         n_images += len(chunk)
     yield tail
 
 
-def _asset(name):
+def _asset(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _escaped(text):
-    """As text in HTML; what is not ASCII by its number."""
+def _escaped(text: str) -> str:
+    """Escape text for HTML, with numbers for characters outside ASCII."""
     return html.escape(text).encode("ascii", "xmlcharrefreplace").decode()
 
 
-def _ascii(text):
+def _ascii(text: str) -> str:
     text.encode("ascii")  # its hash must not depend on the encoding of the page
     return text
 
 
-def _content_security_policy(style, script):
-    """Allow this style and this script, pictures within the page, and nothing else."""
+def _content_security_policy(style: str, script: str) -> str:
+    """Allow this style, this script and pictures in the page, and nothing else."""
 
-    def source(text):
+    def source(text: str) -> str:
         digest = hashlib.sha256(text.encode("ascii")).digest()
         return f"'sha256-{base64.b64encode(digest).decode()}'"
 
@@ -115,18 +128,18 @@ def _content_security_policy(style, script):
     )
 
 
-def _chunks(items):
+def _chunks(items: Iterable[str]) -> Iterator[list[str]]:
     items = iter(items)
     while chunk := list(islice(items, CHUNK_SIZE)):
         yield chunk
 
 
-def _data_block(name, first, text):
+def _data_block(name: str, first: int, text: str) -> str:
     attributes = f'type="text/plain" class="{name}" data-first="{first}"'
     return f"<script {attributes}>{text}</script>\n"
 
 
-def _json(value, what):
+def _json(value: Any, what: str) -> str:
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
@@ -134,8 +147,8 @@ def _json(value, what):
     return text.translate(_ESCAPES)
 
 
-def _check_report(report):
-    """The number of features, after a check of what the page relies on."""
+def _check_report(report: dict[str, Any]) -> int:
+    """Check what the page relies on, and return the number of features."""
     features = report["features"]
     keys = [column["key"] for column in report["columns"]]
     if not features or next(iter(features)) != "feature" or keys[:1] != ["feature"]:
@@ -151,7 +164,9 @@ def _check_report(report):
     return n_features
 
 
-def _checked_cards(cards, grid):
+def _checked_cards(
+    cards: Iterable[dict[str, Any]], grid: list[int] | None
+) -> Iterator[str]:
     # base64 writes three bytes as four characters.
     n_expected = None if grid is None else 4 * -(-grid[0] * grid[1] // 3)
     for feature, card in enumerate(cards):
@@ -167,7 +182,7 @@ def _checked_cards(cards, grid):
         yield _json(card, f"The card of feature {feature}")
 
 
-def _checked_thumbnails(thumbnails):
+def _checked_thumbnails(thumbnails: Iterable[bytes]) -> Iterator[str]:
     for image, data in enumerate(thumbnails):
         if not data.startswith(_SIGNATURES):
             raise ValueError(f"Thumbnail {image} is neither JPEG nor PNG.")

@@ -1,6 +1,10 @@
-"""Small pictures of the images that some card shows, and how much space they take."""
+"""Small pictures of the images that a card shows."""
+
+from __future__ import annotations
 
 import io
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +12,7 @@ from skdict._utils.sklearn_private import check_matplotlib_support
 from skdict.images.grid import check_image
 from skdict.images.rendering import Renderer
 
-# Longest side in pixels and quality of the JPEG, from the best to the smallest.
+# Longest side in pixels and quality of the JPEG, from the largest to the smallest.
 _SETTINGS = [
     (512, 85),
     (384, 85),
@@ -25,9 +29,10 @@ _SETTINGS = [
     (32, 30),
     (24, 30),
 ]
+# Number of images with which the settings are tried.
 _N_TRIED = 32
 
-# Larger than this are the pictures of a few images only.
+# Pictures are larger than this only if there are few images.
 _SMALL = 256
 _A_FEW = 16
 
@@ -35,13 +40,15 @@ _A_FEW = 16
 BASE64 = 4 / 3
 
 
-def make_thumbnails(images, shown, budget, rgb=None):
-    """JPEG files of some images that take at most `budget` bytes in base64.
+def make_thumbnails(
+    images: Any, shown: np.ndarray, budget: float, rgb: bool | None = None
+) -> tuple[list[bytes], tuple[int, int]]:
+    """Make JPEG files of some images that take at most `budget` bytes in base64.
 
     Parameters
     ----------
     images : sequence of array-like of shape (height, width[, n_channels])
-        All images. Only those that are shown are looked at.
+        All images. Only those that are shown are read.
     shown : ndarray of int
         Indices of the images to make thumbnails of.
     budget : float
@@ -65,7 +72,7 @@ def make_thumbnails(images, shown, budget, rgb=None):
             continue
         size = sum(map(len, _encode(_reduce_all(sample, side), quality, rgb)))
         is_last = (side, quality) == _SETTINGS[-1]
-        # The sample may be smaller than the others by chance.
+        # Keep a reserve: files of the sample may be smaller than the others by chance.
         if not is_last and size / len(sample) * len(shown) * BASE64 > 0.95 * budget:
             continue
         small = _reduce_all((check_image(images[i], i) for i in shown.tolist()), side)
@@ -75,7 +82,7 @@ def make_thumbnails(images, shown, budget, rgb=None):
     return files, tuple(shape)
 
 
-def _reduce_all(images, side):
+def _reduce_all(images: Iterable[np.ndarray], side: int) -> list[np.ndarray]:
     small = [_reduce(image, side) for image in images]
     shapes = {image.shape for image in small}
     if len(shapes) > 1:
@@ -86,8 +93,8 @@ def _reduce_all(images, side):
     return small
 
 
-def _reduce(image, side):
-    """Means over blocks of whole pixels; never more pixels than there are."""
+def _reduce(image: np.ndarray, side: int) -> np.ndarray:
+    """Reduce an image by means over blocks of whole pixels; never enlarge it."""
     longest = max(image.shape[:2])
     if longest <= side:
         return image
@@ -100,12 +107,12 @@ def _reduce(image, side):
         )
         reduced = np.add.reduceat(reduced, starts, axis=axis, dtype=np.float64)
         reduced = reduced / lengths
-    if image.dtype == np.uint8:  # by which the renderer knows red, green and blue
+    if image.dtype == np.uint8:  # the renderer recognises RGB by the type
         return np.rint(reduced).astype(np.uint8)
     return reduced.astype(np.float32)
 
 
-def _encode(images, quality, rgb):
+def _encode(images: list[np.ndarray], quality: int, rgb: bool | None) -> list[bytes]:
     from matplotlib.image import imsave
 
     renderer = Renderer(images, rgb)

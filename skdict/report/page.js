@@ -9,7 +9,7 @@
 {
   const SVG = "http://www.w3.org/2000/svg";
   const UNDEFINED = "\u2013";
-  const FIGURES = new Set(["number", "share", "p", "count"]);
+  const FIGURES = new Set(["number", "fraction", "q", "count"]);
   const MAX_PRINTED = 500;
 
   /** Viridis at 18 points, red, green and blue; straight lines between them. */
@@ -70,7 +70,7 @@
     return text.replace(/-/g, "\u2212");
   }
 
-  function formatShare(value) {
+  function formatFraction(value) {
     const percent = 100 * value;
     const size = Math.abs(percent);
     if (size === 0) return "0 %";
@@ -80,8 +80,8 @@
 
   const FORMATS = {
     number: formatNumber,
-    share: formatShare,
-    p: (value) => (value === 0 || value >= 5e-4 ? value.toFixed(3) : formatNumber(value)),
+    fraction: formatFraction,
+    q: (value) => (value === 0 || value >= 5e-4 ? value.toFixed(3) : formatNumber(value)),
     count: (value) => grouped.format(value).replace("-", "\u2212"),
     flag: (value) => (value ? "yes" : "no"),
     text: (value) => value,
@@ -268,10 +268,10 @@
       return element("th", { scope: "col", class: kind, "data-key": column.key }, button);
     },
 
-    /** The first click puts what is looked for on top: large figures, small p. */
+    /** The first click puts what is looked for on top: large figures, small q. */
     sort(column) {
       const again = this.column === column;
-      this.descending = again ? !this.descending : !["text", "p"].includes(column.kind);
+      this.descending = again ? !this.descending : !["text", "q"].includes(column.kind);
       this.column = column;
       this.sorted = sortedBy(column, this.descending);
       for (const cell of this.scroller.querySelectorAll("th[data-key]")) {
@@ -404,7 +404,7 @@
   function columnWidth({ key, kind, label }) {
     const word = Math.max(...label.split(/\s+/).map((part) => part.length));
     const longest = (values) => values.reduce((n, v) => Math.max(n, v?.length ?? 0), 0);
-    const number = kind === "p" ? 9 : 7; // 1.2e-10
+    const number = kind === "q" ? 9 : 7; // 1.2e-10
     const usual = kind === "text" ? Math.min(longest(report.features[key]), 24) : number;
     return Math.max(Math.min(word + 2, 24), usual) + 3;
   }
@@ -453,9 +453,9 @@
   // ------------------------------------------------------------------- drawing
 
   const LABEL_FIGURES = [
-    ["Rate", "Share of the label's rows on which the feature fires"],
+    ["Rate", "Fraction of the label's rows on which the feature fires"],
     ["Score", "Selectivity for the label"],
-    ["Null", "What the score of the best feature reaches by chance"],
+    ["Null", "95 % quantile of the best feature's score by chance"],
     ["q", "False discovery rate at which the feature counts as selective for the label"],
   ];
 
@@ -477,10 +477,10 @@
         "tr",
         {},
         element("th", { scope: "row" }, element("bdi", { class: "name" }, label.name)),
-        figure(label.rate, "share"),
+        figure(label.rate, "fraction"),
         figure(label.score, "number"),
         figure(label.null, "number"),
-        figure(label.p, "p"),
+        figure(label.q, "q"),
         element("td", { class: "chart" }, scoreBar(label, low, high)),
       );
     });
@@ -525,16 +525,16 @@
   function histogram({ title, xlabel, edges, series }) {
     const [left, right, top, bottom, width, height] = [38, 8, 20, 20, 320, 172];
     const [low, high] = [edges[0], edges[edges.length - 1]];
-    const tallest = Math.max(...series.flatMap(({ shares }) => shares), 1e-9);
+    const tallest = Math.max(...series.flatMap(({ fractions }) => fractions), 1e-9);
     const x = (value) => left + ((value - low) / (high - low || 1)) * (width - left - right);
-    const y = (share) => height - bottom - (share / tallest) * (height - top - bottom);
+    const y = (fraction) => height - bottom - (fraction / tallest) * (height - top - bottom);
     const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}; ${xlabel}` });
     for (const tick of roundTicks(0, tallest, 4)) {
       svg.append(shape("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }));
       const text = `${tickText(100 * tick)} %`;
       svg.append(shape("text", { x: left - 4, y: y(tick) + 3, "text-anchor": "end" }, text));
     }
-    svg.append(shape("text", { x: left - 4, y: 10, "text-anchor": "end" }, "share"));
+    svg.append(shape("text", { x: left - 4, y: 10, "text-anchor": "end" }, "fraction"));
     for (const tick of high > low ? roundTicks(low, high, 5) : [low]) {
       const at = x(tick);
       svg.append(shape("line", { class: "axis", x1: at, x2: at, y1: y(0), y2: y(0) + 3 }));
@@ -542,8 +542,8 @@
       const right = anchor === "end" ? Math.min(at + 8, width) : at;
       svg.append(shape("text", { x: right, y: y(0) + 14, "text-anchor": anchor }, tickText(tick)));
     }
-    series.forEach(({ shares }, i) => {
-      const steps = shares.map((share, j) => `V${y(share)}H${x(edges[j + 1])}`).join("");
+    series.forEach(({ fractions }, i) => {
+      const steps = fractions.map((fraction, j) => `V${y(fraction)}H${x(edges[j + 1])}`).join("");
       const path = `M${x(low)},${y(0)}${steps}V${y(0)}`;
       svg.append(shape("path", { class: "area", d: `${path}Z`, fill: seriesColour(i) }));
       svg.append(outline(path, i));
