@@ -202,7 +202,7 @@ class TestChannelCorrelations:
         ("heatmaps", "images", "options", "message"),
         [
             (np.zeros((4, 4)), np.zeros((3, 9)), {}, "fewer than the grid of 4 x 4"),
-            (np.zeros((2, 4, 4)), np.zeros((3, 9, 9)), {}, "got 3 entries for 2 heatmaps"),
+            (np.zeros((2, 4, 4)), np.zeros((3, 9, 9)), {}, "3 entries for 2 heatmaps"),
             (np.zeros(4), np.zeros((9, 9)), {}, "heatmaps must have shape"),
             (np.zeros((0, 4, 4)), [], {}, "heatmaps is empty"),
             ([[1.0], [1.0, 2.0]], np.zeros((9, 9)), {}, "all of one shape"),

@@ -949,7 +949,7 @@ def test_density_of_a_second_dictionary_joins_the_legend():
 
 @pytest.mark.parametrize("threshold", [0, -1, 1.5, np.nan])
 def test_density_refuses_other_thresholds(threshold):
-    with pytest.raises(ValueError, match="threshold must be a share"):
+    with pytest.raises(ValueError, match="min_density must be in"):
         DensityDisplay.from_estimator(PIPELINE, min_density=threshold)
     assert plt.get_fignums() == []
 
@@ -1078,7 +1078,7 @@ def test_history_keeps_extremes_from_flattening_the_rest():
 
 def test_history_refuses_bad_input():
     untrained = ICFL(8, 2, max_iter=0).fit(X)
-    with pytest.raises(ValueError, match="fitted without a pass"):
+    with pytest.raises(ValueError, match="fitted without training"):
         TrainingHistoryDisplay.from_estimator(untrained)
     with pytest.raises(ValueError, match=r"measures must be .* got \['accuracy'\]"):
         TrainingHistoryDisplay.from_estimator(PIPELINE, measures=["loss", "accuracy"])

@@ -1,8 +1,13 @@
-"""The atoms' cosines, in the order of a clustering."""
+"""Matrix of the atoms' cosines, ordered by clustering."""
+
+from __future__ import annotations
+
+from typing import Any, Self
 
 import numpy as np
 
 from skdict._utils.sklearn_private import check_matplotlib_support
+from skdict._utils.types import Data
 from skdict.metrics import order_atoms
 
 from ._style import BLACK, drawing_on
@@ -10,7 +15,7 @@ from .estimators import fitted_attribute
 
 
 class AtomSimilarityDisplay:
-    """Matrix of the atoms' cosines, similar atoms side by side.
+    """Matrix of the atoms' cosines, with similar atoms side by side.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_components`. All
     parameters are stored as attributes.
@@ -20,7 +25,7 @@ class AtomSimilarityDisplay:
     similarity : ndarray of shape (n_components, n_components)
         Cosines of the atoms, in the order in which they are drawn.
     cluster_starts : ndarray of shape (n_clusters,), default=None
-        Place of the first atom of each cluster; None: no clusters are marked.
+        Position of the first atom of each cluster. None marks no clusters.
 
     Attributes
     ----------
@@ -37,14 +42,14 @@ class AtomSimilarityDisplay:
 
     See Also
     --------
-    skdict.metrics.order_atoms : The numbers.
-    skdict.metrics.mutual_coherence : The largest cosine alone.
+    skdict.metrics.order_atoms : Computes order and cosines.
+    skdict.metrics.mutual_coherence : The largest absolute cosine.
 
     Notes
     -----
-    The colours are symmetric about 0 and end, by default, at the largest absolute
-    cosine of two different atoms, so that the ones of the diagonal do not take all
-    the contrast.
+    The colours are symmetric about 0. By default they end at the largest absolute
+    cosine of two different atoms, because colours up to the 1 of the diagonal would
+    leave little contrast.
 
     Examples
     --------
@@ -55,11 +60,18 @@ class AtomSimilarityDisplay:
     array([0, 2])
     """
 
-    def __init__(self, *, similarity, cluster_starts=None):
+    def __init__(self, *, similarity: Data, cluster_starts: Data | None = None) -> None:
         self.similarity = similarity
         self.cluster_starts = cluster_starts
 
-    def plot(self, ax=None, *, limit=None, colorbar=True, **kwargs):
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        limit: float | None = None,
+        colorbar: bool = True,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the matrix.
 
         Parameters
@@ -67,8 +79,8 @@ class AtomSimilarityDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         limit : float, default=None
-            Absolute cosine at which the colours end. None: the largest of two
-            different atoms.
+            Absolute cosine at which the colours end. None means the largest one of
+            two different atoms.
         colorbar : bool, default=True
             Whether to draw a colour bar.
         **kwargs : dict
@@ -103,7 +115,7 @@ class AtomSimilarityDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _draw_clusters(self, ax, n_components):
+    def _draw_clusters(self, ax: Any, n_components: int) -> None:
         from matplotlib.collections import LineCollection
 
         starts = np.asarray(self.cluster_starts) - 0.5
@@ -119,17 +131,17 @@ class AtomSimilarityDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
+        estimator: Any,
         *,
-        linkage="average",
-        n_clusters=None,
-        min_similarity=None,
-        optimal_ordering="auto",
-        ax=None,
-        limit=None,
-        colorbar=True,
-        **kwargs,
-    ):
+        linkage: str = "average",
+        n_clusters: int | None = None,
+        min_similarity: float | None = None,
+        optimal_ordering: bool | str = "auto",
+        ax: Any = None,
+        limit: float | None = None,
+        colorbar: bool = True,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the similarity of a dictionary's atoms.
 
         Parameters
@@ -138,7 +150,7 @@ class AtomSimilarityDisplay:
             Fitted dictionary with `components_`, or a fitted
             :class:`~sklearn.pipeline.Pipeline` whose last step is one.
         linkage, n_clusters, min_similarity, optimal_ordering
-            As in :func:`~skdict.metrics.order_atoms`; clusters get a square each.
+            As in :func:`~skdict.metrics.order_atoms`; a square marks each cluster.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         limit : float, default=None
@@ -169,25 +181,25 @@ class AtomSimilarityDisplay:
     @classmethod
     def from_components(
         cls,
-        components,
+        components: Data,
         *,
-        linkage="average",
-        n_clusters=None,
-        min_similarity=None,
-        optimal_ordering="auto",
-        ax=None,
-        limit=None,
-        colorbar=True,
-        **kwargs,
-    ):
+        linkage: str = "average",
+        n_clusters: int | None = None,
+        min_similarity: float | None = None,
+        optimal_ordering: bool | str = "auto",
+        ax: Any = None,
+        limit: float | None = None,
+        colorbar: bool = True,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the similarity of given atoms.
 
         Parameters
         ----------
         components : array-like of shape (n_components, n_features)
-            Atoms, one a row.
+            Atoms, one in each row.
         linkage, n_clusters, min_similarity, optimal_ordering
-            As in :func:`~skdict.metrics.order_atoms`; clusters get a square each.
+            As in :func:`~skdict.metrics.order_atoms`; a square marks each cluster.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         limit : float, default=None
@@ -217,18 +229,18 @@ class AtomSimilarityDisplay:
         return display.plot(ax, limit=limit, colorbar=colorbar, **kwargs)
 
 
-def _beyond(similarity, low, high):
-    """Ends of the colours beyond which there are values, for matplotlib's `extend`."""
-    # The ones of the diagonal are rounded.
+def _beyond(similarity: np.ndarray, low: float, high: float) -> str:
+    """Ends of the colours with values beyond, for matplotlib's `extend`."""
+    # The cosines on the diagonal are 1 only up to rounding.
     below, above = similarity.min() < low - 1e-6, similarity.max() > high + 1e-6
     return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
         (bool(below), bool(above)), "neither"
     )
 
 
-def _largest_off_diagonal(similarity):
+def _largest_off_diagonal(similarity: np.ndarray) -> float:
     if len(similarity) < 2:
         return 1.0
     others = ~np.eye(len(similarity), dtype=bool)
-    # Orthogonal atoms would leave no colours at all.
+    # The cosines of orthogonal atoms are all 0, which would leave no range of colours.
     return float(np.abs(similarity[others]).max()) or 1.0

@@ -1,15 +1,20 @@
-"""How often features fire."""
+"""Histogram of how often features fire."""
+
+from __future__ import annotations
+
+from typing import Any, Self
 
 import numpy as np
 
 from skdict._utils.constraints import check_name, is_integer
 from skdict._utils.sklearn_private import check_matplotlib_support
+from skdict._utils.types import Codes, Data
 from skdict.metrics import feature_density
 
 from ._style import ONCE, drawing_on, ink, legend_above, plain
 from .estimators import encode, fitted_attribute
 
-# As a share of the axis.
+# Width of the bar of features that never fire, as a fraction of the axis.
 _WIDTH_OF_NEVER = 0.13
 
 
@@ -22,7 +27,7 @@ class DensityDisplay:
     Parameters
     ----------
     density : ndarray of shape (n_components,)
-        Share of the samples on which each feature fires.
+        Fraction of the samples on which each feature fires.
     min_density : float, default=1e-5
         Density below which a feature is dead.
     name : str, default=None
@@ -33,9 +38,9 @@ class DensityDisplay:
     bars_ : matplotlib BarContainer
         Features that fire.
     never_bar_ : matplotlib BarContainer or None
-        Features that never fire, at the left end; None where there are none.
+        Features that never fire, at the left end; None if all fire.
     threshold_line_ : matplotlib Line2D
-        The threshold.
+        Line at `min_density`.
     ax_ : matplotlib Axes
         Axes with the histogram.
     figure_ : matplotlib Figure
@@ -43,13 +48,13 @@ class DensityDisplay:
 
     See Also
     --------
-    skdict.metrics.feature_density : The numbers.
-    skdict.metrics.dead_feature_fraction : The share of dead features alone.
+    skdict.metrics.feature_density : Computes the densities.
+    skdict.metrics.dead_feature_fraction : Fraction of dead features.
 
     Notes
     -----
-    With `n` samples no density lies between 0 and ``1 / n``. Where that is above the
-    threshold, only features that never fire are dead.
+    With `n` samples no density lies between 0 and ``1 / n``. If `min_density` is at
+    most ``1 / n``, only features that never fire are dead.
 
     Examples
     --------
@@ -60,12 +65,16 @@ class DensityDisplay:
     array([0.5, 0. , 1. ])
     """
 
-    def __init__(self, *, density, min_density=1e-5, name=None):
+    def __init__(
+        self, *, density: Data, min_density: float = 1e-5, name: str | None = None
+    ) -> None:
         self.density = density
         self.min_density = min_density
         self.name = name
 
-    def plot(self, ax=None, *, name=None, bins=30, **kwargs):
+    def plot(
+        self, ax: Any = None, *, name: str | None = None, bins: int = 30, **kwargs: Any
+    ) -> Self:
         """Draw the histogram.
 
         Parameters
@@ -73,7 +82,7 @@ class DensityDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         name : str, default=None
-            Name of the dictionary in the legend; None: that of the constructor.
+            Name of the dictionary in the legend; None means that of the constructor.
         bins : int, default=30
             Number of bins, of equal width on the logarithmic axis, up to density 1.
         **kwargs : dict
@@ -87,20 +96,20 @@ class DensityDisplay:
         Raises
         ------
         ValueError
-            If `bins` is not a positive integer, or the threshold not in (0, 1].
+            If `bins` is not a positive integer, or `min_density` not in (0, 1].
         """
         if not is_integer(bins) or bins < 1:
             raise ValueError(f"bins must be a positive integer, got {bins!r}.")
         if not 0 < self.min_density <= 1:
             raise ValueError(
-                f"The threshold must be a share in (0, 1], got {self.min_density!r}."
+                f"min_density must be in (0, 1], got {self.min_density!r}."
             )
         name = self.name if name is None else name
         check_name(name)
         density = np.asarray(self.density)
         fires = density > 0
         lowest = min(self.min_density, *density[fires], 0.1)
-        # Half a decade of room keeps the threshold off the end.
+        # Half a decade of room, so that the line is not at the end of the axis.
         edges = np.geomspace(lowest / 3, 1, bins + 1)
         counts, _ = np.histogram(density[fires], edges)
         dead = density < self.min_density
@@ -108,7 +117,7 @@ class DensityDisplay:
             summary = f"{dead.sum()} of {len(dead)} dead"
             kwargs = {
                 "label": f"{plain(name)}: {summary}" if name else summary,
-                "alpha": 0.7,  # those of a second dictionary stand on top
+                "alpha": 0.7,  # the bars of a second dictionary lie over these
                 "edgecolor": "white",
                 "linewidth": 0.3,
             } | kwargs
@@ -124,7 +133,7 @@ class DensityDisplay:
                 self.never_bar_ = ax.bar(
                     left, (~fires).sum(), right - left, align="edge", **kwargs
                 )
-                # Density 0 has no place on a logarithmic axis.
+                # A logarithmic axis has no 0: draw these features at its left end.
                 never = np.sqrt(left * right)
                 beside = never ** (1 - _WIDTH_OF_NEVER)
                 ticks = {at: name for at, name in ticks.items() if at > beside}
@@ -139,7 +148,7 @@ class DensityDisplay:
                 label=f"dead below {self.min_density:g}",
                 gid=ONCE,
             )
-            ax.set(xlabel="density, share of samples", ylabel="number of features")
+            ax.set(xlabel="density, fraction of samples", ylabel="number of features")
             legend_above(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -147,15 +156,15 @@ class DensityDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X=None,
+        estimator: Any,
+        X: Data | None = None,
         *,
-        min_density=1e-5,
-        name=None,
-        ax=None,
-        bins=30,
-        **kwargs,
-    ):
+        min_density: float = 1e-5,
+        name: str | None = None,
+        ax: Any = None,
+        bins: int = 30,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the densities of a dictionary's features.
 
         Parameters
@@ -164,7 +173,7 @@ class DensityDisplay:
             Fitted dictionary, or a fitted :class:`~sklearn.pipeline.Pipeline` whose
             last step is one.
         X : array-like of shape (n_samples, n_features), default=None
-            Rows to count over. None: `feature_density_`, from the last pass of
+            Rows to count over. None means `feature_density_`, from the last epoch of
             training.
         min_density : float, default=1e-5
             Density below which a feature is dead.
@@ -193,8 +202,15 @@ class DensityDisplay:
 
     @classmethod
     def from_predictions(
-        cls, codes, *, min_density=1e-5, name=None, ax=None, bins=30, **kwargs
-    ):
+        cls,
+        codes: Codes,
+        *,
+        min_density: float = 1e-5,
+        name: str | None = None,
+        ax: Any = None,
+        bins: int = 30,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the densities of the features of given codes.
 
         Parameters
@@ -224,8 +240,8 @@ class DensityDisplay:
         return display.plot(ax, bins=bins, **kwargs)
 
 
-def _decades(lowest):
-    """Places and names of up to seven powers of ten, up to 1."""
+def _decades(lowest: float) -> dict[float, str]:
+    """Positions and labels of up to seven powers of ten, the largest of them 1."""
     exponents = np.arange(0, np.log10(lowest), -1)
     exponents = exponents[:: -(-len(exponents) // 7)]
     return {10.0**e: f"$10^{{{e:.0f}}}$" if e else "1" for e in exponents}

@@ -1,10 +1,15 @@
-"""Cosines of one direction with the samples of a label and with the rest."""
+"""Histograms of the cosines of a direction with samples."""
+
+from __future__ import annotations
+
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.validation import column_or_1d
 
 from skdict._utils.labels import as_labels, equals
 from skdict._utils.sklearn_private import check_matplotlib_support
+from skdict._utils.types import Data
 from skdict.metrics import direction_cosines
 
 from ._style import GREY, VERMILION, drawing_on, legend_above, plain
@@ -12,7 +17,7 @@ from .estimators import check_feature, fitted_attribute, rows_before
 
 
 class DirectionHistogramDisplay:
-    """Histograms of cosine(direction, x): the samples of one label against the rest.
+    """Histograms of a direction's cosines with the samples of a label and the others.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`. All
     parameters are stored as attributes.
@@ -22,7 +27,7 @@ class DirectionHistogramDisplay:
     cosines : ndarray of shape (n_samples,)
         Cosine of the direction with each sample.
     is_label : ndarray of shape (n_samples,), bool
-        Which samples have the label.
+        Mask of the samples with the label.
     label : label of a class, default=None
         The label, for the legend.
     feature : int, default=None
@@ -39,8 +44,8 @@ class DirectionHistogramDisplay:
 
     See Also
     --------
-    skdict.metrics.direction_cosines : The numbers.
-    skdict.metrics.auroc_scores : How well the code tells the two apart.
+    skdict.metrics.direction_cosines : Computes the cosines.
+    skdict.metrics.auroc_scores : How well codes separate the two.
 
     Notes
     -----
@@ -64,13 +69,27 @@ class DirectionHistogramDisplay:
     [True, True, False, False, False]
     """
 
-    def __init__(self, *, cosines, is_label, label=None, feature=None):
+    def __init__(
+        self,
+        *,
+        cosines: np.ndarray,
+        is_label: np.ndarray,
+        label: Any = None,
+        feature: int | None = None,
+    ) -> None:
         self.cosines = cosines
         self.is_label = is_label
         self.label = label
         self.feature = feature
 
-    def plot(self, ax=None, *, bins=40, rest_kwargs=None, **kwargs):
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        bins: int | Data = 40,
+        rest_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the histograms.
 
         Parameters
@@ -94,7 +113,7 @@ class DirectionHistogramDisplay:
         name = "the label" if self.label is None else plain(self.label)
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
             common = {"fill": True, "alpha": 0.5}
-            # The rest behind: it is the wider one as a rule.
+            # Draw the rest first, behind the label: it is usually wider.
             rest = common | {"color": GREY, "label": "all others"}
             self.rest_patch_ = ax.stairs(
                 *np.histogram(cosines[~is_label], edges, density=True),
@@ -117,17 +136,17 @@ class DirectionHistogramDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: Any,
+        X: Data,
+        y: Data,
         *,
-        feature,
-        label,
-        ax=None,
-        bins=40,
-        rest_kwargs=None,
-        **kwargs,
-    ):
+        feature: int,
+        label: Any,
+        ax: Any = None,
+        bins: int | Data = 40,
+        rest_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the cosines of one atom of a dictionary with rows.
 
         Parameters
@@ -135,7 +154,7 @@ class DirectionHistogramDisplay:
         estimator : estimator instance
             Fitted dictionary with `components_`, or a fitted
             :class:`~sklearn.pipeline.Pipeline` whose last step is one. The cosines
-            are taken with the rows as they reach it.
+            are those of the rows as they reach it.
         X : array-like of shape (n_samples, n_features)
             Rows.
         y : array-like of shape (n_samples,)
@@ -143,7 +162,7 @@ class DirectionHistogramDisplay:
         feature : int
             Index of the atom.
         label : label of a class
-            Class that is set against all others.
+            Class that is compared with all others.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         bins : int or array-like of edges, default=40
@@ -161,7 +180,7 @@ class DirectionHistogramDisplay:
         Raises
         ------
         ValueError
-            If there is no such feature, or as :meth:`from_predictions`.
+            If there is no such feature; also as :meth:`from_predictions`.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         components = fitted_attribute(estimator, "components_")
@@ -173,16 +192,16 @@ class DirectionHistogramDisplay:
     @classmethod
     def from_predictions(
         cls,
-        cosines,
-        y,
+        cosines: Data,
+        y: Data,
         *,
-        label,
-        feature=None,
-        ax=None,
-        bins=40,
-        rest_kwargs=None,
-        **kwargs,
-    ):
+        label: Any,
+        feature: int | None = None,
+        ax: Any = None,
+        bins: int | Data = 40,
+        rest_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw given cosines.
 
         Parameters
@@ -193,7 +212,7 @@ class DirectionHistogramDisplay:
         y : array-like of shape (n_samples,)
             Labels.
         label : label of a class
-            Class that is set against all others.
+            Class that is compared with all others.
         feature : int, default=None
             Index of the direction, for the label of the x-axis.
         ax : matplotlib Axes, default=None
@@ -221,7 +240,9 @@ class DirectionHistogramDisplay:
         return display.plot(ax, bins=bins, rest_kwargs=rest_kwargs, **kwargs)
 
     @classmethod
-    def _from_cosines(cls, cosines, y, label, feature):
+    def _from_cosines(
+        cls, cosines: Data, y: Data, label: Any, feature: int | None
+    ) -> Self:
         cosines = column_or_1d(cosines, dtype=np.float64)
         y = as_labels(y, "y", len(cosines))
         bad = np.flatnonzero(~np.isfinite(cosines))

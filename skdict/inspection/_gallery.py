@@ -1,10 +1,16 @@
 """Galleries of the images and patches most and least aligned with a direction."""
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import numpy as np
+import pandas as pd
 
 from skdict._utils.constraints import check_names, is_integer
 from skdict._utils.sklearn_private import check_matplotlib_support
 from skdict._utils.table import as_table
+from skdict._utils.types import Data
 from skdict.images import rank_images, strongest_patches
 from skdict.images.grid import check_heatmaps, check_images, list_images, token_box
 from skdict.images.rendering import Renderer
@@ -28,7 +34,7 @@ _NAME_WIDTH = 12  # letters above a small picture
 
 
 class GalleryDisplay:
-    """The images or patches most and least aligned with a direction.
+    """Gallery of the images or patches most and least aligned with a direction.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`. All
     parameters are stored as attributes.
@@ -36,28 +42,28 @@ class GalleryDisplay:
     Parameters
     ----------
     heatmaps : ndarray of shape (n_images, height, width)
-        One value per token, on the images' grids of tokens.
+        One value per token, on the grids of the images.
     images : list of ndarray of shape (rows, columns, n_channels)
         The images.
     items : DataFrame
-        What is shown, with the columns `side` ("most" or "least"), `image` and
-        `score`, for patches also `row` and `column`.
+        The images or patches shown, with the columns `side` ("most" or "least"),
+        `image` and `score`, and for patches also `row` and `column`.
     quantity : {"cosine", "activation"}, default="cosine"
-        What the values are.
+        Kind of the values.
     feature : int, default=None
         Index of the feature, for the title.
     image_names : list of str, default=None
-        Names of all images, of which those that are shown stand above their pictures.
-        None: "image 0", "image 1", and so on.
+        Names of all images, drawn above the pictures. None means "image 0", "image 1"
+        and so on.
 
     Attributes
     ----------
     picture_artists_ : ndarray of shape (2, n_items) of AxesImage or None
-        The pictures, most aligned ones in the first row.
+        The pictures, with the most aligned in the first row.
     heatmap_artists_ : ndarray of shape (2, n_items) of AxesImage or None
-        The heatmaps over them, where they are drawn.
+        The heatmaps over the pictures, if they are drawn.
     colorbar_ : matplotlib Colorbar or None
-        The colour bar, where heatmaps are drawn.
+        The colour bar, if heatmaps are drawn.
     axes_ : ndarray of shape (2, n_items) of Axes
         The panels.
     figure_ : matplotlib Figure
@@ -66,14 +72,14 @@ class GalleryDisplay:
     See Also
     --------
     HeatmapDisplay : Whole heatmaps over images.
-    skdict.images.rank_images : The order of the images.
-    skdict.images.strongest_patches : The order of the patches.
+    skdict.images.rank_images : Ranks the images.
+    skdict.images.strongest_patches : Ranks the patches.
 
     Notes
     -----
-    The largest of thousands of values look alike for any direction, also for a random
-    one. The least aligned ones beside them, and the gallery of a random direction,
-    say what is special.
+    The images with the largest of thousands of values look alike for any direction,
+    even for a random one. To see what is special, compare them with the least aligned
+    images, and with the gallery of a random direction.
 
     Examples
     --------
@@ -89,13 +95,13 @@ class GalleryDisplay:
     def __init__(
         self,
         *,
-        heatmaps,
-        images,
-        items,
-        quantity="cosine",
-        feature=None,
-        image_names=None,
-    ):
+        heatmaps: Data,
+        images: Any,
+        items: pd.DataFrame,
+        quantity: str = "cosine",
+        feature: int | None = None,
+        image_names: list[str] | None = None,
+    ) -> None:
         self.heatmaps = heatmaps
         self.images = images
         self.items = items
@@ -105,32 +111,32 @@ class GalleryDisplay:
 
     def plot(
         self,
-        ax=None,
+        ax: Any = None,
         *,
-        overlay=False,
-        context=3,
-        alpha=0.5,
-        cmap=None,
-        vmax=None,
-        rgb=None,
-    ):
+        overlay: bool = False,
+        context: int = 3,
+        alpha: float = 0.5,
+        cmap: Any = None,
+        vmax: float | None = None,
+        rgb: bool | None = None,
+    ) -> Self:
         """Draw the gallery.
 
         Parameters
         ----------
         ax : array-like of matplotlib Axes, default=None
-            Twice as many axes as items on a side. None makes a figure.
+            Twice the number of items on a side. None makes a figure.
         overlay : bool, default=False
             Whether to draw the heatmap over each picture.
         context : int, default=3
-            Tokens on each side of a patch that are shown around it; the patch itself
-            is framed.
+            Number of tokens that are shown on each side of a patch. A frame marks the
+            patch.
         alpha : float, default=0.5
             Opacity of the heatmaps.
         cmap : str or matplotlib Colormap, default=None
             Colours of the heatmaps, as in :class:`HeatmapDisplay`.
         vmax : float, default=None
-            The value at the end of the scale of colours. None: the largest absolute
+            Value at the end of the scale of colours. None means the largest absolute
             value of all heatmaps.
         rgb : bool, default=None
             Whether the channels are red, green and blue, as in
@@ -144,8 +150,8 @@ class GalleryDisplay:
         Raises
         ------
         ValueError
-            If there are not as many names as images, or if `ax` does not hold as many
-            axes as panels.
+            If the number of names is not that of images, or the number of axes not that
+            of panels.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         check_quantity(self.quantity)
@@ -156,9 +162,9 @@ class GalleryDisplay:
         grid_shape = heatmaps.shape[1:]
         items = {key: np.asarray(self.items[key]) for key in ("side", "image", "score")}
         shown = np.unique(items["image"])
-        # Of many images only those that are shown are looked at.
-        images = list_images(self.images, len(heatmaps))
-        checked = check_images([images[i] for i in shown], len(shown), grid_shape)
+        # Read only the images that are shown: there may be many others.
+        given = list_images(self.images, len(heatmaps))
+        checked = check_images([given[i] for i in shown], len(shown), grid_shape)
         images = dict(zip(shown, checked, strict=True))
         renderer = Renderer(checked, rgb)
         norm, cmap = colour_scale(heatmaps, self.quantity, cmap, vmax)
@@ -215,8 +221,16 @@ class GalleryDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, images, grid_shape, *, feature, quantity="cosine", **kwargs
-    ):
+        cls,
+        estimator: Any,
+        X: Data,
+        images: Any,
+        grid_shape: Data,
+        *,
+        feature: int,
+        quantity: str = "cosine",
+        **kwargs: Any,
+    ) -> Self:
         """Draw the gallery of a feature of a fitted dictionary.
 
         Parameters
@@ -225,7 +239,7 @@ class GalleryDisplay:
             Fitted dictionary, or a fitted :class:`~sklearn.pipeline.Pipeline` whose
             last step is one.
         X : array-like of shape (n_images * height * width, n_features)
-            Tokens of the images, row by row of each grid.
+            Tokens of the images, image by image and row by row of the grid.
         images : array-like of shape (n_images, rows, columns, n_channels), or list
             The images, channels last, or a list of images of different sizes.
         grid_shape : tuple of int, (height, width)
@@ -233,8 +247,8 @@ class GalleryDisplay:
         feature : int
             Index of the feature.
         quantity : {"cosine", "activation"}, default="cosine"
-            The cosine of the feature's direction with each token, as it reaches the
-            dictionary; or the feature's value in the codes.
+            The cosine of the feature's direction with each token as it reaches the
+            dictionary, or the feature's value in the codes.
         **kwargs : dict
             Other parameters of :meth:`from_predictions`.
 
@@ -253,26 +267,26 @@ class GalleryDisplay:
     @classmethod
     def from_predictions(
         cls,
-        heatmaps,
-        images,
+        heatmaps: Data,
+        images: Any,
         *,
-        of="images",
-        n_items=6,
-        image_score="mean",
-        max_per_image=None,
-        min_distance=4,
-        quantity="cosine",
-        feature=None,
-        image_names=None,
-        ax=None,
-        **kwargs,
-    ):
+        of: str = "images",
+        n_items: int = 6,
+        image_score: str = "mean",
+        max_per_image: int | None = None,
+        min_distance: int = 4,
+        quantity: str = "cosine",
+        feature: int | None = None,
+        image_names: list[str] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the gallery of given heatmaps.
 
         Parameters
         ----------
         heatmaps : array-like of shape (n_images, height, width) or (height, width)
-            One value per token, as `token_heatmaps` lays them out.
+            One value per token, as from `token_heatmaps`.
         images : array-like of shape (n_images, rows, columns, n_channels), or list
             The images, as for :meth:`from_estimator`.
         of : {"images", "patches"}, default="images"
@@ -282,18 +296,18 @@ class GalleryDisplay:
         image_score : {"mean", "max"}, default="mean"
             The score of an image, as in :func:`~skdict.images.rank_images`.
         max_per_image : int, default=None
-            At most so many patches from one image.
+            Largest number of patches from one image.
         min_distance : int, default=4
-            Patches of one image are so many tokens apart, as in
+            Patches of one image are at least this number of tokens apart, as in
             :func:`~skdict.images.strongest_patches`.
         quantity : {"cosine", "activation"}, default="cosine"
-            What the values are.
+            Kind of the values.
         feature : int, default=None
             Index of the feature, for the title.
         image_names : list of str, default=None
-            Names of all images. None: their numbers.
+            Names of all images. None means their numbers.
         ax : array-like of matplotlib Axes, default=None
-            Twice as many axes as items on a side. None makes a figure.
+            Twice the number of items on a side. None makes a figure.
         **kwargs : dict
             Other parameters of :meth:`plot`.
 
@@ -327,8 +341,8 @@ class GalleryDisplay:
         return display.plot(ax, **kwargs)
 
 
-def _both_sides(heatmaps, **kwargs):
-    """The patches most and least aligned, in one table."""
+def _both_sides(heatmaps: np.ndarray, **kwargs: Any) -> pd.DataFrame:
+    """Put the patches most and least aligned in one table."""
     tables = [strongest_patches(heatmaps, side=side, **kwargs) for side in _SIDES]
     sizes = [len(table["value"]) for table in tables]
     columns = {
@@ -341,13 +355,19 @@ def _both_sides(heatmaps, **kwargs):
     return as_table(columns, {})
 
 
-def _set_window(ax, place, grid_shape, image_shape, context):
-    """Show the tokens around a patch, also beyond the image's edge; frame the patch."""
+def _set_window(
+    ax: Any,
+    place: tuple[int, int],
+    grid_shape: tuple[int, int],
+    image_shape: tuple[int, ...],
+    context: int,
+) -> None:
+    """Frame a patch and show the tokens around it, even beyond the image's edge."""
     from matplotlib.patches import Rectangle
 
     height, width = (n / m for n, m in zip(image_shape, grid_shape, strict=False))
     top, left = place[0] * height, place[1] * width
-    # White over black is seen on any picture.
+    # White over black is visible on any picture.
     for colour, line_width in (("black", 1.8), ("white", 0.9)):
         ax.add_patch(
             Rectangle((left, top), width, height, fill=False, ec=colour, lw=line_width)

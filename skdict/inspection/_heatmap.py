@@ -1,9 +1,14 @@
 """Heatmaps of a direction over images."""
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import numpy as np
 
 from skdict._utils.constraints import check_names, is_integer
 from skdict._utils.sklearn_private import check_matplotlib_support
+from skdict._utils.types import Data
 from skdict.images.grid import check_heatmaps, check_images
 from skdict.images.rendering import Renderer
 
@@ -26,23 +31,23 @@ class HeatmapDisplay:
     Parameters
     ----------
     heatmaps : ndarray of shape (n_images, height, width)
-        One value per token, on the images' grids of tokens.
+        One value per token, on the grids of the images.
     images : list of ndarray of shape (rows, columns, n_channels)
         The images.
     quantity : {"cosine", "activation"}, default="cosine"
-        What the values are.
+        Kind of the values.
     feature : int, default=None
         Index of the feature, for the colour bar's label.
     channel_names : list of str, default=None
-        Names of the channels. None: "red", "green" and "blue" for RGB images,
+        Names of the channels. None means "red", "green" and "blue" for RGB images,
         otherwise "channel 0" and so on.
     image_names : list of str, default=None
-        Names of the images, where there are several. None: "image 0" and so on.
+        Names of several images. None means "image 0" and so on.
 
     Attributes
     ----------
     heatmap_artists_ : ndarray of shape (n_images, n_views) of AxesImage or None
-        The heatmap in each panel; None in the panels of the bare image.
+        The heatmap in each panel; None in panels with the image alone.
     colorbar_ : matplotlib Colorbar or None
         The colour bar.
     axes_ : ndarray of shape (n_images, n_views) of Axes
@@ -52,16 +57,16 @@ class HeatmapDisplay:
 
     See Also
     --------
-    GalleryDisplay : The images and patches on which a direction is strongest.
+    GalleryDisplay : Images and patches most and least aligned with a direction.
     skdict.images.heatmap_channel_correlations : Correlation with each channel.
     skdict.images.morans_i : Whether a heatmap is more than noise.
 
     Notes
     -----
-    Each token is drawn as one flat block of pixels: interpolation would make the
-    heatmap look smoother than it is. All panels share one scale of colours, centred
-    at 0 unless the values are activations and none is negative. Tokens in which a
-    feature is not active are left clear.
+    Each token is a flat block of pixels, because interpolation would make the heatmap
+    look smoother than it is. All panels share one scale of colours. It is centred at 0,
+    but starts at 0 for activations without negative values. Tokens in which a feature
+    is not active stay transparent.
 
     Examples
     --------
@@ -77,13 +82,13 @@ class HeatmapDisplay:
     def __init__(
         self,
         *,
-        heatmaps,
-        images,
-        quantity="cosine",
-        feature=None,
-        channel_names=None,
-        image_names=None,
-    ):
+        heatmaps: Data,
+        images: Any,
+        quantity: str = "cosine",
+        feature: int | None = None,
+        channel_names: list[str] | None = None,
+        image_names: list[str] | None = None,
+    ) -> None:
         self.heatmaps = heatmaps
         self.images = images
         self.quantity = quantity
@@ -93,39 +98,40 @@ class HeatmapDisplay:
 
     def plot(
         self,
-        ax=None,
+        ax: Any = None,
         *,
-        views=None,
-        alpha=0.5,
-        cmap=None,
-        vmax=None,
-        rgb=None,
-        colorbar=True,
-    ):
+        views: Any = None,
+        alpha: float = 0.5,
+        cmap: Any = None,
+        vmax: float | None = None,
+        rgb: bool | None = None,
+        colorbar: bool = True,
+    ) -> Self:
         """Draw the heatmaps.
 
         Parameters
         ----------
         ax : matplotlib Axes or array-like of them, default=None
-            As many axes as there are panels, image by image. None makes a figure.
+            One Axes for each panel, image by image. None makes a figure.
         views : str, int or list of them, default=None
             The panels of each image: "image" (without the heatmap), "composite" (the
             heatmap over all channels in one picture), the index or the name of a
-            channel (the heatmap over it), "heatmap" (by itself). None: all of these.
-            One view of several images is titled by the name of the image.
+            channel (the heatmap over it), "heatmap" (the heatmap alone). None means all
+            of these. If there is one view of several images, its titles are the names
+            of the images.
         alpha : float, default=0.5
             Opacity of the heatmaps over a picture.
         cmap : str or matplotlib Colormap, default=None
-            None: blue, white and red for values on both sides of 0, viridis for
-            activations that are not negative.
+            Colours of the heatmaps. None means viridis for activations without negative
+            values, otherwise blue, white and red.
         vmax : float, default=None
-            The value at the end of the scale of colours. None: the largest absolute
+            Value at the end of the scale of colours. None means the largest absolute
             value of all heatmaps.
         rgb : bool, default=None
-            Whether the channels are red, green and blue, to be shown as they are.
-            None: where there are three, in bytes or within [0, 1]. Others are made
-            brighter, each channel by the same limits in all images, and added up in
-            one colour for each.
+            Whether the channels are red, green and blue, to be shown as they are. None
+            means True if there are three channels, in bytes or within [0, 1]. Other
+            channels are made brighter, with the same limits in all images, and added
+            up, each in its own colour.
         colorbar : bool, default=True
             Whether to draw a colour bar.
 
@@ -137,8 +143,8 @@ class HeatmapDisplay:
         Raises
         ------
         ValueError
-            If a view is unknown, if there are not as many names as channels or
-            images, or if `ax` does not hold as many axes as panels.
+            If a view is unknown, if the number of names is not that of channels or
+            images, or if the number of axes is not that of panels.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         check_quantity(self.quantity)
@@ -159,7 +165,7 @@ class HeatmapDisplay:
                     panel = axes[i, j]
                     if view in ("image", "composite"):
                         show_picture(panel, renderer.composite(image))
-                    elif view != "heatmap":
+                    elif isinstance(view, int):
                         show_picture(panel, renderer.channel(image, view))
                     if view != "image":
                         artists[i, j] = show_heatmap(
@@ -187,7 +193,7 @@ class HeatmapDisplay:
         self.heatmap_artists_ = artists
         return self
 
-    def _channel_names(self, n_channels, is_rgb):
+    def _channel_names(self, n_channels: int, is_rgb: bool) -> list[str]:
         if self.channel_names is None:
             if is_rgb:
                 return ["red", "green", "blue"]
@@ -204,18 +210,18 @@ class HeatmapDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        images,
-        grid_shape,
+        estimator: Any,
+        X: Data,
+        images: Any,
+        grid_shape: Data,
         *,
-        feature,
-        quantity="cosine",
-        channel_names=None,
-        image_names=None,
-        ax=None,
-        **kwargs,
-    ):
+        feature: int,
+        quantity: str = "cosine",
+        channel_names: list[str] | None = None,
+        image_names: list[str] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the heatmaps of a feature of a fitted dictionary.
 
         Parameters
@@ -224,24 +230,24 @@ class HeatmapDisplay:
             Fitted dictionary, or a fitted :class:`~sklearn.pipeline.Pipeline` whose
             last step is one.
         X : array-like of shape (n_images * height * width, n_features)
-            Tokens of the images, row by row of each grid, as `TokenExtractor` with
-            ``pool=None`` gives them.
+            Tokens of the images, in the order of `TokenExtractor` with ``pool=None``:
+            image by image and row by row of the grid.
         images : array-like of shape (n_images, rows, columns, n_channels), or list
-            The images, channels last, or a list of images of different sizes. One
-            image may come by itself.
+            The images, channels last, or a list of images of different sizes. A single
+            image needs no list.
         grid_shape : tuple of int, (height, width)
             The grid of tokens.
         feature : int
             Index of the feature.
         quantity : {"cosine", "activation"}, default="cosine"
-            The cosine of the feature's direction with each token, as it reaches the
-            dictionary; or the feature's value in the codes.
+            The cosine of the feature's direction with each token as it reaches the
+            dictionary, or the feature's value in the codes.
         channel_names : list of str, default=None
             Names of the channels.
         image_names : list of str, default=None
             Names of the images.
         ax : matplotlib Axes or array-like of them, default=None
-            As many axes as there are panels. None makes a figure.
+            One Axes for each panel. None makes a figure.
         **kwargs : dict
             Other parameters of :meth:`plot`.
 
@@ -268,26 +274,26 @@ class HeatmapDisplay:
     @classmethod
     def from_predictions(
         cls,
-        heatmaps,
-        images,
+        heatmaps: Data,
+        images: Any,
         *,
-        quantity="cosine",
-        feature=None,
-        channel_names=None,
-        image_names=None,
-        ax=None,
-        **kwargs,
-    ):
+        quantity: str = "cosine",
+        feature: int | None = None,
+        channel_names: list[str] | None = None,
+        image_names: list[str] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw given heatmaps.
 
         Parameters
         ----------
         heatmaps : array-like of shape (n_images, height, width) or (height, width)
-            One value per token, as `token_heatmaps` lays them out.
+            One value per token, as from `token_heatmaps`.
         images : array-like of shape (n_images, rows, columns, n_channels), or list
             The images, as for :meth:`from_estimator`.
         quantity : {"cosine", "activation"}, default="cosine"
-            What the values are.
+            Kind of the values.
         feature : int, default=None
             Index of the feature, for the colour bar's label.
         channel_names : list of str, default=None
@@ -295,7 +301,7 @@ class HeatmapDisplay:
         image_names : list of str, default=None
             Names of the images.
         ax : matplotlib Axes or array-like of them, default=None
-            As many axes as there are panels. None makes a figure.
+            One Axes for each panel. None makes a figure.
         **kwargs : dict
             Other parameters of :meth:`plot`.
 
@@ -317,10 +323,10 @@ class HeatmapDisplay:
         return display.plot(ax, **kwargs)
 
 
-def _check_views(views, names):
-    """Views as names of panels and indices of channels."""
+def _check_views(views: Any, names: list[str]) -> list[str | int]:
+    """Check views and convert them to names of panels and indices of channels."""
     if views is None:
-        # The composite of one channel is the channel.
+        # With one channel the composite is that channel.
         channels = range(len(names)) if len(names) > 1 else ()
         return ["image", "composite", *channels, "heatmap"]
     if isinstance(views, str) or is_integer(views):

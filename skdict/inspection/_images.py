@@ -1,6 +1,9 @@
-"""Pictures of images, and heatmaps over them, on axes."""
+"""Drawing of images and of heatmaps over them."""
+
+from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +15,10 @@ from ._style import plain
 _DIVERGING, _SEQUENTIAL = "RdBu_r", "viridis"
 
 
-def colour_scale(values, quantity, cmap, vmax):
-    """Norm and colour map: centred at 0 unless all values are activations above it."""
+def colour_scale(
+    values: np.ndarray, quantity: str, cmap: Any, vmax: float | None
+) -> tuple[Any, Any]:
+    """Choose norm and colour map: centred at 0, but from 0 for positive activations."""
     from matplotlib.colors import Normalize
 
     if vmax is None:
@@ -25,8 +30,8 @@ def colour_scale(values, quantity, cmap, vmax):
     return norm, cmap or (_SEQUENTIAL if one_sided else _DIVERGING)
 
 
-def name_images(names, n_images, width=24):
-    """What stands above or beside each image, in lines of at most so many letters."""
+def name_images(names: list[str] | None, n_images: int, width: int = 24) -> list[str]:
+    """Name each image, in lines of at most `width` letters."""
     if names is None:
         return [f"image {i}" for i in range(n_images)]
     check_names(names, "image_names")
@@ -37,8 +42,10 @@ def name_images(names, n_images, width=24):
     return [plain(textwrap.fill(str(name), width)) for name in names]
 
 
-def show_picture(ax, picture, top_left=(0, 0)):
-    """Draw a picture, or a grey one, in units of pixels."""
+def show_picture(
+    ax: Any, picture: np.ndarray, top_left: tuple[int, int] = (0, 0)
+) -> Any:
+    """Draw a picture in colours or greys, in units of pixels."""
     top, left = top_left
     height, width = picture.shape[:2]
     artist = ax.imshow(
@@ -52,11 +59,17 @@ def show_picture(ax, picture, top_left=(0, 0)):
     return artist
 
 
-def show_heatmap(ax, heatmap, image_shape, quantity, **kwargs):
+def show_heatmap(
+    ax: Any,
+    heatmap: np.ndarray,
+    image_shape: tuple[int, ...],
+    quantity: str,
+    **kwargs: Any,
+) -> Any:
     """Draw a heatmap over the pixels of its image, each token as one flat block.
 
-    Between tokens nothing is known, so nothing is interpolated. Tokens in which the
-    feature is not active are left clear.
+    Nothing is interpolated, because nothing is known between tokens. Tokens in which
+    the feature is not active stay transparent.
     """
     if quantity == "activation":
         heatmap = np.ma.masked_equal(heatmap, 0)
@@ -68,6 +81,6 @@ def show_heatmap(ax, heatmap, image_shape, quantity, **kwargs):
     return artist
 
 
-def _frame(ax):
+def _frame(ax: Any) -> None:
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set(visible=True, color="0.6", linewidth=0.5)

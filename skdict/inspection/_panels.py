@@ -1,10 +1,15 @@
-"""Figures of several pictures, and the values that they show."""
+"""Figures with a table of pictures, and the heatmaps that they show."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from skdict._utils.sklearn_private import check_matplotlib_support
+from skdict._utils.types import Data
 from skdict.images import token_heatmaps
 from skdict.metrics import direction_cosines
 
@@ -16,13 +21,15 @@ QUANTITIES = ("cosine", "activation")
 _PADDING = 0.05  # inches around the panels
 
 
-def check_quantity(quantity):
+def check_quantity(quantity: str) -> None:
     if quantity not in QUANTITIES:
         raise ValueError(f"quantity must be one of {QUANTITIES}, got {quantity!r}.")
 
 
-def feature_heatmaps(estimator, X, grid_shape, feature, quantity):
-    """Heatmaps of one feature of a fitted dictionary or Pipeline."""
+def feature_heatmaps(
+    estimator: Any, X: Data, grid_shape: Data, feature: int | None, quantity: str
+) -> np.ndarray:
+    """Compute the heatmaps of one feature of a fitted dictionary or Pipeline."""
     check_quantity(quantity)
     atoms = fitted_attribute(estimator, "components_")
     feature = check_feature(feature, len(atoms))
@@ -34,19 +41,26 @@ def feature_heatmaps(estimator, X, grid_shape, feature, quantity):
 
 
 @contextmanager
-def panels(ax, shape, caller, *, size, wrap=None):
-    """Axes for a table of pictures: those given, or those of a new figure.
+def panels(
+    ax: Any,
+    shape: tuple[int, int],
+    caller: str,
+    *,
+    size: float,
+    wrap: int | None = None,
+) -> Iterator[Any]:
+    """Provide axes for a table of pictures: those given, or those of a new figure.
 
     Parameters
     ----------
     ax : matplotlib Axes, array-like of them, or None
     shape : tuple of int, (n_rows, n_columns)
     caller : str
-        Who needs matplotlib, for the message where there is none.
+        Name of the method that needs matplotlib, for the message if it is missing.
     size : float
         Height and width of a new panel, in inches.
     wrap : int, default=None
-        A single row or column is broken into rows of so many panels.
+        Number of panels after which a single row or column is broken. None: never.
 
     Yields
     ------
@@ -60,8 +74,8 @@ def panels(ax, shape, caller, *, size, wrap=None):
         axes = np.array(ax, dtype=object).ravel()
         if axes.size != n_panels:
             raise ValueError(
-                f"The display has {shape[0]} x {shape[1]} panels and needs as many "
-                f"axes, but ax holds {axes.size}."
+                f"The display has {shape[0]} x {shape[1]} panels, but ax holds "
+                f"{axes.size} axes: pass one for each panel."
             )
         yield axes.reshape(shape)
         return
@@ -87,8 +101,8 @@ def panels(ax, shape, caller, *, size, wrap=None):
             raise
 
 
-def _cut_margins(figure):
-    """Make a figure no larger than what the fixed aspect of its panels fills."""
+def _cut_margins(figure: Any) -> None:
+    """Cut off the margins that the fixed aspect of the panels leaves empty."""
     from matplotlib.transforms import Bbox
 
     figure.draw_without_rendering()
@@ -100,7 +114,7 @@ def _cut_margins(figure):
     figure.set_size_inches(width + 2 * _PADDING, height + 2 * _PADDING)
 
 
-def feature_label(quantity, feature):
+def feature_label(quantity: str, feature: int | None) -> str:
     if feature is None:
         return quantity
     return (
@@ -110,8 +124,10 @@ def feature_label(quantity, feature):
     )
 
 
-def add_colorbar(axes, norm, cmap, quantity, feature):
-    """One colour bar for all panels, at their right, opaque."""
+def add_colorbar(
+    axes: np.ndarray, norm: Any, cmap: Any, quantity: str, feature: int | None
+) -> Any:
+    """Add one opaque colour bar for all panels, to their right."""
     from matplotlib.cm import ScalarMappable
 
     colorbar = axes.ravel()[0].figure.colorbar(

@@ -1,4 +1,8 @@
-"""Distribution of the selectivity over features, beside its null."""
+"""Distribution of the selectivity over features, with its null."""
+
+from __future__ import annotations
+
+from typing import Any, Self
 
 import numpy as np
 
@@ -8,6 +12,7 @@ from skdict._utils.sklearn_private import (
     check_matplotlib_support,
     validate_style_kwargs,
 )
+from skdict._utils.types import Codes, Data, Seed
 from skdict.stats import selectivity_curves
 
 from ._style import ONCE, as_list, drawing_on, label_y, legend_above, plain
@@ -24,11 +29,11 @@ class SelectivityCDFDisplay:
     Parameters
     ----------
     scores : ndarray of shape (n_components,) or list of them
-        Scores of the features, for one curve or for several.
+        Scores of the features, for one curve or several.
     null_low, null_high : ndarray of shape (n_components,) or list, default=None
-        Edges of the null's band at each place of the scores in falling order, as in
-        `SelectivityCurveDisplay`, for one curve or for several. None, also in the
-        place of a curve: no band.
+        Edges of the null's band at each rank of the sorted scores, as in
+        `SelectivityCurveDisplay`, for one curve or several. None means no band, for all
+        curves or, in a list, for one.
     contrast : {"average", "maximum"}, default="average"
         The score, for the label of the x-axis.
     name : str or list of str, default=None
@@ -37,7 +42,7 @@ class SelectivityCDFDisplay:
     Attributes
     ----------
     line_ : matplotlib Line2D or list of them
-        The curves; a list where there are several.
+        The curves; a list if there are several.
     null_bands_ : list of matplotlib PolyCollection or None
         The null's band of each curve.
     ax_ : matplotlib Axes
@@ -47,17 +52,17 @@ class SelectivityCDFDisplay:
 
     See Also
     --------
-    SelectivityCurveDisplay : Scores in falling order beside a permutation null.
+    SelectivityCurveDisplay : Scores in falling order, with a permutation null.
     skdict.metrics.selectivity_scores : The scores.
 
     Notes
     -----
-    Most features of a dictionary are selective for nothing. What sets dictionaries
-    apart is the upper tail; ``complementary=True`` in :meth:`plot` shows it as the
-    share of features above a score, on a logarithmic axis.
+    Most features of a dictionary are not selective for any class, and dictionaries
+    differ in the upper tail. ``complementary=True`` in :meth:`plot` shows it as the
+    fraction of features above a score, on a logarithmic axis.
 
-    The band holds, at each share of the features, the central 90 % of the score at
-    which that share is reached after permutation of the labels: it is the band of
+    At each fraction of the features, the band holds the central 90 % of the score at
+    which that fraction is reached when labels are permuted. It is the band of
     `SelectivityCurveDisplay` with the axes exchanged.
 
     Examples
@@ -70,8 +75,14 @@ class SelectivityCDFDisplay:
     """
 
     def __init__(
-        self, *, scores, null_low=None, null_high=None, contrast="average", name=None
-    ):
+        self,
+        *,
+        scores: Any,
+        null_low: Any = None,
+        null_high: Any = None,
+        contrast: str = "average",
+        name: Any = None,
+    ) -> None:
         self.scores = scores
         self.null_low = null_low
         self.null_high = null_high
@@ -79,8 +90,14 @@ class SelectivityCDFDisplay:
         self.name = name
 
     def plot(
-        self, ax=None, *, name=None, complementary=False, null_kwargs=None, **kwargs
-    ):
+        self,
+        ax: Any = None,
+        *,
+        name: Any = None,
+        complementary: bool = False,
+        null_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the distribution.
 
         Parameters
@@ -88,10 +105,10 @@ class SelectivityCDFDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         name : str or list of str, default=None
-            Name of each curve in the legend; None: those of the constructor.
+            Name of each curve in the legend; None means those of the constructor.
         complementary : bool, default=False
-            Draw the share of features above a score, on a logarithmic axis, instead
-            of the share up to it.
+            Whether to draw the fraction of features above a score, on a logarithmic
+            axis, instead of the fraction up to it.
         null_kwargs : dict, default=None
             Arguments for matplotlib's `fill_betweenx`, which draws the bands.
         **kwargs : dict
@@ -105,7 +122,7 @@ class SelectivityCDFDisplay:
         Raises
         ------
         ValueError
-            If there are not as many names, or edges of bands, as curves.
+            If the number of names or of edges of bands is not that of curves.
         """
         curves = as_list(self.scores)
         names = self._one_each(self.name if name is None else name, "names")
@@ -132,14 +149,14 @@ class SelectivityCDFDisplay:
                     band = _fill_between(ax, low, high, complementary, style)
                 self.null_bands_.append(band)
             if complementary:
-                # The last step goes to 0, which has no place on this axis.
-                shares = [1 / max(len(line.get_xdata()), 1) for line in ax.get_lines()]
+                # End the axis below the smallest fraction above 0, that of one feature.
+                n_each = [len(line.get_xdata()) for line in ax.get_lines()]
                 ax.set_yscale("log")
-                label_y(ax, "share of features above the score")
-                ax.set_ylim(0.7 * min(shares), 1.4)
+                label_y(ax, "fraction of features above the score")
+                ax.set_ylim(0.7 / max(1, *n_each), 1.4)
             else:
                 ax.set_ylim(0, 1.02)
-                label_y(ax, "share of features")
+                label_y(ax, "fraction of features")
             ax.set_xlabel(f"{plain(self.contrast)} selectivity")
             ax.locator_params(axis="x", nbins=6)
             legend_above(ax)
@@ -147,8 +164,8 @@ class SelectivityCDFDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _one_each(self, values, what):
-        """A list with as many values as there are curves."""
+    def _one_each(self, values: Any, what: str) -> list[Any]:
+        """List one value for each curve."""
         n_curves = len(as_list(self.scores))
         values = values if isinstance(values, list) else [values] * n_curves
         if len(values) != n_curves:
@@ -160,25 +177,25 @@ class SelectivityCDFDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: Any,
+        X: Data,
+        y: Data,
         *,
-        labels=None,
-        contrast="average",
-        activity_threshold=0.0,
-        n_permutations=100,
-        batch=None,
-        groups=None,
-        control=None,
-        grid_shape=None,
-        random_state=None,
-        name=None,
-        ax=None,
-        complementary=False,
-        null_kwargs=None,
-        **kwargs,
-    ):
+        labels: Data | None = None,
+        contrast: str = "average",
+        activity_threshold: float = 0.0,
+        n_permutations: int = 100,
+        batch: Data | None = None,
+        groups: Data | None = None,
+        control: Data | None = None,
+        grid_shape: Data | None = None,
+        random_state: Seed = None,
+        name: str | None = None,
+        ax: Any = None,
+        complementary: bool = False,
+        null_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Encode rows and draw the distribution of their features' scores.
 
         Parameters
@@ -191,21 +208,21 @@ class SelectivityCDFDisplay:
         y : array-like of shape (n_samples,)
             Labels, of at least two classes.
         labels : "all" or array-like, default=None
-            Classes that get a curve each. None: one curve, of each feature's best
+            Classes that get a curve each. None draws one curve, of each feature's best
             score over the classes that permutation can move.
         contrast, activity_threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
         n_permutations, batch, groups, control, grid_shape, random_state
             Null of each curve, as in :func:`~skdict.metrics.selectivity_curve`. With
-            ``n_permutations=0`` there is none.
+            ``n_permutations=0`` there is no null.
         name : str, default=None
-            Name of the curve, or what stands before each class; None: that of the
-            dictionary's class for one curve, nothing for several.
+            Name of the curve, or a prefix to the names of classes. None means the name
+            of the dictionary's class for one curve, and no prefix for several.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column. Those of another
-            display compare dictionaries.
+            Axes to draw on; None makes a figure as wide as a column. Pass the axes of
+            another display to compare dictionaries.
         complementary : bool, default=False
-            Draw the share of features above a score, as in :meth:`plot`.
+            Whether to draw the fraction of features above a score, as in :meth:`plot`.
         null_kwargs : dict, default=None
             Arguments for matplotlib's `fill_betweenx`, which draws the bands.
         **kwargs : dict
@@ -240,24 +257,24 @@ class SelectivityCDFDisplay:
     @classmethod
     def from_predictions(
         cls,
-        codes,
-        y,
+        codes: Codes,
+        y: Data,
         *,
-        labels=None,
-        contrast="average",
-        activity_threshold=0.0,
-        n_permutations=100,
-        batch=None,
-        groups=None,
-        control=None,
-        grid_shape=None,
-        random_state=None,
-        name=None,
-        ax=None,
-        complementary=False,
-        null_kwargs=None,
-        **kwargs,
-    ):
+        labels: Data | None = None,
+        contrast: str = "average",
+        activity_threshold: float = 0.0,
+        n_permutations: int = 100,
+        batch: Data | None = None,
+        groups: Data | None = None,
+        control: Data | None = None,
+        grid_shape: Data | None = None,
+        random_state: Seed = None,
+        name: str | None = None,
+        ax: Any = None,
+        complementary: bool = False,
+        null_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the distribution of the scores of given codes.
 
         Parameters
@@ -267,19 +284,19 @@ class SelectivityCDFDisplay:
         y : array-like of shape (n_samples,)
             Labels, of at least two classes.
         labels : "all" or array-like, default=None
-            Classes that get a curve each. None: one curve, of each feature's best
+            Classes that get a curve each. None draws one curve, of each feature's best
             score over the classes that permutation can move.
         contrast, activity_threshold
             As in :func:`~skdict.metrics.selectivity_scores`.
         n_permutations, batch, groups, control, grid_shape, random_state
             Null of each curve, as in :func:`~skdict.metrics.selectivity_curve`. With
-            ``n_permutations=0`` there is none.
+            ``n_permutations=0`` there is no null.
         name : str, default=None
-            Name of the curve, or what stands before each class.
+            Name of the curve, or a prefix to the names of classes.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         complementary : bool, default=False
-            Draw the share of features above a score, as in :meth:`plot`.
+            Whether to draw the fraction of features above a score, as in :meth:`plot`.
         null_kwargs : dict, default=None
             Arguments for matplotlib's `fill_betweenx`, which draws the bands.
         **kwargs : dict
@@ -297,7 +314,8 @@ class SelectivityCDFDisplay:
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
         check_name(name)
-        chosen, names = [None], name
+        chosen: list[Any] = [None]
+        names: Any = name
         if labels is not None:
             is_all = isinstance(labels, str) and labels == "all"
             if is_all:
@@ -305,7 +323,7 @@ class SelectivityCDFDisplay:
             elif np.ndim(labels) == 0:
                 labels = [labels]
             classes = as_labels(labels, "labels")
-            # Dates in nanoseconds would become plain integers.
+            # tolist() would turn dates in nanoseconds into plain integers.
             chosen = [*classes] if classes.dtype.kind in "mM" else classes.tolist()
             before = f"{name}, " if name else ""
             names = [f"{before}{label}" for label in chosen]
@@ -343,12 +361,17 @@ class SelectivityCDFDisplay:
         )
 
 
-def _fill_between(ax, low, high, complementary, style):
-    """A band between two curves of sorted scores, given in falling order."""
-    # The share jumps to i / n at the i-th lowest score, so that the i-th rectangle
-    # ends there.
+def _fill_between(
+    ax: Any,
+    low: np.ndarray,
+    high: np.ndarray,
+    complementary: bool,
+    style: dict[str, Any],
+) -> Any:
+    """Draw a band between two curves of sorted scores, given in falling order."""
+    # It jumps to i / n at the i-th lowest score: the i-th rectangle ends there.
     low, high = (np.asarray(edge)[::-1] for edge in (low, high))
     low, high = (np.concatenate((edge[:1], edge)) for edge in (low, high))
-    shares = np.linspace(0, 1, len(low))
-    shares = 1 - shares if complementary else shares
-    return ax.fill_betweenx(shares, low, high, step="pre", **style)
+    fractions = np.linspace(0, 1, len(low))
+    fractions = 1 - fractions if complementary else fractions
+    return ax.fill_betweenx(fractions, low, high, step="pre", **style)

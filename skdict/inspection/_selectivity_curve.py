@@ -1,12 +1,18 @@
-"""Selectivity of all features in falling order, above a permutation null."""
+"""Selectivity of all features in falling order, with a permutation null."""
+
+from __future__ import annotations
+
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
 from skdict._utils.constraints import check_name
 from skdict._utils.sklearn_private import (
     check_matplotlib_support,
     validate_style_kwargs,
 )
+from skdict._utils.types import Codes, Data, Seed
 from skdict.metrics import selectivity_curve
 
 from ._style import ONCE, drawing_on, label_y, legend_above, plain
@@ -14,7 +20,7 @@ from .estimators import encode, name_of
 
 
 class SelectivityCurveDisplay:
-    """Selectivity of all features in falling order, above a permutation null.
+    """Selectivity of all features in falling order, with a permutation null.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`. All
     parameters are stored as attributes.
@@ -24,12 +30,12 @@ class SelectivityCurveDisplay:
     scores : ndarray of shape (n_components,)
         Scores in falling order.
     null_low, null_high : ndarray of shape (n_components,), default=None
-        Edges of the null's band at each place of the sorted curve. None: no band,
-        as for a class whose labels are never exchanged with others.
+        Edges of the null's band at each rank. None means no band, for instance for a
+        class whose labels are never exchanged with others.
     contrast : {"average", "maximum"}, default="average"
         The score, for the label of the y-axis.
     label : label of a class, default=None
-        Class whose scores they are; None: each feature's best over the classes.
+        Class of the scores. None means each feature's best score over the classes.
     name : str, default=None
         Name of the curve in the legend.
 
@@ -46,15 +52,15 @@ class SelectivityCurveDisplay:
 
     See Also
     --------
-    skdict.metrics.selectivity_curve : The numbers.
+    skdict.metrics.selectivity_curve : Computes scores and null.
     SelectivityCDFDisplay : The distribution over features.
 
     Notes
     -----
-    The band holds, at each place, the central 90 % of the score that stands at this
-    place after permutation of the labels. A curve above the band up to rank `r` does
-    not say that exactly `r` features exceed chance;
-    :func:`~skdict.metrics.selectivity_tests` says which do.
+    At each rank, the band holds the central 90 % of the score at this rank when labels
+    are permuted. A curve that is above the band up to rank `r` does not mean that
+    exactly `r` features exceed chance; :func:`~skdict.metrics.selectivity_tests` says
+    which features do.
 
     Examples
     --------
@@ -74,13 +80,13 @@ class SelectivityCurveDisplay:
     def __init__(
         self,
         *,
-        scores,
-        null_low=None,
-        null_high=None,
-        contrast="average",
-        label=None,
-        name=None,
-    ):
+        scores: np.ndarray,
+        null_low: np.ndarray | None = None,
+        null_high: np.ndarray | None = None,
+        contrast: str = "average",
+        label: Any = None,
+        name: str | None = None,
+    ) -> None:
         self.scores = scores
         self.null_low = null_low
         self.null_high = null_high
@@ -88,7 +94,14 @@ class SelectivityCurveDisplay:
         self.label = label
         self.name = name
 
-    def plot(self, ax=None, *, name=None, null_kwargs=None, **kwargs):
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        name: str | None = None,
+        null_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the curve.
 
         Parameters
@@ -96,7 +109,7 @@ class SelectivityCurveDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         name : str, default=None
-            Name of the curve in the legend; None: that of the constructor.
+            Name of the curve in the legend; None means that of the constructor.
         null_kwargs : dict, default=None
             Arguments for matplotlib's `fill_between`, which draws the band.
         **kwargs : dict
@@ -144,24 +157,24 @@ class SelectivityCurveDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
+        estimator: Any,
+        X: Data,
+        y: Data,
         *,
-        label=None,
-        contrast="average",
-        activity_threshold=0.0,
-        n_permutations=100,
-        batch=None,
-        groups=None,
-        control=None,
-        grid_shape=None,
-        random_state=None,
-        name=None,
-        ax=None,
-        null_kwargs=None,
-        **kwargs,
-    ):
+        label: Any = None,
+        contrast: str = "average",
+        activity_threshold: float = 0.0,
+        n_permutations: int = 100,
+        batch: Data | None = None,
+        groups: Data | None = None,
+        control: Data | None = None,
+        grid_shape: Data | None = None,
+        random_state: Seed = None,
+        name: str | None = None,
+        ax: Any = None,
+        null_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Encode rows and draw the curve of their features.
 
         Parameters
@@ -178,7 +191,7 @@ class SelectivityCurveDisplay:
         n_permutations, batch, groups, control, grid_shape, random_state
             Null of the curve, as in :func:`~skdict.metrics.selectivity_curve`.
         name : str, default=None
-            Name of the curve; None: that of the dictionary's class.
+            Name of the curve; None means that of the dictionary's class.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         null_kwargs : dict, default=None
@@ -214,23 +227,23 @@ class SelectivityCurveDisplay:
     @classmethod
     def from_predictions(
         cls,
-        codes,
-        y,
+        codes: Codes,
+        y: Data,
         *,
-        label=None,
-        contrast="average",
-        activity_threshold=0.0,
-        n_permutations=100,
-        batch=None,
-        groups=None,
-        control=None,
-        grid_shape=None,
-        random_state=None,
-        name=None,
-        ax=None,
-        null_kwargs=None,
-        **kwargs,
-    ):
+        label: Any = None,
+        contrast: str = "average",
+        activity_threshold: float = 0.0,
+        n_permutations: int = 100,
+        batch: Data | None = None,
+        groups: Data | None = None,
+        control: Data | None = None,
+        grid_shape: Data | None = None,
+        random_state: Seed = None,
+        name: str | None = None,
+        ax: Any = None,
+        null_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the curve of the features of given codes.
 
         Parameters
@@ -284,10 +297,11 @@ class SelectivityCurveDisplay:
         return display.plot(ax, null_kwargs=null_kwargs, **kwargs)
 
 
-def _null_band(curve):
-    """Edges of the band in a table of `selectivity_curve`, None where there is none."""
+def _null_band(curve: pd.DataFrame) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Edges of the band in a table of `selectivity_curve`; None without a null."""
     edges = [curve[key] for key in ("null_q05", "null_q95") if key in curve]
     # A class that is never exchanged with another has no null.
     if not edges or np.isnan(edges[0]).any():
         return None, None
-    return tuple(map(np.asarray, edges))
+    low, high = map(np.asarray, edges)
+    return low, high

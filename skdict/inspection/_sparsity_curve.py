@@ -1,7 +1,11 @@
-"""What a number of active features buys."""
+"""Quality of reconstruction or of codes against the number of active features."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from itertools import cycle
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -17,6 +21,7 @@ from skdict._utils.sklearn_private import (
     validate_style_kwargs,
 )
 from skdict._utils.steps import encode
+from skdict._utils.types import Data
 from skdict.metrics import (
     explained_variance,
     make_linear_probe,
@@ -40,7 +45,7 @@ _LABELS = {
     "probe_codes": "balanced accuracy of probe",
 }
 _MARKERS = "osD^vP*"
-# Of the references.
+# Line styles of the references.
 _DASHES = ((0, (4, 2)), (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)))
 
 
@@ -53,23 +58,23 @@ class SparsityCurveDisplay:
     Parameters
     ----------
     k : ndarray of shape (n_ticks,) or list of them
-        Numbers of active features, for one curve or for several.
+        Numbers of active features, for one curve or several.
     mean : ndarray of shape (n_ticks,) or list of them
-        The measure at each of them, the mean over folds or runs.
+        Mean of the measure over folds or runs, for each number.
     std : ndarray of shape (n_ticks,) or list of them, default=None
-        Its standard deviation, for the bands. None: no bands.
+        Standard deviation, for the bands. None draws no bands.
     measure : str, default="cosine"
-        What is measured, for the label of the y-axis.
+        Name of the measure, for the label of the y-axis.
     name : str or list of str, default=None
         Name of each curve in the legend.
     references : dict of str to float, default=None
-        Values to compare the curves with, by their names, such as that of the probe
-        on x, and chance. They become horizontal lines.
+        Values to compare the curves with, by name, such as that of the probe on x, and
+        chance. They become horizontal lines.
 
     Attributes
     ----------
     line_ : matplotlib Line2D or list of them
-        The curves; a list where there are several.
+        The curves; a list if there are several.
     bands_ : list of matplotlib PolyCollection
         Mean ± standard deviation, for the curves that have one.
     reference_lines_ : list of matplotlib Line2D
@@ -87,12 +92,12 @@ class SparsityCurveDisplay:
     Notes
     -----
     :meth:`from_estimator` shortens the codes of one dictionary, which was trained for
-    the largest `k`. Dictionaries trained for each `k` by itself are better at the
-    smaller ones; draw those by :meth:`from_runs`.
+    the largest `k`. Dictionaries that are trained for a smaller `k` are better at that
+    `k`; draw those by :meth:`from_runs`.
 
-    A reference is no curve: it has no `k`. For a probe, "probe on x" is the same probe
-    on the rows themselves, scored on the same folds, and "chance" is the balanced
-    accuracy of a probe that knows nothing, one over the number of classes.
+    References do not depend on `k`. "probe on x" is the same probe on the rows
+    themselves, scored on the same folds. "chance" is the balanced accuracy of a probe
+    that knows nothing, one over the number of classes.
 
     Examples
     --------
@@ -109,8 +114,15 @@ class SparsityCurveDisplay:
     """
 
     def __init__(
-        self, *, k, mean, std=None, measure="cosine", name=None, references=None
-    ):
+        self,
+        *,
+        k: Any,
+        mean: Any,
+        std: Any = None,
+        measure: str = "cosine",
+        name: Any = None,
+        references: dict[str, float] | None = None,
+    ) -> None:
         self.k = k
         self.mean = mean
         self.std = std
@@ -118,7 +130,14 @@ class SparsityCurveDisplay:
         self.name = name
         self.references = references
 
-    def plot(self, ax=None, *, name=None, band_kwargs=None, **kwargs):
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        name: Any = None,
+        band_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the curves.
 
         Parameters
@@ -126,7 +145,7 @@ class SparsityCurveDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         name : str or list of str, default=None
-            Name of each curve in the legend; None: those of the constructor.
+            Name of each curve in the legend; None means those of the constructor.
         band_kwargs : dict, default=None
             Arguments for matplotlib's `fill_between`, which draws the bands.
         **kwargs : dict
@@ -140,7 +159,7 @@ class SparsityCurveDisplay:
         Raises
         ------
         ValueError
-            If there are not as many values of `k`, means, deviations and names.
+            If the numbers of curves in `k`, `mean`, `std` and `name` differ.
         """
         k, means = as_list(self.k), as_list(self.mean)
         stds = [None] * len(k) if self.std is None else as_list(self.std)
@@ -154,7 +173,7 @@ class SparsityCurveDisplay:
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
             lines, self.bands_ = [], []
             for x, mean, std, label in zip(k, means, stds, names, strict=True):
-                # Continues where the curves that are already there end.
+                # Continue the markers of the curves that are already there.
                 marker = _MARKERS[len(_curves(ax)) % len(_MARKERS)]
                 line_kwargs = {
                     "marker": marker,
@@ -188,37 +207,37 @@ class SparsityCurveDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y=None,
+        estimator: Any,
+        X: Data,
+        y: Data | None = None,
         *,
-        k,
-        measure="cosine",
-        cv=None,
-        groups=None,
-        probe=None,
-        references=None,
-        name=None,
-        ax=None,
-        band_kwargs=None,
-        **kwargs,
-    ):
-        """Shorten the codes of a fitted dictionary and draw what is lost.
+        k: Data,
+        measure: str = "cosine",
+        cv: Any = None,
+        groups: Data | None = None,
+        probe: Any = None,
+        references: dict[str, float] | None = None,
+        name: str | None = None,
+        ax: Any = None,
+        band_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Shorten the codes of a fitted dictionary and draw the measure.
 
         Parameters
         ----------
         estimator : estimator instance
             Fitted dictionary, or any other transformer with `inverse_transform`, or a
-            fitted :class:`~sklearn.pipeline.Pipeline` whose last step is one. Nothing
-            is fitted anew.
+            fitted :class:`~sklearn.pipeline.Pipeline` whose last step is one. It is
+            not fitted again.
         X : array-like of shape (n_samples, n_features)
-            Rows, best those that the dictionary has not seen. They are compared with
-            their reconstruction as they reach the dictionary.
+            Rows, best those that the dictionary has not seen. The reconstruction is
+            compared with the rows as they reach the dictionary.
         y : array-like of shape (n_samples,), default=None
             Labels, for ``measure="probe_codes"``.
         k : array-like of int
-            Numbers of active features, up to the one that the dictionary was fitted
-            for.
+            Numbers of active features, up to the one for which the dictionary was
+            fitted.
         measure : {"cosine", "explained_variance", "probe_codes"}, default="cosine"
             As in :func:`~skdict.evaluation.compare_dictionaries`. The probe is fitted
             and scored by cross-validation on the codes of `X`, with bands of one
@@ -226,19 +245,18 @@ class SparsityCurveDisplay:
         cv : int, splitter or iterable, default=None
             Folds of the probe. A number means
             :class:`~sklearn.model_selection.StratifiedKFold`, or
-            :class:`~sklearn.model_selection.StratifiedGroupKFold` where `groups` is
+            :class:`~sklearn.model_selection.StratifiedGroupKFold` if `groups` is
             given; None means five folds.
         groups : array-like of shape (n_samples,), default=None
-            What belongs together, for instance the image of each row: never split
-            between the rows that the probe is fitted on and those that it is scored
-            on.
+            Groups that must not be split between the rows that the probe is fitted to
+            and those that it is scored on, for instance the image of each row.
         probe : classifier, default=None
             None means :func:`~skdict.metrics.make_linear_probe`.
         references : dict of str to float, default=None
-            Values to compare with, as horizontal lines. None: for a probe, the same
-            probe on x and chance; ``{}`` leaves them out.
+            Values to compare with, as horizontal lines. For a probe, None means the
+            same probe on x, and chance; ``{}`` leaves them out.
         name : str, default=None
-            Name of the curve; None: that of the dictionary's class.
+            Name of the curve; None means that of the dictionary's class.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         band_kwargs : dict, default=None
@@ -255,7 +273,7 @@ class SparsityCurveDisplay:
         ------
         ValueError
             If `measure` is unknown, if it needs labels and there are none, or if a `k`
-            is no positive integer or larger than the dictionary's.
+            is not a positive integer or larger than the dictionary's.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_name(name)
@@ -265,20 +283,19 @@ class SparsityCurveDisplay:
             )
         if measure == "probe_codes" and y is None:
             raise ValueError("A probe needs labels, but y is None.")
-        if y is not None:
-            y = as_labels(y, "y", num_samples(X))
+        labels: Any = None if y is None else as_labels(y, "y", num_samples(X))
         if groups is not None:
             groups = as_labels(groups, "groups", num_samples(X))
         sizes = _check_sizes(k)
         rows = rows_before(estimator, X)
         if measure == "probe_codes":
-            score = _make_probe_score(probe, rows, y, cv, groups)
+            score = _make_probe_score(probe, rows, labels, cv, groups)
             if references is None:
                 references = {
                     "probe on x": np.mean(score(rows)),
-                    "chance": 1 / len(np.unique(y)),
+                    "chance": 1 / len(np.unique(labels)),
                 }
-        scores = []
+        scores: list[Any] = []
         for size in sizes:
             dictionary = shorter(last_step(estimator), int(size))
             codes = encode(dictionary, rows)
@@ -304,16 +321,16 @@ class SparsityCurveDisplay:
     @classmethod
     def from_runs(
         cls,
-        runs,
+        runs: pd.DataFrame,
         *,
-        measure="cosine",
-        k="k",
-        by="dictionary",
-        references=None,
-        ax=None,
-        band_kwargs=None,
-        **kwargs,
-    ):
+        measure: str = "cosine",
+        k: str = "k",
+        by: str = "dictionary",
+        references: dict[str, float] | None = None,
+        ax: Any = None,
+        band_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw a table of runs at several k.
 
         Parameters
@@ -323,16 +340,16 @@ class SparsityCurveDisplay:
             :func:`~skdict.evaluation.compare_dictionaries` returns for each `k`, with
             a column `k` added, concatenated.
         measure : str, default="cosine"
-            Column that is drawn: the mean over runs, with a band of one standard
+            Column of which the mean over runs is drawn, with a band of one standard
             deviation.
         k : str, default="k"
             Column with the number of active features.
         by : str, default="dictionary"
             Column that names the curves.
         references : dict of str to float, default=None
-            Values to compare with, as horizontal lines. None: for a probe the mean of
-            the column "probe_x", where all curves have the same; ``{}`` leaves it
-            out.
+            Values to compare with, as horizontal lines. For a probe, None means the
+            mean of the column "probe_x", if it is the same for all curves; ``{}``
+            leaves it out.
         ax : matplotlib Axes, default=None
             Axes to draw on; None makes a figure as wide as a column.
         band_kwargs : dict, default=None
@@ -390,16 +407,18 @@ class SparsityCurveDisplay:
         return display.plot(ax, band_kwargs=band_kwargs, **kwargs)
 
 
-def _make_probe_score(probe, rows, y, cv, groups):
-    """Balanced accuracies of a probe on other features of the same rows."""
+def _make_probe_score(
+    probe: Any, rows: Data, y: np.ndarray, cv: Any, groups: np.ndarray | None
+) -> Callable[[Any], np.ndarray]:
+    """Make a function from features of the rows to balanced accuracies of a probe."""
     probe = make_linear_probe() if probe is None else probe
     if groups is not None and (cv is None or isinstance(cv, Integral)):
         cv = StratifiedGroupKFold(5 if cv is None else cv)
-    # The folds themselves: a splitter that shuffles would draw others every time.
+    # List the folds once, because a splitter that shuffles would draw others each time.
     cv = check_cv(cv, y, classifier=is_classifier(probe))
     folds = list(cv.split(rows, y, groups))
 
-    def score(features):
+    def score(features: Any) -> np.ndarray:
         return cross_val_score(
             probe, features, y, cv=folds, scoring="balanced_accuracy"
         )
@@ -407,28 +426,28 @@ def _make_probe_score(probe, rows, y, cv, groups):
     return score
 
 
-def _probe_on_x(runs, by):
-    """The reference in a table of runs; none where the curves have not the same."""
+def _probe_on_x(runs: pd.DataFrame, by: str) -> dict[str, float]:
+    """Find the probe on x in a table of runs, if it is the same for all curves."""
     if "probe_x" not in runs or runs["probe_x"].isna().any():
         return {}
     means = runs.groupby(by, sort=False)["probe_x"].mean().to_numpy()
     return {"probe on x": means[0]} if np.ptp(means) < 1e-9 else {}
 
 
-def _reference_styles(ax):
+def _reference_styles(ax: Any) -> list[dict[str, Any]]:
     common = {"color": ink(ax), "linewidth": 1, "zorder": 1.5, "gid": ONCE}
     return [{"linestyle": dashes, **common} for dashes in _DASHES]
 
 
-def _curves(ax):
-    """Lines with values of k: not the horizontal ones."""
+def _curves(ax: Any) -> list[Any]:
+    """List the lines with values of k, without the horizontal ones."""
     return [line for line in ax.get_lines() if line.get_transform() == ax.transData]
 
 
-def _check_sizes(k):
+def _check_sizes(k: Data) -> np.ndarray:
     sizes = np.asarray(k)
     whole = sizes.dtype.kind in "iuf" and (sizes == np.floor(sizes)).all()
-    # numpy makes a number of True beside others.
+    # np.asarray turns True among numbers into 1.
     whole = whole and not any(
         isinstance(size, bool | np.bool_) for size in np.atleast_1d(np.array(k, object))
     )
@@ -437,8 +456,8 @@ def _check_sizes(k):
     return np.unique(sizes.astype(np.intp))
 
 
-def _set_ticks(ax):
-    """Ticks at the values of k: not all of them where they are many."""
+def _set_ticks(ax: Any) -> None:
+    """Put ticks at the values of k, as many as have room."""
     sizes = np.unique(np.concatenate([line.get_xdata() for line in _curves(ax)]))
     ticks = [sizes[-1]]
     for size in sizes[-2::-1]:

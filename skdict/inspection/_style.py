@@ -1,5 +1,8 @@
-"""What the figures have in common: colours, sizes, the axes to draw on."""
+"""Style that all figures share: colours, sizes, axes and legends."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from contextlib import contextmanager
 from textwrap import fill
 from typing import Any
@@ -8,8 +11,8 @@ import numpy as np
 
 from skdict._utils.sklearn_private import check_matplotlib_support
 
-# Okabe and Ito's colours, told apart with any form of colour vision, without the
-# yellow, which is too pale for a line on white.
+# Okabe and Ito's colours, which differ for any form of colour vision, without yellow,
+# which is too pale for a line on white.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = COLOURS = (
     "#0072B2",
     "#D55E00",
@@ -21,21 +24,21 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = COLOURS = (
 )
 GREY = "0.45"
 
-# The line as a second cue, where colours are lost.
+# Line styles tell curves apart in print without colours.
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
-# One column of a two-column page, in inches.
+# Width of one column of a two-column page, in inches.
 COLUMN_WIDTH = 3.4
 
-# One letter in the place of an escaped dollar, of those that no font may use.
+# Stands for an escaped dollar, as a single letter. Unicode reserves it for such uses.
 _DOLLAR = "\ufdd0"
 
-# Marks the figures made here.
+# Marks figures that are made here.
 _GID = "skdict.inspection"
 
-# Marks what stands once in a legend, however many displays have drawn it.
+# Marks artists that share one entry of a legend, however many displays have drawn them.
 ONCE = "skdict.inspection.once"
-_MAX_COLOURS = 4  # of one entry
+_MAX_COLOURS = 4  # of such an entry
 
 _TICK_SIZE = 7
 _RC: dict[Any, Any] = {
@@ -59,26 +62,33 @@ _RC: dict[Any, Any] = {
 
 
 @contextmanager
-def drawing_on(ax, caller, *, height=2.4, n_rows=1, layout="constrained"):
-    """Axes to draw on: those given, in their own style, or new ones in ours.
+def drawing_on(
+    ax: Any,
+    caller: str,
+    *,
+    height: float = 2.4,
+    n_rows: int = 1,
+    layout: str = "constrained",
+) -> Iterator[Any]:
+    """Provide axes to draw on: those given, in their style, or new ones in ours.
 
     Parameters
     ----------
     ax : matplotlib Axes, array of them or None
-        None makes a figure as wide as a column; it is closed again where drawing
-        fails. For several rows, as many Axes or one that is divided.
+        None makes a figure as wide as a column, which is closed again if drawing
+        fails. For several rows, pass an Axes for each, or a single one to be divided.
     caller : str
-        Who needs matplotlib, for the message where there is none.
+        Name of the method that needs matplotlib, for the message if it is missing.
     height : float, default=2.4
-        Of a new figure, in inches.
+        Height of a new figure in inches.
     n_rows : int, default=1
-        Rows of a new figure, which share their x axis.
+        Number of rows of a new figure, which share their x axis.
     layout : {"constrained", "compressed"}, default="constrained"
-        Of a new figure; "compressed" for axes of a fixed aspect.
+        Layout of a new figure; "compressed" for axes of a fixed aspect.
 
     Yields
     ------
-    axes : matplotlib Axes, or ndarray of shape (n_rows,) of them where n_rows > 1
+    axes : matplotlib Axes, or ndarray of shape (n_rows,) of them if n_rows > 1
     """
     check_matplotlib_support(caller)
     import matplotlib.pyplot as plt
@@ -87,7 +97,7 @@ def drawing_on(ax, caller, *, height=2.4, n_rows=1, layout="constrained"):
         axes = [ax] if n_rows == 1 else _divided(ax, n_rows)
         for given in axes:
             _set_colours(given)
-        # A second curve in a figure of ours must not look like another author's.
+        # Draw a second curve in a figure of ours in the style of the first.
         with plt.rc_context(_RC if axes[0].figure.get_gid() == _GID else {}):
             yield axes[0] if n_rows == 1 else axes
         return
@@ -101,7 +111,7 @@ def drawing_on(ax, caller, *, height=2.4, n_rows=1, layout="constrained"):
         )
         figure.set_gid(_GID)
         for new in axes[:, 0]:
-            # Ticks are made when the figure is drawn, long after this context.
+            # Ticks are created when the figure is drawn, after this context has ended.
             new.tick_params(which="both", labelsize=_TICK_SIZE, width=0.7)
             _set_colours(new)
         try:
@@ -111,19 +121,21 @@ def drawing_on(ax, caller, *, height=2.4, n_rows=1, layout="constrained"):
             raise
 
 
-def legend_above(ax, handles=None, *, height=2.0):
-    """A legend above the axes, where it hides nothing that is drawn.
+def legend_above(
+    ax: Any, handles: list[Any] | None = None, *, height: float = 2.0
+) -> None:
+    """Draw a legend above the axes, where it hides nothing.
 
-    In two columns, or in one where two are too wide; long names are broken.
+    It has two columns, or one if two are too wide. Long names are broken into lines.
 
     Parameters
     ----------
     ax : matplotlib Axes
-        Where the legend belongs.
+        The axes.
     handles : list of matplotlib artists, default=None
-        What stands in it; None: all that has a label.
+        Artists in the legend. None means all that have a label.
     height : float, default=2.0
-        What a figure of ours keeps for the axes below the legend, in inches.
+        Height in inches that a figure of ours keeps for the axes below the legend.
     """
     if handles is None:
         handles, labels = _entries(ax)
@@ -133,7 +145,7 @@ def legend_above(ax, handles=None, *, height=2.0):
         return
     from matplotlib.legend_handler import HandlerTuple
 
-    def draw(labels, ncols, **place):
+    def draw(labels: list[str], ncols: int, **place: Any) -> Any:
         return ax.legend(
             handles,
             labels,
@@ -143,7 +155,7 @@ def legend_above(ax, handles=None, *, height=2.0):
             borderaxespad=0.2,
         )
 
-    # The layout may leave less.
+    # Keep a reserve: the layout may make the axes narrower.
     room = 0.9 * ax.get_window_extent().width
     legend = draw(labels, 2)
     if legend.get_window_extent().width > room:
@@ -160,15 +172,18 @@ def legend_above(ax, handles=None, *, height=2.0):
         needed = height + size / ax.figure.dpi
         ax.figure.set_figheight(max(ax.figure.get_figheight(), needed))
     elif size > ax.get_window_extent().height / 2:
-        # No room above axes whose size is the caller's.
+        # The caller has set the size of the axes, and there is no room above them.
         legend = draw(labels, 1, loc="best", bbox_to_anchor=None, fontsize="xx-small")
         legend.set_in_layout(False)
 
 
-def _entries(ax):
-    """What has a label, in its order; at the end what stands once, in its colours."""
-    entries: dict[Any, list] = {}
-    last: dict[Any, list] = {}
+def _entries(ax: Any) -> tuple[list[Any], list[str]]:
+    """List the artists with labels in their order, and those marked `ONCE` at the end.
+
+    A marked entry shows the colours of all its artists.
+    """
+    entries: dict[Any, list[Any]] = {}
+    last: dict[Any, list[Any]] = {}
     for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
         once = getattr(handle, "get_gid", str)() == ONCE
         if once:
@@ -184,49 +199,50 @@ def _entries(ax):
     return handles, [key if isinstance(key, str) else key[0] for key in entries]
 
 
-def _colour_of(handle):
+def _colour_of(handle: Any) -> str:
     for getter in ("get_facecolor", "get_color"):
         if hasattr(handle, getter):
             return str(getattr(handle, getter)())
     return ""
 
 
-def plain(name):
-    """A name as matplotlib draws it letter by letter, and puts it into legends."""
+def plain(name: Any) -> str:
+    """Escape a name so that matplotlib draws its letters and shows it in legends."""
     text = str(name).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
 
-def in_lines(text, width):
-    """A text in lines of at most so many letters."""
-    # A line that ends between a backslash and its dollar starts a formula.
+def in_lines(text: str, width: int) -> str:
+    """Break a text into lines of at most `width` letters."""
+    # If a line ended between a backslash and its dollar, the dollar would start a
+    # formula.
     return fill(text.replace(r"\$", _DOLLAR), width).replace(_DOLLAR, r"\$")
 
 
-def label_y(ax, text):
-    """Label the y-axis, in as many lines as its height asks for."""
+def label_y(ax: Any, text: str) -> None:
+    """Label the y-axis, in lines that fit its height."""
     inches = ax.get_window_extent().height / ax.figure.dpi
-    # Letters are half as wide as high, more or less.
+    # Letters are about half as wide as high.
     letter = 0.55 * ax.yaxis.label.get_size() / 72
     ax.set_ylabel(in_lines(text, max(int(1.1 * inches / letter), 10)))
 
 
-def ink(ax):
-    """Colour of the text of axes, which is seen on their ground."""
+def ink(ax: Any) -> Any:
+    """Colour of the text of axes, which contrasts with their background."""
     return ax.xaxis.label.get_color()
 
 
-def as_list(values):
-    """Several curves as they are, one as a list of one."""
+def as_list(values: Any) -> list[Any]:
+    """Return the list of several curves as it is, and one curve in a list."""
     return values if isinstance(values, list) else [values]
 
 
-def _set_colours(ax):
-    # What the caller has drawn there keeps its cycle of colours.
+def _set_colours(ax: Any) -> None:
+    # Axes on which the caller has drawn keep their cycle of colours.
     if not ax.has_data():
         colours = [ink(ax) if colour == BLACK else colour for colour in COLOURS]
-        # In every further round of colours the dashes move on by one, so that the
-        # eighth line does not look like the first.
+        # Shift the dashes by one in each round of colours, so that the eighth line does
+        # not look like the first.
         n = len(colours)
         ax.set_prop_cycle(
             color=colours * n,
@@ -234,8 +250,8 @@ def _set_colours(ax):
         )
 
 
-def _divided(ax, n_rows):
-    """As many axes as rows: those given, or new ones in the place of one."""
+def _divided(ax: Any, n_rows: int) -> np.ndarray:
+    """Return `n_rows` axes: those given, or the parts of a single one."""
     if np.size(ax) == n_rows:
         return np.ravel(ax)
     if np.size(ax) != 1 or np.ravel(ax)[0].get_subplotspec() is None:
@@ -244,6 +260,6 @@ def _divided(ax, n_rows):
             f"grid of subplots that can be divided; got {np.size(ax)}."
         )
     whole = np.ravel(ax)[0]
-    # Kept, but empty: the caller may still ask for its place.
+    # Keep it, empty, because the caller may still ask for its position.
     whole.set_axis_off()
     return whole.get_subplotspec().subgridspec(n_rows, 1).subplots(sharex=True)

@@ -1,4 +1,9 @@
-"""What happened while a dictionary was trained."""
+"""Curves of the training of a dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,7 +27,7 @@ _LABELS = {
 
 
 class TrainingHistoryDisplay:
-    """Explained variance, dead features and learning rate over the training's passes.
+    """Explained variance, dead features and learning rate over the epochs of training.
 
     It is recommended to use :meth:`from_estimator`. All parameters are stored as
     attributes.
@@ -30,7 +35,7 @@ class TrainingHistoryDisplay:
     Parameters
     ----------
     history : list of dict
-        One record for each pass, as in the attribute `history_`.
+        One record for each epoch, as in the attribute `history_`.
     name : str, default=None
         Name of the dictionary in the legend.
 
@@ -50,9 +55,9 @@ class TrainingHistoryDisplay:
 
     Notes
     -----
-    The figures of a pass are those of the moving dictionary, over the batches as they
-    came: the explained variance after the last pass is that of `score`, on the
-    training rows, only as far as the dictionary has come to rest.
+    The dictionary changes during an epoch, and each batch is measured with the
+    dictionary of that moment. The explained variance of the last epoch is therefore
+    close to `score` on the training rows only if the dictionary no longer changes.
 
     Examples
     --------
@@ -66,28 +71,34 @@ class TrainingHistoryDisplay:
     (3,)
     """
 
-    def __init__(self, *, history, name=None):
+    def __init__(
+        self, *, history: list[dict[str, Any]], name: str | None = None
+    ) -> None:
         self.history = history
         self.name = name
 
     def plot(
         self,
-        ax=None,
+        ax: Any = None,
         *,
-        name=None,
-        measures=("explained_variance", "dead_fraction", "learning_rate"),
-        **kwargs,
-    ):
+        name: str | None = None,
+        measures: str | Sequence[str] = (
+            "explained_variance",
+            "dead_fraction",
+            "learning_rate",
+        ),
+        **kwargs: Any,
+    ) -> Self:
         """Draw one panel for each measure.
 
         Parameters
         ----------
         ax : matplotlib Axes or array-like of them, default=None
-            As many Axes as measures, such as the `ax_` of another display, or one,
-            which is divided where there are several measures. None makes a figure as
+            One Axes for each measure, such as the `ax_` of another display, or a
+            single one, which is divided between the measures. None makes a figure as
             wide as a column.
         name : str, default=None
-            Name of the dictionary in the legend; None: that of the constructor.
+            Name of the dictionary in the legend; None means that of the constructor.
         measures : list of str, default=("explained_variance", "dead_fraction", \
                 "learning_rate")
             Keys of the records; also "loss", "resets" and "seconds".
@@ -102,16 +113,16 @@ class TrainingHistoryDisplay:
         Raises
         ------
         ValueError
-            If there was no pass, if `measures` is empty or holds what the records
-            lack, or if the Axes do not suit it.
+            If there was no epoch, if `measures` is empty or holds what the records
+            lack, or if the number of Axes is wrong.
         """
         measures = [measures] if isinstance(measures, str) else list(measures)
         self._check(measures)
         name = self.name if name is None else name
         check_name(name)
-        passes = np.array([record["epoch"] for record in self.history])
-        line_kwargs = {"label": None if name is None else plain(name)}
-        if len(passes) < 20:
+        epochs = np.array([record["epoch"] for record in self.history])
+        line_kwargs: dict[str, Any] = {"label": None if name is None else plain(name)}
+        if len(epochs) < 20:
             line_kwargs["marker"] = "."
         line_kwargs = validate_style_kwargs(line_kwargs, kwargs)
         self.lines_ = []
@@ -124,22 +135,22 @@ class TrainingHistoryDisplay:
             axes = np.ravel(axes)
             for panel, measure in zip(axes, measures, strict=True):
                 values = [record[measure] for record in self.history]
-                self.lines_ += panel.plot(passes, values, **line_kwargs)
+                self.lines_ += panel.plot(epochs, values, **line_kwargs)
                 panel.set_ylabel(_LABELS.get(measure, plain(measure)))
                 if panel.get_window_extent().height < 0.75 * panel.figure.dpi:
                     panel.yaxis.label.set_size("xx-small")
                 _set_limits(panel, measure)
-            axes[-1].set_xlabel("pass over the data")
+            axes[-1].set_xlabel("epoch")
             axes[-1].xaxis.get_major_locator().set_params(integer=True)
             legend_above(axes[0], height=0.3 + 0.95 * len(measures))
             axes[0].figure.align_ylabels(axes)
         self.ax_, self.figure_ = axes, axes[0].figure
         return self
 
-    def _check(self, measures):
+    def _check(self, measures: list[str]) -> None:
         if not self.history:
             raise ValueError(
-                "The history is empty: the dictionary was fitted without a pass "
+                "The history is empty: the dictionary was fitted without training "
                 "(max_iter=0)."
             )
         known = set(self.history[0])
@@ -152,13 +163,17 @@ class TrainingHistoryDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
+        estimator: Any,
         *,
-        measures=("explained_variance", "dead_fraction", "learning_rate"),
-        name=None,
-        ax=None,
-        **kwargs,
-    ):
+        measures: str | Sequence[str] = (
+            "explained_variance",
+            "dead_fraction",
+            "learning_rate",
+        ),
+        name: str | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the history of a fitted dictionary.
 
         Parameters
@@ -168,9 +183,9 @@ class TrainingHistoryDisplay:
             :class:`~sklearn.pipeline.Pipeline` whose last step is one.
         measures : list of str, default=("explained_variance", "dead_fraction", \
                 "learning_rate")
-            What to draw, as in :meth:`plot`.
+            Measures to draw, as in :meth:`plot`.
         name : str, default=None
-            Name of the dictionary; None: that of its class.
+            Name of the dictionary; None means that of its class.
         ax : matplotlib Axes or array-like of them, default=None
             Axes to draw on, as in :meth:`plot`.
         **kwargs : dict
@@ -187,8 +202,8 @@ class TrainingHistoryDisplay:
         return display.plot(ax, measures=measures, **kwargs)
 
 
-def _set_limits(panel, measure):
-    """Limits and scales that keep extremes from flattening the rest."""
+def _set_limits(panel: Any, measure: str) -> None:
+    """Set limits and scales so that extreme values do not flatten the rest."""
     lines = [line.get_ydata() for line in panel.get_lines()]
     values = np.concatenate(lines)
     if measure == "explained_variance" and values.min() < -0.1 < values.max():
@@ -197,8 +212,8 @@ def _set_limits(panel, measure):
         top = max(0.1, 1.05 * values.max())
         panel.set_ylim(-0.03 * top, top)
     if measure == "learning_rate":
-        # ICFL's rate is hundreds of times that of TopKSAE.
+        # Rates of dictionaries in one panel may differ by a factor of hundreds.
         highest = [max(line) for line in lines]
         if max(highest) > 20 * min(highest) > 0:
-            # An annealed rate ends at 0, which has no place on this axis.
+            # A decaying rate ends at 0, which a logarithmic axis does not have.
             panel.set_yscale("log", nonpositive="mask")
