@@ -414,8 +414,8 @@ def test_progress_bar_is_off_unless_asked_for(capsys):
         ({"params": {"plate": [1]}}, "plate has 1 rows"),
         ({"params": {"plate": GROUPS}}, r"asks for \['plate'\]"),
         ({"control": CONTROL, "params": {"control": CONTROL}}, "both by name and in"),
-        ({"groups": GROUPS, "cv": [(EVEN, EVEN + 1)]}, "40 groups stand on both"),
-        ({"cv": [(np.arange(150), np.arange(140, 240))]}, "10 rows stand on both"),
+        ({"groups": GROUPS, "cv": [(EVEN, EVEN + 1)]}, "40 groups are on both"),
+        ({"cv": [(np.arange(150), np.arange(140, 240))]}, "10 rows are on both"),
         (
             {"y": np.sort(Y), "cv": [(np.arange(120), np.arange(235, 240))]},
             "5 rows held out in fold 0 hold 1 classes",
@@ -771,7 +771,7 @@ def test_vary_names_and_sets():
 def test_vary_refuses():
     with pytest.raises(ValueError, match="Invalid parameter 'size'"):
         vary(icfl(), {"size": [1]})
-    with pytest.raises(ValueError, match="read the same: 'k=1'"):
+    with pytest.raises(ValueError, match="have the same name: 'k=1'"):
         vary(icfl(), {"k": [1, 1]})
 
 

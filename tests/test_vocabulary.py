@@ -80,12 +80,9 @@ VOCABULARY = {
     # Nulls, and what is drawn at random
     "alpha": ("false discovery rate; opacity; ridge penalty", 0.05, 0.5, 0.3),
     "correction": ("control of the false discovery rate", "bh"),
-    # None unless asked for in tables; beside a figure, a page, a comparison; of the
-    # one statistic of a heatmap, which is cheap.
     "n_permutations": ("permutations of the null", 0, 100, 999),
     "n_shifts": ("random shifts of the null of heatmaps", 999),
     "n_random": ("random draws beside a figure: dictionaries, projections", 3, 5),
-    # A report is a document: written again, it is the same file.
     "random_state": ("seed; of a report", None, 0),
     "seeds": ("seeds of the training", 5),
     "confidence_level": ("of the bootstrap", 0.95),
@@ -159,6 +156,25 @@ VOCABULARY = {
     "unseen": ("what happens to batches that fit has not seen", "pooled"),
     "with_scaling": ("whether rows are scaled, too", True),
 }
+# Names whose default depends on the subpackage: what its functions do decides.
+DEFAULTS_OF_ROOMS = {
+    # The user guide says why, under "How many permutations".
+    "n_permutations": {
+        "metrics": 0,
+        "inspection": 100,
+        "report": 100,
+        "evaluation": 100,
+        "images": 999,
+    },
+    # A report is a document: written again, it is the same file.
+    "random_state": {
+        "metrics": None,
+        "inspection": None,
+        "report": 0,
+        "evaluation": None,
+        "images": None,
+    },
+}
 # What the words of the table replace, wherever they would stand in a name.
 FORBIDDEN = {
     "unit": "groups",
@@ -221,6 +237,16 @@ def test_a_name_has_the_default_of_its_role(name):
         one for one in allowed if not any(same(d, one) for d in defaults.values())
     ]
     assert unused == []
+
+
+@pytest.mark.parametrize("name", DEFAULTS_OF_ROOMS)
+def test_a_subpackage_has_one_default(name):
+    found = {
+        (where.partition(".")[0], p.default)
+        for where, p in SIGNATURES
+        if p.name == name
+    }
+    assert found == set(DEFAULTS_OF_ROOMS[name].items())
 
 
 @pytest.mark.parametrize("room", [*ROOMS, *OTHER_ROOMS])

@@ -1,8 +1,9 @@
-"""Variants of one pipeline."""
+"""Variants of a pipeline."""
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from sklearn import config_context
 from sklearn.base import clone
@@ -21,7 +22,9 @@ from skdict.preprocessing import ControlPCAWhitener
     {"estimator": [HasMethods(["fit", "set_params"])], "param_grid": [dict, list]},
     prefer_skip_nested_validation=True,
 )
-def vary(estimator, param_grid):
+def vary(
+    estimator: Any, param_grid: dict[str, list[Any]] | list[dict[str, list[Any]]]
+) -> dict[str, Any]:
     """Make a named variant of an estimator for each setting of a grid.
 
     Parameters
@@ -29,26 +32,26 @@ def vary(estimator, param_grid):
     estimator : estimator
         A pipeline or a dictionary. It is cloned.
 
-    param_grid : dict of str to list, or list of such
+    param_grid : dict of str to list, or list of such dicts
         As in :class:`~sklearn.model_selection.GridSearchCV`: a dict gives every
-        combination of its values, a list of dicts one after the other.
+        combination of its values, a list of dicts those of each dict.
 
     Returns
     -------
     variants : dict of str to estimator
-        Named by what was set, for instance "k=4, refit=True", with the last part of
-        each parameter's name.
+        The names say what was set, by the last part of each parameter's name, for
+        instance "k=4, refit=True".
 
     Raises
     ------
     ValueError
-        If the estimator lacks a parameter, if two settings read the same, or if a
+        If the estimator lacks a parameter, if two settings have the same name, or if a
         parameter belongs to a step in a :class:`~sklearn.frozen.FrozenEstimator`.
 
     See Also
     --------
     pursuit_ablations : The usual variants of an ICFL pipeline.
-    compare_dictionaries : Takes the variants.
+    compare_dictionaries : Compares the variants.
 
     Examples
     --------
@@ -64,23 +67,23 @@ def vary(estimator, param_grid):
             for parameter, value in setting.items()
         )
         if name in variants:
-            raise ValueError(f"Two settings of the grid read the same: {name!r}.")
+            raise ValueError(f"Two settings of the grid have the same name: {name!r}.")
         values = {parameter: clone(v, safe=False) for parameter, v in setting.items()}
         variants[name] = _variant(estimator, values)
     return variants
 
 
-def _variant(estimator, values):
-    """A clone with other parameters."""
+def _variant(estimator: Any, values: dict[str, Any]) -> Any:
+    """Clone an estimator and set parameters."""
     given = {"": estimator, **estimator.get_params()}
     for parameter in values:
         parts = parameter.split("__")
         owners = ("__".join(parts[:i]) for i in range(len(parts)))
-        # A frozen estimator is shared by its clones.
+        # The clones of a frozen estimator share it: a variant would change them all.
         if any(isinstance(given.get(owner), FrozenEstimator) for owner in owners):
             raise ValueError(
-                f"{parameter!r} belongs to a frozen step, which cannot vary: it stays "
-                "as it was fitted. Truncator(FrozenEstimator(...)) varies k."
+                f"{parameter!r} belongs to a frozen step, which stays as it was "
+                "fitted. Truncator(FrozenEstimator(...)) varies k."
             )
     estimator = clone(estimator)
     return estimator.set_params(**values) if values else estimator
@@ -90,35 +93,36 @@ def _variant(estimator, values):
     {"pipeline": [HasMethods(["fit", "set_params"])]},
     prefer_skip_nested_validation=True,
 )
-def pursuit_ablations(pipeline):
+def pursuit_ablations(pipeline: Any) -> dict[str, dict[str, Any]]:
     """Make the usual variants of a pipeline that ends in ICFL.
 
     Parameters
     ----------
     pipeline : Pipeline or ICFL
-        Its ICFL has `n_components` and `k` set. It is cloned.
+        The `n_components` and `k` of its ICFL must be set. It is cloned.
 
     Returns
     -------
     ablations : dict of str to dict of str to estimator
-        Each is one question, to be passed to :func:`compare_dictionaries`:
+        Each dict answers one question when passed to :func:`compare_dictionaries`:
 
         - "steps": all J and L with J L = k; L = 1 is matching pursuit, J = 1 picks
           all atoms at once;
-        - "resets": as set in the pipeline, and none;
-        - "whitening": as set, and centring on the controls in its place; only with a
-          :class:`~skdict.ControlPCAWhitener` in the pipeline;
-        - "k", "n_components": half, as set, twice;
-        - "learning_rate": a quarter, half, as set, twice.
+        - "resets": with the resets of the pipeline, and without;
+        - "whitening": with the whitening of the pipeline, and with centring on the
+          controls instead; only if the pipeline has a
+          :class:`~skdict.ControlPCAWhitener`;
+        - "k", "n_components": half, once and twice the value of the pipeline;
+        - "learning_rate": a quarter, half, once and twice the value of the pipeline.
 
-        Seeds need no variants: compare with several and summarise by seed,
+        Seeds need no variants: compare with several seeds and pass the runs to
         ``summary_table(runs, by=["dictionary", "seed"])``.
 
     Raises
     ------
     ValueError
-        If the last step is no ICFL, is frozen or lacks `n_components` or `k`, if
-        there are two whiteners, or if the one there is finds its controls by
+        If the last step is not an ICFL, is frozen, or lacks `n_components` or `k`, if
+        there are two whiteners, or if the whitener finds its controls by
         `control_label`.
 
     See Also
@@ -137,9 +141,8 @@ def pursuit_ablations(pipeline):
     """
     if isinstance(steps_of(pipeline)[-1], FrozenEstimator):
         raise ValueError(
-            "The ablations train the dictionary anew, but it is frozen: pass the "
-            "pipeline with an ICFL that can be fitted; the steps before it may be "
-            "frozen."
+            "The ablations train the dictionary again, but it is frozen: pass a "
+            "pipeline with an ICFL that is not; the steps before it may be frozen."
         )
     icfl, prefix = pipeline, ""
     if isinstance(pipeline, Pipeline):
@@ -150,10 +153,10 @@ def pursuit_ablations(pipeline):
             f"n_components and k set, but it is {icfl!r}."
         )
 
-    def variants(parameter, values):
+    def variants(parameter: str, values: list[Any]) -> dict[str, Any]:
         return vary(pipeline, {prefix + parameter: values})
 
-    def variant(**values):
+    def variant(**values: Any) -> Any:
         values = {prefix + name: value for name, value in values.items()}
         return _variant(pipeline, values)
 
@@ -164,7 +167,7 @@ def pursuit_ablations(pipeline):
             for size in range(1, k + 1)
             if k % size == 0
         },
-        # Not by reset_similarity=1, which rounding exceeds.
+        # reset_similarity=1 would not do, because rounding exceeds it.
         "resets": {
             "resets on": clone(pipeline),
             "resets off": variant(reset_every=sys.maxsize),
@@ -179,10 +182,10 @@ def pursuit_ablations(pipeline):
     return {name: group for name, group in ablations.items() if group}
 
 
-def _without_whitening(pipeline) -> dict:
-    """The pipeline, and the same with centring where it whitens."""
+def _without_whitening(pipeline: Any) -> dict:
+    """Clone the pipeline with its whitening, and with centring instead."""
     params = pipeline.get_params()
-    # Of a frozen one, the step; `get_params` shows what it holds, too.
+    # `get_params` lists frozen whiteners twice, as a step and in it: take the step.
     whiteners = [
         (name, unfrozen(value))
         for name, value in params.items()
@@ -210,5 +213,5 @@ def _without_whitening(pipeline) -> dict:
         }
 
 
-def _written(value) -> str:
+def _written(value: Any) -> str:
     return " ".join(str(value).split())

@@ -1,8 +1,9 @@
-"""Dictionaries that a good one has to beat."""
+"""Baseline dictionaries."""
 
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any
 
 from sklearn.base import clone
 from sklearn.decomposition import PCA, FastICA, MiniBatchDictionaryLearning
@@ -11,6 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import HasMethods, validate_params
+from skdict._utils.types import Seed
 from skdict.decomposition import ICFL, Truncator
 
 
@@ -25,49 +27,56 @@ from skdict.decomposition import ICFL, Truncator
     prefer_skip_nested_validation=True,
 )
 def baseline_dictionaries(
-    n_components, k, *, preprocessing=None, alpha=0.3, random_state=None
-):
-    """Make the dictionaries that a learned one should be compared with.
+    n_components: int,
+    k: int,
+    *,
+    preprocessing: Any = None,
+    alpha: float = 0.3,
+    random_state: Seed = None,
+) -> dict[str, Any]:
+    """Make the dictionaries with which a learned one should be compared.
 
     Parameters
     ----------
     n_components : int
-        Number of atoms, that of the dictionary to compare with.
+        Number of atoms of the learned dictionary.
 
     k : int
-        Most non-zeros of a code.
+        Largest number of non-zeros of a code.
 
     preprocessing : transformer or Pipeline, default=None
-        Put in front of every dictionary, so that all see the same rows. Cloned.
+        Steps in front of every dictionary, so that all get the same rows. It is cloned.
 
     alpha : float, default=0.3
         L1 penalty with which MiniBatchDictionaryLearning is trained. It suits rows of
-        unit norm; at 1, scikit-learn's default, none of their codes has a non-zero.
+        unit norm; with 1, the default of scikit-learn, all their codes are zero.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of all of them. :func:`compare_dictionaries` sets its own.
+        Seed of all dictionaries. :func:`compare_dictionaries` sets its own.
 
     Returns
     -------
     dictionaries : dict of str to estimator
-        - "random atoms": drawn uniformly from the unit sphere, with the pursuit of
-          :class:`~skdict.ICFL` as the encoder, as for the next.
-        - "data atoms": rows of the training data, centred, at unit length.
-        - "PCA", "ICA": of the components, the `k` with the largest magnitude in each
-          row. There are at most as many components as features, and at least
-          `n_components` of them cannot be had: all there are serve.
-        - "MiniBatchDictionaryLearning": scikit-learn's, encoding by OMP.
-        - "neurons": the features as they are, the `k` largest in magnitude of a row.
+        - "random atoms": atoms drawn uniformly from the unit sphere, with the pursuit
+          of :class:`~skdict.ICFL` as the encoder.
+        - "data atoms": rows of the training data, centred and of unit length, with the
+          same encoder.
+        - "PCA", "ICA": all components, of which the `k` with the largest magnitude are
+          kept in each row. `n_components` does not apply, because there are at most as
+          many components as features.
+        - "MiniBatchDictionaryLearning": that of scikit-learn, encoding by OMP.
+        - "neurons": the features of a row, of which the `k` with the largest magnitude
+          are kept.
 
     See Also
     --------
-    compare_dictionaries : Takes them.
+    compare_dictionaries : Compares them.
     skdict.Truncator : Cuts the codes of PCA, ICA and neurons to `k`.
 
     Notes
     -----
-    The first two show what the encoder does without any learning: pursuit with many
-    random atoms rebuilds rows well. They are ICFL with ``max_iter=0``.
+    The first two show what the encoder achieves without learning: pursuit with many
+    random atoms reconstructs rows well. They are ICFL with ``max_iter=0``.
 
     Examples
     --------
@@ -77,14 +86,14 @@ def baseline_dictionaries(
     >>> list(baselines)[:3]
     ['random atoms', 'data atoms', 'PCA']
     """
-    seed = {"random_state": random_state}
+    seed: dict[str, Any] = {"random_state": random_state}
     dictionaries = {
         "random atoms": ICFL(n_components, k, init="random", max_iter=0, **seed),
         "data atoms": ICFL(n_components, k, init="samples", max_iter=0, **seed),
         "PCA": Truncator(PCA(**seed), k),
         "ICA": Truncator(
-            # FastICA's own whitening divides by the variance of directions without
-            # any; a float drops these.
+            # FastICA's own whitening would divide by the variance of directions without
+            # any. A float for PCA's n_components drops them.
             make_pipeline(
                 PCA(1 - 1e-5, whiten=True, **seed),
                 FastICA(whiten=False, max_iter=500, tol=1e-3, **seed),

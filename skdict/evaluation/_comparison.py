@@ -1,11 +1,11 @@
-"""Dictionaries side by side on held-out rows."""
+"""Comparison of dictionaries on held-out rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ from skdict._utils.sklearn_private import (
     validate_params,
 )
 from skdict._utils.steps import takes_frames
+from skdict._utils.types import Data
 from skdict.metrics import make_linear_probe
 from skdict.stats import check_grid_shape, is_of_images, number_images
 
@@ -43,7 +44,7 @@ from ._routing import (
     split_steps,
 )
 
-COMMON_CONSTRAINTS: dict = {
+COMMON_CONSTRAINTS: dict[str, Any] = {
     "groups": ["array-like", None],
     "cv": ["cv_object"],
     "control": ["array-like", None],
@@ -63,89 +64,90 @@ COMMON_CONSTRAINTS: dict = {
     prefer_skip_nested_validation=True,
 )
 def compare_dictionaries(
-    dictionaries,
-    X,
-    y=None,
+    dictionaries: dict[str, Any],
+    X: Data,
+    y: Data | None = None,
     *,
-    groups=None,
-    cv=5,
-    control=None,
-    batch=None,
-    params=None,
-    seeds=5,
-    n_permutations=100,
-    grid_shape=None,
-    probe=None,
-    n_jobs=None,
-    verbose=0,
-):
+    groups: Data | None = None,
+    cv: Any = 5,
+    control: Data | None = None,
+    batch: Data | None = None,
+    params: dict[str, Data] | None = None,
+    seeds: int | Sequence[int] | None = 5,
+    n_permutations: int = 100,
+    grid_shape: Data | None = None,
+    probe: Any = None,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> pd.DataFrame:
     """Compare dictionaries on held-out rows, over folds and seeds.
 
     Every dictionary is fitted on the training rows of a fold, with the steps before it,
-    and measured on the rows that were held out. Beside dictionaries of interest put
-    those of :func:`baseline_dictionaries`: a figure means little without them.
+    and measured on the rows that were held out. Add those of
+    :func:`baseline_dictionaries` to the dictionaries of interest: a measure means
+    little without them.
 
     Parameters
     ----------
     dictionaries : dict of str to estimator
-        Pipelines whose last step is a dictionary, that is, has `transform` to codes
-        and `inverse_transform` back; or such estimators by themselves. They are
-        cloned. One that is fitted already is taken as it is in a
-        :class:`~sklearn.frozen.FrozenEstimator`: around the pipeline, or around some
-        of its steps, see Notes. Below, x is what the last step gets.
+        Dictionaries, or pipelines whose last step is one: it has `transform` to codes
+        and `inverse_transform` back. They are cloned. Pipelines or steps in a
+        :class:`~sklearn.frozen.FrozenEstimator` are already fitted and stay as they
+        are (see Notes). Below, x is the input of the last step.
 
     X : array-like of shape (n_samples, n_features)
         Rows.
 
     y : array-like of shape (n_samples,), default=None
-        Classes, for selectivity and probes. None leaves these out.
+        Classes, for selectivity and probes. None omits these measures.
 
     groups : array-like of shape (n_samples,), default=None
         Rows that belong together, for instance the tokens of an image. No group may
-        stand on both sides of a fold.
+        be on both sides of a fold.
 
     cv : int, splitter or iterable of (train, test), default=5
-        Folds. An int makes so many: stratified by `y` (without it, by `control`),
-        whole groups where there are `groups`, rows shuffled otherwise. A splitter is
+        Folds. An int is their number; they are then stratified by `y` (without it, by
+        `control`), and keep `groups` whole or else shuffle the rows. A splitter is
         called with `X`, `y` and `groups`.
 
     control : array-like of bool of shape (n_samples,), default=None
         Control rows, for the steps that ask for `control` through metadata routing,
-        as :class:`~skdict.ControlPCAWhitener` does by itself. Cut to the fold.
+        as :class:`~skdict.ControlPCAWhitener` does by itself. Steps get the entries of
+        their rows.
 
     batch : array-like of shape (n_samples,), default=None
-        Experimental batches, for the steps that ask for `batch`; and labels are
-        permuted inside batches for the null of the selectivity.
+        Experimental batches, for the steps that ask for `batch`, and for the null of
+        the selectivity, in which labels are permuted inside batches.
 
     params : dict, default=None
         Further metadata with one entry for each row, for the steps that ask for them.
 
     seeds : int, list of int or None, default=5
         Every `random_state` of a pipeline is set to each seed in turn; an int means
-        ``range(seeds)``. A pipeline without one runs once in every fold. None leaves
-        each `random_state` as it is.
+        ``range(seeds)``. A pipeline without a `random_state` runs once in every fold.
+        None leaves each `random_state` as it is.
 
     n_permutations : int, default=100
-        Permutations of the null of the selectivity; 0 leaves it out.
+        Number of permutations for the null of the selectivity; 0 omits the null.
 
     grid_shape : tuple of int (height, width), default=None
-        The grid of an image's tokens, for labels that differ inside images: the rows
-        are all tokens of each image, image by image and row by row of the grid. For
-        the null the label map of each image is then shifted, as in
+        The grid of an image's tokens, for labels that differ inside images. The rows
+        are all tokens of each image, image by image and row by row of the grid. The
+        null then shifts the label map of each image, as in
         :func:`~skdict.metrics.selectivity_report`. Folds must hold whole images (pass
-        the image of each row as `groups`), and batches must be made of whole images.
+        the image of each row as `groups`), and batches must consist of whole images.
 
     probe : classifier, default=None
         Probe of x, codes and reconstruction. None means
         :func:`~skdict.metrics.make_linear_probe`.
 
     n_jobs : int, default=None
-        Processes, each with one thread; dictionaries and seeds of a fold are spread
-        over them. None means 1, with the threads of the session. Seconds are then
-        those of a busy machine.
+        Number of processes over which the dictionaries and seeds of a fold are spread,
+        each with one thread. The measured seconds are then those of a busy machine.
+        None means a single process with the threads of the session.
 
     verbose : int, default=0
-        Above zero, a progress bar.
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -156,52 +158,53 @@ def compare_dictionaries(
         "yes" for all, "no" if the whole pipeline is frozen, "in part" if some steps
         are. The other columns are the measures:
 
-        - `cosine`, `explained_variance`: x against its reconstruction.
-        - `l0`: mean number of non-zeros of a code.
-        - `dead_fraction`: features that are active on fewer than 1e-5 of the *training*
-          rows. All else is from held-out rows.
+        - `cosine`, `explained_variance`: of x and its reconstruction, on held-out rows.
+        - `l0`: mean number of non-zeros of a code, on held-out rows.
+        - `dead_fraction`: fraction of features that are active on fewer than 1e-5 of
+          the *training* rows.
         - `coherence`: largest absolute cosine of two atoms, where an atom is what
           `inverse_transform` makes of one feature.
         - `average_selectivity`, `maximum_selectivity`: mean over classes of the best
-          feature's score; with the suffix `_null` the 95 % quantile of the same under
-          permuted labels, with `_p` the p-value.
+          feature's score, on held-out rows. With the suffix `_null`, the 95 % quantile
+          of the same under permuted labels; with `_p`, the p-value.
         - `probe_x`, `probe_codes`, `probe_reconstruction`: balanced accuracy on
           held-out rows of probes fitted on the training rows.
-        - `fit_seconds`, `encode_seconds`: of the last step, for the training rows and
-          for the held-out rows. `fit_seconds` is NaN for a frozen dictionary.
+        - `fit_seconds`, `encode_seconds`: seconds in which the last step is fitted on
+          the training rows and encodes the held-out rows. `fit_seconds` is NaN for a
+          frozen dictionary.
 
     Raises
     ------
     ValueError
-        If lengths differ, if a fold has a group or a row on both sides, or a single
-        class on one, if the last step is no dictionary, or if no step asks for
+        If lengths differ, if a fold has a group or a row on both sides or a single
+        class on one side, if a last step is not a dictionary, or if no step asks for
         metadata that were passed.
 
     See Also
     --------
     summary_table : Mean, standard deviation and interval of every measure.
-    baseline_dictionaries : What to compare with.
+    baseline_dictionaries : Dictionaries to compare with.
     pursuit_ablations : Variants of one pipeline.
-    sweep_layers : The same for the embeddings of several layers.
+    sweep_layers : Compares the embeddings of several layers.
 
     Notes
     -----
-    Pipelines with equal steps before the dictionary share them: they are fitted once
-    in every fold, and once for each seed only where they have a `random_state`.
-    Cosine and explained variance are measured behind these steps, so they compare
-    dictionaries behind the same steps, not whitened with centred ones; `probe_x` and
-    the figures of the codes compare either.
+    Pipelines with equal steps before the dictionary share these steps, which are fitted
+    once in every fold, or once for each seed if they have a `random_state`. Cosine and
+    explained variance are measured after these steps: compare them only between
+    dictionaries after the same steps, not between whitened and centred rows. `probe_x`
+    and the measures of the codes can always be compared.
 
-    The null permutes labels between rows of a batch. Where all rows of a group have
-    the same label (and batch), as tokens have the label of their image, it permutes
-    whole groups, because their rows are no independent draws. Labels that differ
-    inside an image are alike for neighbouring tokens: only with `grid_shape`, which
-    shifts whole label maps, is their null not too low.
+    The null permutes labels between rows of a batch. If all rows of a group have the
+    same label (and batch), as tokens have the label of their image, it permutes whole
+    groups, because their rows are not independent. Labels that differ inside an image
+    are alike for neighbouring tokens: their null is too low without `grid_shape`, with
+    which whole label maps are shifted.
 
-    Frozen steps are not fitted in the folds, so nothing here keeps their training
-    rows apart from those held out: a figure of a frozen pipeline that has seen the
-    rows of `X` is a figure on training rows, and looks better than one of a pipeline
-    that is fitted in each fold. Pass rows that none of the frozen steps has seen.
+    Frozen steps are not fitted in the folds, so their training rows may be among those
+    held out. The measures of a frozen pipeline that has seen the rows of `X` are
+    measures on training rows, and look better than those of a pipeline that is fitted
+    in each fold. Pass rows that no frozen step has seen.
 
     Folds overlap in their training rows. The spread over runs is thus a spread over
     seeds and folds, not a confidence interval for new data; see :func:`summary_table`.
@@ -238,16 +241,25 @@ def compare_dictionaries(
 
 
 class Table(NamedTuple):
-    """All rows: one or several arrays of them by name, and what belongs to each row."""
+    """All rows, as one or several arrays by name, with their labels and metadata."""
 
-    arrays: dict
+    arrays: dict[str, Any]
     y: np.ndarray | None
     groups: np.ndarray | None
-    params: dict
+    params: dict[str, Any]
     grid_shape: tuple[int, int] | None = None  # of the tokens of an image
 
     @classmethod
-    def check(cls, arrays, y, groups, control, batch, params, grid_shape=None):
+    def check(
+        cls,
+        arrays: dict[str, Any],
+        y: Data | None,
+        groups: Data | None,
+        control: Data | None,
+        batch: Data | None,
+        params: dict[str, Any] | None,
+        grid_shape: Data | None = None,
+    ) -> Self:
         if not arrays:
             raise ValueError("There is nothing to compare: the dict is empty.")
         given = {"control": control, "batch": batch}
@@ -272,8 +284,8 @@ class Table(NamedTuple):
             None if grid_shape is None else _grid_of_rows(grid_shape, n_samples, batch),
         )
 
-    def folds(self, cv) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The folds as indices, checked."""
+    def folds(self, cv: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+        """List the folds as indices, and check them."""
         X = next(iter(self.arrays.values()))
         target = self.y
         if isinstance(cv, Integral):
@@ -290,18 +302,18 @@ class Table(NamedTuple):
             self._check_fold(i, *fold)
         return folds
 
-    def _check_fold(self, i, train, test):
+    def _check_fold(self, i: int, train: np.ndarray, test: np.ndarray) -> None:
         both = np.intersect1d(train, test)
         if both.size:
             raise ValueError(
-                f"{both.size} rows stand on both sides of fold {i} (the first is row "
+                f"{both.size} rows are on both sides of fold {i} (the first is row "
                 f"{both[0]}): they would not be held out."
             )
         if self.groups is not None:
             both = np.intersect1d(self.groups[train], self.groups[test])
             if both.size:
                 raise ValueError(
-                    f"{both.size} groups stand on both sides of fold {i} (the first is "
+                    f"{both.size} groups are on both sides of fold {i} (the first is "
                     f"{both[0]}): pass a splitter that keeps groups whole, such as "
                     "GroupKFold."
                 )
@@ -324,11 +336,11 @@ class Table(NamedTuple):
                         f"The {len(rows)} rows {side} in fold {i} hold "
                         f"{len(classes)} classes, but at least 2 are needed: split "
                         "with StratifiedGroupKFold(...).split(X, y, groups), or with "
-                        "StratifiedKFold(...).split(X, y) where there are no groups."
+                        "StratifiedKFold(...).split(X, y) if there are no groups."
                     )
 
-    def part(self, array: str, rows) -> Part:
-        def cut(values):
+    def part(self, array: str, rows: np.ndarray) -> Part:
+        def cut(values: Any) -> Any:
             return None if values is None else safe_indexing(values, rows)
 
         return Part(
@@ -339,8 +351,8 @@ class Table(NamedTuple):
             self.grid_shape,
         )
 
-    def subset(self, rows):
-        """The table of some rows."""
+    def subset(self, rows: np.ndarray) -> Table:
+        """Make a table of some rows."""
         parts = {name: self.part(name, rows) for name in self.arrays}
         part = next(iter(parts.values()))
         arrays = {name: part.X for name, part in parts.items()}
@@ -348,18 +360,18 @@ class Table(NamedTuple):
 
 
 def compare(
-    dictionaries: dict,
+    dictionaries: dict[str, Any],
     table: Table,
     *,
-    folds,
-    seeds,
-    n_permutations,
-    probe,
-    n_jobs,
-    verbose,
-    key="dictionary",
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    seeds: int | Sequence[int] | None,
+    n_permutations: int,
+    probe: Any,
+    n_jobs: int | None,
+    verbose: int,
+    key: str = "dictionary",
 ) -> pd.DataFrame:
-    """The runs of dictionaries, each given by its name as (array, estimator)."""
+    """Run dictionaries, each given by its name as (array, estimator)."""
     if not dictionaries:
         raise ValueError("There is nothing to compare: the dict is empty.")
     probe = _check_probe(probe, table.y)
@@ -381,21 +393,29 @@ def compare(
     return pd.DataFrame(runs, columns=[key, "seed", "fold", "refitted", *measures])
 
 
-class _Entry(NamedTuple):
-    name: str
-    seed: object
-    array: str
-    steps: list
-    dictionary: object
-    shared: tuple  # equal for entries with the same rows before the dictionary
-
-
-def _entries(dictionaries, seeds) -> Iterator[_Entry]:
-    values: list = [None]
-    if seeds is not None:
-        values = list(range(seeds)) if isinstance(seeds, Integral) else list(seeds)
+def list_seeds(seeds: Any) -> list[Any]:
+    """List the seeds of the runs; [None] leaves every ``random_state`` as it is."""
+    if seeds is None:
+        return [None]
+    values = list(range(seeds)) if isinstance(seeds, Integral) else list(seeds)
     if not values:
         raise ValueError("seeds is empty.")
+    return values
+
+
+class _Entry(NamedTuple):
+    name: str
+    seed: Any
+    array: str
+    steps: list[Any]
+    dictionary: Any
+    shared: tuple[Any, ...]  # equal for entries whose dictionaries get the same rows
+
+
+def _entries(
+    dictionaries: dict[str, Any], seeds: int | Sequence[int] | None
+) -> Iterator[_Entry]:
+    values = list_seeds(seeds)
     for name, (array, estimator) in dictionaries.items():
         for seed in values:
             random = False
@@ -408,12 +428,20 @@ def _entries(dictionaries, seeds) -> Iterator[_Entry]:
                 break
 
 
-def _takes(steps, dictionary):
-    """What decides, beyond the steps, whether the rows come as a frame."""
+def _takes(steps: list[Any], dictionary: Any) -> bool | None:
+    """Whether a frozen dictionary needs a DataFrame; None for other dictionaries."""
     return takes_frames(dictionary) if steps and is_frozen(dictionary) else None
 
 
-def _run_fold(entries, table, fold, progress, n_permutations, probe, n_jobs):
+def _run_fold(
+    entries: list[_Entry],
+    table: Table,
+    fold: tuple[np.ndarray, np.ndarray],
+    progress: Any,
+    n_permutations: int,
+    probe: Any,
+    n_jobs: int | None,
+) -> Iterator[tuple[tuple[str, Any, str], dict[str, float]]]:
     prepared, probed = {}, {}
     for entry in entries:
         if entry.shared not in prepared:
@@ -423,7 +451,7 @@ def _run_fold(entries, table, fold, progress, n_permutations, probe, n_jobs):
                     entry.dictionary,
                     *(table.part(entry.array, rows) for rows in fold),
                 )
-    # joblib's own default would give each process several threads.
+    # By default joblib would give each process several threads.
     threads = {"backend": "loky", "inner_max_num_threads": 1}
     parallel = Parallel(
         n_jobs=n_jobs,
@@ -449,7 +477,9 @@ def _run_fold(entries, table, fold, progress, n_permutations, probe, n_jobs):
         )
 
 
-def _measure(entry, train, test, probe, n_permutations):
+def _measure(
+    entry: _Entry, train: Part, test: Part, probe: Any, n_permutations: int
+) -> dict[str, float]:
     with _noted(f"in dictionary {entry.name!r}, seed {entry.seed}"):
         return measure_dictionary(
             entry.dictionary,
@@ -482,8 +512,8 @@ MEASURES = (
 
 
 @contextmanager
-def _noted(where: str):
-    """Say of an error which of many fits raised it."""
+def _noted(where: str) -> Iterator[None]:
+    """Add a note to an error that says which fit raised it."""
     try:
         yield
     except Exception as error:
@@ -491,17 +521,17 @@ def _noted(where: str):
         raise
 
 
-def _progress(total, verbose):
+def _progress(total: int, verbose: int) -> Any:
     return tqdm(total=total, disable=not verbose, desc="comparison", unit="run")
 
 
-def _check_probe(probe, y):
+def _check_probe(probe: Any, y: Any) -> Any:
     if y is None:
         return None
     return make_linear_probe() if probe is None else probe
 
 
-def _check_dictionaries(dictionaries, params):
+def _check_dictionaries(dictionaries: dict[str, Any], params: dict[str, Any]) -> None:
     asked_for = set()
     for name, (_, estimator) in dictionaries.items():
         if isinstance(estimator, type):
@@ -516,7 +546,7 @@ def _check_dictionaries(dictionaries, params):
                     "a dictionary is needed, for instance ICFL, TopKSAE or PCA."
                 )
         asked_for |= requested(estimator, params)
-    # The batch serves the null as well.
+    # The null uses the batch too.
     idle = set(params) - asked_for - {"batch"}
     if idle:
         raise ValueError(
@@ -528,25 +558,27 @@ def _check_dictionaries(dictionaries, params):
         )
 
 
-def _splitter(n_splits, stratified, grouped):
+def _splitter(n_splits: Any, stratified: bool, grouped: bool) -> Any:
     if grouped:
         return StratifiedGroupKFold(n_splits) if stratified else GroupKFold(n_splits)
-    kind = StratifiedKFold if stratified else KFold
-    return kind(n_splits, shuffle=True, random_state=0)
+    splitter = StratifiedKFold if stratified else KFold
+    return splitter(n_splits, shuffle=True, random_state=0)
 
 
-def _grid_of_rows(grid_shape, n_samples, batch):
-    """The grid, checked against the rows and the batches."""
+def _grid_of_rows(
+    grid_shape: Data, n_samples: int, batch: Data | None
+) -> tuple[int, int]:
+    """Check the grid against the rows and the batches."""
     grid_shape = check_grid_shape(grid_shape)
     number_images(n_samples, grid_shape)
     if batch is not None and not is_of_images(as_labels(batch, "batch"), grid_shape):
         raise ValueError(
             "batch differs inside an image. With grid_shape the labels of an image are "
-            "shifted over all of its tokens, so that they cannot stay inside batches."
+            "shifted over all of its tokens, so they cannot stay inside batches."
         )
     return grid_shape
 
 
-def _indices(rows) -> np.ndarray:
+def _indices(rows: Data) -> np.ndarray:
     rows = np.asarray(rows)
     return np.flatnonzero(rows) if rows.dtype == bool else rows

@@ -1,15 +1,18 @@
-"""The comparison for embeddings of several layers."""
+"""Comparison of the embeddings of several layers."""
 
 from __future__ import annotations
 
-from numbers import Integral
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn import config_context
 
 from skdict._utils.sklearn_private import HasMethods, validate_params
+from skdict._utils.types import Data
 
-from ._comparison import COMMON_CONSTRAINTS, Table, _check_probe, compare
+from ._comparison import COMMON_CONSTRAINTS, Table, _check_probe, compare, list_seeds
 from ._measures import measure_probe
 from ._routing import prepare, seeded, split_steps
 
@@ -25,23 +28,23 @@ from ._routing import prepare, seeded, split_steps
     prefer_skip_nested_validation=True,
 )
 def sweep_layers(
-    layers,
-    pipeline,
-    y,
+    layers: dict[str, Data],
+    pipeline: Any,
+    y: Data,
     *,
-    groups=None,
-    cv=5,
-    inner_cv=3,
-    control=None,
-    batch=None,
-    params=None,
-    seeds=5,
-    n_permutations=100,
-    grid_shape=None,
-    probe=None,
-    n_jobs=None,
-    verbose=0,
-):
+    groups: Data | None = None,
+    cv: Any = 5,
+    inner_cv: Any = 3,
+    control: Data | None = None,
+    batch: Data | None = None,
+    params: dict[str, Data] | None = None,
+    seeds: int | Sequence[int] | None = 5,
+    n_permutations: int = 100,
+    grid_shape: Data | None = None,
+    probe: Any = None,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> pd.DataFrame:
     """Compare the embeddings of several layers, and choose one without leaking.
 
     The paper chose its layer by the best linear probe. If the same rows choose the
@@ -62,13 +65,13 @@ def sweep_layers(
         Classes.
 
     groups : array-like of shape (n_samples,), default=None
-        Rows that belong together, in the outer and the inner folds.
+        Rows that belong together, for the outer and the inner folds.
 
     cv : int, splitter or iterable of (train, test), default=5
         Outer folds, as in :func:`compare_dictionaries`.
 
     inner_cv : int or splitter, default=3
-        Folds of the training rows of each outer fold, that choose the layer.
+        Folds of the training rows of each outer fold, by which it chooses the layer.
 
     control, batch, params, seeds, n_permutations, grid_shape
         As in :func:`compare_dictionaries`.
@@ -100,9 +103,9 @@ def sweep_layers(
 
     Notes
     -----
-    The probe that chooses sees the rows as the dictionary does, behind the steps
-    before it, which are fitted again in every inner fold. Ties go to the layer that
-    comes first. Steps with a `random_state` choose by the first seed.
+    The probe that chooses gets the rows as the dictionary does, after the steps before
+    it, which are fitted again in every inner fold. Of equal layers the first is chosen.
+    Every `random_state` of these steps is set to the first seed.
 
     Examples
     --------
@@ -123,11 +126,10 @@ def sweep_layers(
     """
     table = Table.check(layers, y, groups, control, batch, params, grid_shape)
     folds = table.folds(cv)
-    first_seed = None
-    if seeds is not None:
-        first_seed = 0 if isinstance(seeds, Integral) else next(iter(seeds), None)
     scores = [
-        _inner_scores(pipeline, table.subset(train), inner_cv, first_seed, probe)
+        _inner_scores(
+            pipeline, table.subset(train), inner_cv, list_seeds(seeds)[0], probe
+        )
         for train, _ in folds
     ]
     choices = [max(of_fold, key=of_fold.__getitem__) for of_fold in scores]
@@ -151,15 +153,17 @@ def sweep_layers(
     return runs
 
 
-def _inner_scores(pipeline, table: Table, inner_cv, seed, probe) -> dict[str, float]:
-    """Mean score of the probe on each layer, over folds of the rows of the table."""
+def _inner_scores(
+    pipeline: Any, table: Table, inner_cv: Any, seed: int | None, probe: Any
+) -> dict[str, float]:
+    """Mean score of the probe for each layer, over folds of the table."""
     if seed is not None:
         pipeline, _ = seeded(pipeline, seed)
     steps, dictionary = split_steps(pipeline)
     probe = _check_probe(probe, table.y)
     folds = table.folds(inner_cv)
 
-    def score(name, fold):
+    def score(name: str, fold: tuple[np.ndarray, np.ndarray]) -> float:
         parts = prepare(steps, dictionary, *(table.part(name, rows) for rows in fold))
         return measure_probe(probe, *parts)
 

@@ -12,6 +12,7 @@ from sklearn.metrics import recall_score
 from sklearn.utils import gen_batches
 
 from skdict._utils.labels import encode
+from skdict._utils.types import Codes, Seed
 from skdict.metrics import (
     dead_feature_fraction,
     explained_variance,
@@ -33,22 +34,28 @@ from skdict.stats import (
 
 from ._routing import fit_step, is_frozen, transform_step
 
-# Atoms that are decoded at a time.
+# Number of atoms that are decoded at a time.
 _BLOCK_ATOMS = 1024
 
 
 class Part(NamedTuple):
-    """Rows of one side of a fold with all that belongs to them."""
+    """Rows of one side of a fold, with their labels and metadata."""
 
     X: Any
-    y: Any  # None, where there are no classes
+    y: Any  # None without classes
     groups: Any
     params: dict
     grid_shape: tuple[int, int] | None = None  # of the tokens of an image
 
 
 def measure_dictionary(
-    dictionary, train: Part, test: Part, *, probe, n_permutations: int, seed
+    dictionary: Any,
+    train: Part,
+    test: Part,
+    *,
+    probe: Any,
+    n_permutations: int,
+    seed: Seed,
 ) -> dict[str, float]:
     """Fit a dictionary on one part, measure it on the other."""
     start = perf_counter()
@@ -67,7 +74,7 @@ def measure_dictionary(
         "cosine": reconstruction_cosine(test.X, X_hat),
         "explained_variance": explained_variance(test.X, X_hat),
         "l0": float(feature_density(codes).sum()),
-        # Features silent on the few held-out rows may well be alive.
+        # Features that are silent on a few held-out rows need not be dead.
         "dead_fraction": dead_feature_fraction(train_codes),
         "coherence": mutual_coherence(decoded_atoms(fitted, codes)),
     }
@@ -83,25 +90,25 @@ def measure_dictionary(
     return figures | seconds
 
 
-def measure_probe(probe, train: Part, test: Part) -> float:
-    """Balanced accuracy on one part of a probe that was fitted on the other."""
+def measure_probe(probe: Any, train: Part, test: Part) -> float:
+    """Balanced accuracy of a probe that is fitted on one part, on the other part."""
     predicted = clone(probe).fit(train.X, train.y).predict(test.X)
-    # Balanced accuracy is the mean recall. The function of that name warns where a
-    # label is predicted of which the fold has no row, which is no error here.
+    # Balanced accuracy is the mean recall. scikit-learn's function for it warns if a
+    # predicted label does not occur in the fold, which is not an error here.
     return float(
         recall_score(test.y, predicted, labels=np.unique(test.y), average="macro")
     )
 
 
-def decoded_atoms(fitted, codes) -> np.ndarray:
-    """What the decoder makes of each feature alone, less what it makes of none.
+def decoded_atoms(fitted: Any, codes: Codes) -> np.ndarray:
+    """Decode each feature alone, and subtract what the decoder gives for no features.
 
-    For every linear decoder these are the atoms, whatever name they go by:
-    ``components_`` of FastICA are its filters.
+    For every linear decoder the results are the atoms, under whatever name the
+    estimator keeps them: ``components_`` of FastICA are its filters, not its atoms.
     """
     n_components = codes.shape[1]
 
-    def decode(indices):
+    def decode(indices: np.ndarray) -> np.ndarray:
         units = sp.csr_matrix(
             (np.ones(len(indices)), (np.arange(len(indices)), indices)),
             shape=(len(indices), n_components),
@@ -122,52 +129,54 @@ def decoded_atoms(fitted, codes) -> np.ndarray:
     )
 
 
-def _compact(codes):
-    """Dense codes that are mostly zeros as CSR: a tenth of the time in the probes."""
+def _compact(codes: Codes) -> Codes:
+    """Make dense codes CSR if most are zeros: probes are then ten times faster."""
     if sp.issparse(codes) or np.count_nonzero(codes) > np.size(codes) / 4:
         return codes
     return sp.csr_matrix(codes)
 
 
-def _selectivity(codes, test: Part, n_permutations: int, seed) -> dict[str, float]:
-    """Mean over classes of the best feature's selectivity, beside its null."""
+def _selectivity(
+    codes: Codes, test: Part, n_permutations: int, seed: Seed
+) -> dict[str, float]:
+    """Mean over classes of the best feature's selectivity, with its null."""
     activity = find_active(codes, 0.0)
     _, labels = encode_classes(test.y, activity.shape[0])
     exchange = exchange_of(test, labels)
     figures: dict[str, float] = {}
-    for kind in ("average", "maximum"):
-        if kind == "maximum" and labels.max() == 1:
-            # With two classes the two are the same.
+    for contrast in ("average", "maximum"):
+        if contrast == "maximum" and labels.max() == 1:
+            # With two classes both scores are the same.
             figures |= {
                 name.replace("average", "maximum"): figure
                 for name, figure in figures.items()
             }
             continue
-        scores = score_features(activity, labels, np.bincount(labels), kind)
+        scores = score_features(activity, labels, np.bincount(labels), contrast)
         observed = scores.max(axis=1).mean()
-        figures[f"{kind}_selectivity"] = float(observed)
+        figures[f"{contrast}_selectivity"] = float(observed)
         if n_permutations:
             null = null_of_best(
                 activity,
                 labels,
-                kind,
+                contrast,
                 exchange=exchange,
                 n_permutations=n_permutations,
                 random_state=seed,
             ).mean(axis=1)
-            figures[f"{kind}_selectivity_null"] = float(np.quantile(null, 0.95))
-            figures[f"{kind}_selectivity_p"] = float(
+            figures[f"{contrast}_selectivity_null"] = float(np.quantile(null, 0.95))
+            figures[f"{contrast}_selectivity_p"] = float(
                 permutation_p_value(null, observed, ROUNDING)
             )
     return figures
 
 
 def exchange_of(part: Part, labels: np.ndarray) -> Exchange:
-    """How labels are exchanged under the null: inside the batches.
+    """Decide how labels are exchanged under the null: inside the batches.
 
-    Where the label belongs to the group, as that of an image does to its tokens,
-    whole groups are exchanged: their rows are no independent draws. Where the rows
-    are tokens of a known grid, label maps are shifted.
+    If all rows of a group share their label, as the tokens of an image do, whole groups
+    are exchanged, because their rows are not independent. If labels differ inside
+    groups and the rows are tokens of a known grid, label maps are shifted.
     """
     batch_ids = np.zeros(len(labels), np.intp)
     if part.params.get("batch") is not None:

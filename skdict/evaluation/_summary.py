@@ -12,7 +12,7 @@ from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import validate_params
 
 _N_RESAMPLES = 2000
-# Columns that say which run it is and how it was chosen: not measures of it.
+# Columns that are not measures, but say which run it is and how its layer was chosen.
 _NOT_MEASURES = {"dictionary", "layer", "seed", "fold", "inner_probe_x"}
 
 
@@ -24,8 +24,13 @@ _NOT_MEASURES = {"dictionary", "layer", "seed", "fold", "inner_probe_x"}
     },
     prefer_skip_nested_validation=True,
 )
-def summary_table(runs, *, by="dictionary", confidence_level=0.95):
-    """Mean, standard deviation and bootstrap interval of every measure.
+def summary_table(
+    runs: pd.DataFrame,
+    *,
+    by: str | list[str] = "dictionary",
+    confidence_level: float = 0.95,
+) -> pd.DataFrame:
+    """Summarise runs: mean, standard deviation and bootstrap interval of every measure.
 
     Parameters
     ----------
@@ -41,7 +46,7 @@ def summary_table(runs, *, by="dictionary", confidence_level=0.95):
         ``["dictionary", "seed"]``.
 
     confidence_level : float, default=0.95
-        Of the interval.
+        Confidence level of the interval.
 
     Returns
     -------
@@ -52,8 +57,7 @@ def summary_table(runs, *, by="dictionary", confidence_level=0.95):
         - `mean` and `std` over the runs (``n - 1`` in the denominator; 0 for one run);
         - `low` and `high`: percentile bootstrap interval of the mean (both the mean
           for one run);
-        - `n_runs`: number of runs that have the measure. A run without it has NaN in
-          its place;
+        - `n_runs`: number of runs that have the measure; the others have NaN;
         - `refitted`, if `runs` has this column: "yes" if the runs fitted all steps of
           their pipelines, "no" if they fitted none, because all are frozen, and
           otherwise "in part".
@@ -70,8 +74,8 @@ def summary_table(runs, *, by="dictionary", confidence_level=0.95):
     Notes
     -----
     The interval resamples runs. Runs of different folds share most of their training
-    rows, and runs of different seeds share all: the interval says how far the mean
-    moves between runs like these, not how far it may be off on new data.
+    rows, and runs of different seeds share all of them. The interval therefore says how
+    much the mean varies between such runs, not how far it may be off on new data.
 
     Examples
     --------
@@ -116,7 +120,7 @@ def _spread(figures: np.ndarray, confidence_level: float) -> dict[str, float]:
     mean = float(figures.mean())
     if len(figures) == 1:
         return {"mean": mean, "std": 0.0, "low": mean, "high": mean}
-    # Percentiles, as the other methods divide by the spread, which can be zero.
+    # Use percentiles: the other methods divide by the spread, which may be zero.
     interval = bootstrap(
         (figures,),
         np.mean,
