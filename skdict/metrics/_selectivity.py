@@ -245,8 +245,8 @@ def selectivity_report(
     also be together because they are sorted. There is a warning if `batch` suggests a
     grid: all batches are blocks of consecutive rows with the same square number of
     rows, labels are alike for neighbours on that square (Moran's I above 0.1 and beyond
-    chance), and tokens one grid row apart are more alike than those half as many rows
-    apart. Without `batch` there is no warning.
+    chance), and a token is more like the token below it on the square than like the
+    token half as many rows of the table away. Without `batch` there is no warning.
 
     Labels of controls could not have been exchanged with others if the whitener was
     fitted to the very controls that are scored. These are exactly white, the other

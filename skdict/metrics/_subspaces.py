@@ -293,8 +293,8 @@ def _variance(X: np.ndarray) -> float:
 def _make_splits(
     X: np.ndarray, y: np.ndarray, cv: Any, groups: Data | None
 ) -> list[tuple[Any, Any]]:
-    # Draw the folds once: all subspaces then share them, even random ones, and
-    # scikit-learn refuses `groups` if metadata routing is on.
+    # Draw the folds once, so that all subspaces get the same even if they are random.
+    # Besides, scikit-learn refuses `groups` if metadata routing is on.
     if groups is not None:
         groups = as_labels(groups, "groups", len(X))
         if isinstance(cv, Integral):
