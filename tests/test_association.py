@@ -427,7 +427,7 @@ class TestVariance:
             eta_squared(codes, {})
         with pytest.raises(ValueError, match="factor stain has the value 1"):
             eta_squared(codes, {"stain": [1, 1, 1, 1]})
-        with pytest.raises(ValueError, match="another value for every sample"):
+        with pytest.raises(ValueError, match="different label for every sample"):
             eta_squared(codes, {"stain": [1, 2, 3, 4]})
         with pytest.raises(ValueError, match="stain has length 2"):
             eta_squared(codes, {"stain": [1, 2]})

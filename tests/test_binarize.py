@@ -89,13 +89,13 @@ def test_names(rng):
 def test_too_many_active(rng):
     X = rng.normal(size=(20, 3))
     X[:, 1] = 0
-    with pytest.raises(ValueError, match="give at most 2"):
+    with pytest.raises(ValueError, match="gets at most 2 active"):
         binarize_at_quantiles(X, 3)
 
 
 def test_one_sample_or_only_constants_can_activate_nothing():
     for X in (np.ones((1, 3)), np.ones((5, 3))):
-        with pytest.raises(ValueError, match="give at most 0"):
+        with pytest.raises(ValueError, match="gets at most 0 active"):
             binarize_at_quantiles(X, 1)
 
 

@@ -47,10 +47,11 @@ def sweep_layers(
 ) -> pd.DataFrame:
     """Compare the embeddings of several layers, and choose one without leaking.
 
-    The paper chose its layer by the best linear probe. If the same rows choose the
-    layer and judge it, the best of many layers looks better than it is. Here every
-    outer fold chooses a layer by probes on its own training rows, and the rows that
-    it held out judge this layer: ``runs[runs["chosen"]]`` holds these figures.
+    Donhauser et al. [1]_ chose their layer by the best linear probe. If a layer is
+    measured on the rows by which it was chosen, the best of many layers looks better
+    than it is. Here each outer fold chooses a layer by probes on its training rows
+    alone. All layers are then measured on its held-out rows, and
+    ``runs[runs["chosen"]]`` are the measures of the chosen ones.
 
     Parameters
     ----------
@@ -71,7 +72,8 @@ def sweep_layers(
         Outer folds, as in :func:`compare_dictionaries`.
 
     inner_cv : int or splitter, default=3
-        Folds of the training rows of each outer fold, by which it chooses the layer.
+        Inner folds, made like `cv` from the training rows of an outer fold. By the
+        probe's mean score over them the outer fold chooses its layer.
 
     control, batch, params, seeds, n_permutations, grid_shape
         As in :func:`compare_dictionaries`.
@@ -83,12 +85,12 @@ def sweep_layers(
     -------
     runs : DataFrame
         One row for each layer, outer fold and seed, with the columns of
-        :func:`compare_dictionaries`, but `layer` in the place of `dictionary`, and
-        two more:
+        :func:`compare_dictionaries`, but `layer` instead of `dictionary`, and two
+        more:
 
         - `chosen`: True if the outer fold chose this layer;
-        - `inner_probe_x`: the score by which it chose, the mean over the inner folds
-          of the probe's balanced accuracy.
+        - `inner_probe_x`: the layer's score in this choice, the mean over the inner
+          folds of the probe's balanced accuracy.
 
     Raises
     ------
@@ -106,6 +108,12 @@ def sweep_layers(
     The probe that chooses gets the rows as the dictionary does, after the steps before
     it, which are fitted again in every inner fold. Of equal layers the first is chosen.
     Every `random_state` of these steps is set to the first seed.
+
+    References
+    ----------
+    .. [1] K. Donhauser et al. "Towards scientific discovery with dictionary
+       learning: extracting biological concepts from microscopy foundation models."
+       ICML 2025. arXiv:2412.16247.
 
     Examples
     --------

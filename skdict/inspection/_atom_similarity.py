@@ -77,7 +77,7 @@ class AtomSimilarityDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         limit : float, default=None
             Absolute cosine at which the colours end. None means the largest one of
             two different atoms.
@@ -152,7 +152,7 @@ class AtomSimilarityDisplay:
         linkage, n_clusters, min_similarity, optimal_ordering
             As in :func:`~skdict.metrics.order_atoms`; a square marks each cluster.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         limit : float, default=None
             Absolute cosine at which the colours end, as in :meth:`plot`.
         colorbar : bool, default=True
@@ -201,7 +201,7 @@ class AtomSimilarityDisplay:
         linkage, n_clusters, min_similarity, optimal_ordering
             As in :func:`~skdict.metrics.order_atoms`; a square marks each cluster.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         limit : float, default=None
             Absolute cosine at which the colours end, as in :meth:`plot`.
         colorbar : bool, default=True

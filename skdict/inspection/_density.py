@@ -80,7 +80,7 @@ class DensityDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         name : str, default=None
             Name of the dictionary in the legend; None means that of the constructor.
         bins : int, default=30
@@ -180,7 +180,7 @@ class DensityDisplay:
         name : str, default=None
             Name of the dictionary in the legend.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         bins : int, default=30
             Number of bins, as in :meth:`plot`.
         **kwargs : dict
@@ -222,7 +222,7 @@ class DensityDisplay:
         name : str, default=None
             Name of the dictionary in the legend.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         bins : int, default=30
             Number of bins, as in :meth:`plot`.
         **kwargs : dict

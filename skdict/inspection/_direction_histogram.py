@@ -95,7 +95,7 @@ class DirectionHistogramDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         bins : int or array-like of edges, default=40
             Bins, as in :func:`numpy.histogram_bin_edges`.
         rest_kwargs : dict, default=None
@@ -164,7 +164,7 @@ class DirectionHistogramDisplay:
         label : label of a class
             Class that is compared with all others.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         bins : int or array-like of edges, default=40
             Bins, as in :func:`numpy.histogram_bin_edges`.
         rest_kwargs : dict, default=None
@@ -216,7 +216,7 @@ class DirectionHistogramDisplay:
         feature : int, default=None
             Index of the direction, for the label of the x-axis.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         bins : int or array-like of edges, default=40
             Bins, as in :func:`numpy.histogram_bin_edges`.
         rest_kwargs : dict, default=None

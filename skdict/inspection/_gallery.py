@@ -136,8 +136,9 @@ class GalleryDisplay:
         cmap : str or matplotlib Colormap, default=None
             Colours of the heatmaps, as in :class:`HeatmapDisplay`.
         vmax : float, default=None
-            Value at the end of the scale of colours. None means the largest absolute
-            value of all heatmaps.
+            Value at the upper end of the scale of colours, as in
+            :class:`HeatmapDisplay`. None means the largest absolute value of all
+            heatmaps.
         rgb : bool, default=None
             Whether the channels are red, green and blue, as in
             :class:`HeatmapDisplay`.
@@ -150,8 +151,8 @@ class GalleryDisplay:
         Raises
         ------
         ValueError
-            If the number of names is not that of images, or the number of axes not that
-            of panels.
+            If `vmax` is not positive, if the number of names is not that of images, or
+            if the number of axes is not that of panels.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         check_quantity(self.quantity)

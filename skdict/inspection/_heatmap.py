@@ -117,16 +117,17 @@ class HeatmapDisplay:
             The panels of each image: "image" (without the heatmap), "composite" (the
             heatmap over all channels in one picture), the index or the name of a
             channel (the heatmap over it), "heatmap" (the heatmap alone). None means all
-            of these. If there is one view of several images, its titles are the names
-            of the images.
+            of these. The titles of the panels are the views. With several images and a
+            single view, they are the names of the images.
         alpha : float, default=0.5
             Opacity of the heatmaps over a picture.
         cmap : str or matplotlib Colormap, default=None
             Colours of the heatmaps. None means viridis for activations without negative
             values, otherwise blue, white and red.
         vmax : float, default=None
-            Value at the end of the scale of colours. None means the largest absolute
-            value of all heatmaps.
+            Value at the upper end of the scale of colours. The lower end is ``-vmax``,
+            or 0 for activations without negative values. None means the largest
+            absolute value of all heatmaps.
         rgb : bool, default=None
             Whether the channels are red, green and blue, to be shown as they are. None
             means True if there are three channels, in bytes or within [0, 1]. Other
@@ -143,8 +144,9 @@ class HeatmapDisplay:
         Raises
         ------
         ValueError
-            If a view is unknown, if the number of names is not that of channels or
-            images, or if the number of axes is not that of panels.
+            If a view is unknown, if `vmax` is not positive, if the number of names is
+            not that of channels or images, or if the number of axes is not that of
+            panels.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         check_quantity(self.quantity)

@@ -103,7 +103,7 @@ class SelectivityCDFDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         name : str or list of str, default=None
             Name of each curve in the legend; None means those of the constructor.
         complementary : bool, default=False
@@ -204,7 +204,7 @@ class SelectivityCDFDisplay:
             Fitted dictionary, or a fitted :class:`~sklearn.pipeline.Pipeline` whose
             last step is one.
         X : array-like of shape (n_samples, n_features)
-            Rows, best those that the dictionary has not seen.
+            Rows, preferably not those on which the dictionary was trained.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes.
         labels : "all" or array-like, default=None
@@ -219,8 +219,8 @@ class SelectivityCDFDisplay:
             Name of the curve, or a prefix to the names of classes. None means the name
             of the dictionary's class for one curve, and no prefix for several.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column. Pass the axes of
-            another display to compare dictionaries.
+            Axes to draw on; None makes a figure as wide as a journal column.
+            Pass the axes of another display to compare dictionaries.
         complementary : bool, default=False
             Whether to draw the fraction of features above a score, as in :meth:`plot`.
         null_kwargs : dict, default=None
@@ -294,7 +294,7 @@ class SelectivityCDFDisplay:
         name : str, default=None
             Name of the curve, or a prefix to the names of classes.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         complementary : bool, default=False
             Whether to draw the fraction of features above a score, as in :meth:`plot`.
         null_kwargs : dict, default=None

@@ -107,7 +107,7 @@ class SelectivityCurveDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         name : str, default=None
             Name of the curve in the legend; None means that of the constructor.
         null_kwargs : dict, default=None
@@ -175,7 +175,7 @@ class SelectivityCurveDisplay:
         null_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Encode rows and draw the curve of their features.
+        """Encode rows and draw the scores of their features in falling order.
 
         Parameters
         ----------
@@ -183,17 +183,21 @@ class SelectivityCurveDisplay:
             Fitted dictionary, or a fitted :class:`~sklearn.pipeline.Pipeline` whose
             last step is one.
         X : array-like of shape (n_samples, n_features)
-            Rows, best those that the dictionary has not seen.
+            Rows, preferably not those on which the dictionary was trained.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes.
-        label, contrast, activity_threshold
+        label : label of a class, default=None
+            Class whose scores are drawn. None draws each feature's best score over the
+            classes that permutation can move.
+        contrast, activity_threshold
             As in :func:`~skdict.metrics.selectivity_curve`.
         n_permutations, batch, groups, control, grid_shape, random_state
-            Null of the curve, as in :func:`~skdict.metrics.selectivity_curve`.
+            Null of the curve, as in :func:`~skdict.metrics.selectivity_curve`. With
+            ``n_permutations=0`` there is no null.
         name : str, default=None
             Name of the curve; None means that of the dictionary's class.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         null_kwargs : dict, default=None
             Arguments for matplotlib's `fill_between`, which draws the band.
         **kwargs : dict
@@ -203,6 +207,11 @@ class SelectivityCurveDisplay:
         -------
         display : SelectivityCurveDisplay
             The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            As :func:`~skdict.metrics.selectivity_curve`.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_name(name)
@@ -244,7 +253,7 @@ class SelectivityCurveDisplay:
         null_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Draw the curve of the features of given codes.
+        """Draw the scores of the features of given codes in falling order.
 
         Parameters
         ----------
@@ -252,14 +261,18 @@ class SelectivityCurveDisplay:
             Codes of the samples.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes.
-        label, contrast, activity_threshold
+        label : label of a class, default=None
+            Class whose scores are drawn. None draws each feature's best score over the
+            classes that permutation can move.
+        contrast, activity_threshold
             As in :func:`~skdict.metrics.selectivity_curve`.
         n_permutations, batch, groups, control, grid_shape, random_state
-            Null of the curve, as in :func:`~skdict.metrics.selectivity_curve`.
+            Null of the curve, as in :func:`~skdict.metrics.selectivity_curve`. With
+            ``n_permutations=0`` there is no null.
         name : str, default=None
             Name of the curve in the legend.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         null_kwargs : dict, default=None
             Arguments for matplotlib's `fill_between`, which draws the band.
         **kwargs : dict
@@ -269,6 +282,11 @@ class SelectivityCurveDisplay:
         -------
         display : SelectivityCurveDisplay
             The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            As :func:`~skdict.metrics.selectivity_curve`.
         """
         check_matplotlib_support(f"{cls.__name__}.from_predictions")
         check_name(name)

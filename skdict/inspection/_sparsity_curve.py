@@ -143,7 +143,7 @@ class SparsityCurveDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         name : str or list of str, default=None
             Name of each curve in the legend; None means those of the constructor.
         band_kwargs : dict, default=None
@@ -231,8 +231,8 @@ class SparsityCurveDisplay:
             fitted :class:`~sklearn.pipeline.Pipeline` whose last step is one. It is
             not fitted again.
         X : array-like of shape (n_samples, n_features)
-            Rows, best those that the dictionary has not seen. The reconstruction is
-            compared with the rows as they reach the dictionary.
+            Rows, preferably not those on which the dictionary was trained. The
+            reconstruction is compared with the rows as they reach the dictionary.
         y : array-like of shape (n_samples,), default=None
             Labels, for ``measure="probe_codes"``.
         k : array-like of int
@@ -258,7 +258,7 @@ class SparsityCurveDisplay:
         name : str, default=None
             Name of the curve; None means that of the dictionary's class.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         band_kwargs : dict, default=None
             Arguments for matplotlib's `fill_between`, which draws the bands.
         **kwargs : dict
@@ -351,7 +351,7 @@ class SparsityCurveDisplay:
             mean of the column "probe_x", if it is the same for all curves; ``{}``
             leaves it out.
         ax : matplotlib Axes, default=None
-            Axes to draw on; None makes a figure as wide as a column.
+            Axes to draw on; None makes a figure as wide as a journal column.
         band_kwargs : dict, default=None
             Arguments for matplotlib's `fill_between`, which draws the bands.
         **kwargs : dict

@@ -75,8 +75,9 @@ def drawing_on(
     Parameters
     ----------
     ax : matplotlib Axes, array of them or None
-        None makes a figure as wide as a column, which is closed again if drawing
-        fails. For several rows, pass an Axes for each, or a single one to be divided.
+        None makes a figure as wide as a journal column, which is closed again if
+        drawing fails. For several rows, pass an Axes for each, or a single one to be
+        divided.
     caller : str
         Name of the method that needs matplotlib, for the message if it is missing.
     height : float, default=2.4

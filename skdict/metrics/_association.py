@@ -35,7 +35,8 @@ from skdict.stats import (
 _BLOCK_TARGETS = 64
 _BLOCK_CELLS = 2**22
 
-# Relative, because a small fraction of the variance is a small sum of squares.
+# Equal values of eta squared may differ by this fraction of it because of rounding. A
+# fraction, because the sums of squares behind a small value have small errors.
 _ETA_ROUNDING = 1e-10
 
 _CORRELATION_CONSTRAINT = [StrOptions({"pearson", "spearman"})]
@@ -144,15 +145,17 @@ def association_report(
         alone explain.
 
     groups : array-like of shape (n_samples,), default=None
-        Groups with one value of each target, such as the wells of cells with a dose
-        each. The targets of whole groups are permuted, inside `batch` if it is given.
-        Without `groups` such samples count as independent, and p-values are too small.
+        Groups of samples with the same value of each target, such as the cells of a
+        well, which all got the same dose. The targets of whole groups are permuted,
+        inside `batch` if it is given. Without `groups` such samples count as
+        independent, and p-values are too small.
 
     grid_shape : tuple of int (height, width), default=None
         The grid of an image's tokens, for targets that differ inside images. The rows
         are all tokens of each image, image by image and row by row of the grid. The
         map of each image's targets is shifted over its grid instead of being permuted,
-        as in `selectivity_report`. Batches must consist of whole images.
+        as in `selectivity_report`. Batches must consist of whole images, and `groups`
+        must be None.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -274,11 +277,12 @@ def rescore_associations(
         Rows are permuted only inside the batches.
 
     groups : array-like of shape (n_samples,), default=None
-        Groups with one value of each target, as in `association_report`.
+        Groups of samples with the same value of each target, as in
+        `association_report`.
 
     grid_shape : tuple of int (height, width), default=None
         The grid of an image's tokens, for targets that differ inside images, as in
-        `association_report`: the map of each image is shifted.
+        `association_report`: the map of each image's targets is shifted.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -373,8 +377,8 @@ def eta_squared(
 ) -> pd.DataFrame:
     r"""Fraction of each feature's variance that each factor explains.
 
-    It compares nuisance factors such as the scanner, the stain or the batch with the
-    biology: a robust feature varies with the biology and not with nuisance factors.
+    The table compares the biology with nuisance factors such as the scanner, the stain
+    or the batch. A robust feature varies with the biology and not with these.
 
     Parameters
     ----------
@@ -382,8 +386,8 @@ def eta_squared(
         Codes of the samples. A sparse input is never densified.
 
     factors : dict of array-like of shape (n_samples,) or DataFrame
-        Labels of the samples by the name of the factor, each with at least two
-        values.
+        The name of each factor and its labels of the samples. A factor has at least
+        two different labels, and some samples share a label.
 
     n_permutations : int, default=0
         Number of permutations of each factor's labels. With 0 there are no p-values.
@@ -392,12 +396,13 @@ def eta_squared(
         Labels are permuted only inside the batches.
 
     groups : array-like of shape (n_samples,), default=None
-        Groups with one label of each factor, such as the slides of tiles: the labels of
-        whole groups are permuted, inside `batch` if it is given.
+        Groups of samples with the same label of each factor, such as the tiles of a
+        slide. The labels of whole groups are permuted, inside `batch` if it is given.
 
     grid_shape : tuple of int (height, width), default=None
         The grid of an image's tokens, for labels that differ inside images, as in
-        `selectivity_report`: the map of each image is shifted.
+        `selectivity_report`: the label map of each image is shifted. Batches must
+        consist of whole images, and `groups` must be None.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -412,19 +417,20 @@ def eta_squared(
         - `scanner_omega_squared`: the same without the part that this number of labels
           explains by chance. If there is no effect it is around 0, possibly below.
         - `scanner_p_value`: ``(1 + #{null >= eta_squared}) / (1 + n_permutations)``.
-          Only with ``n_permutations > 0``.
+          It is not corrected for the number of features. Only with
+          ``n_permutations > 0``.
 
         and `strongest`, the factor with the largest omega squared. Features without
         variance have 0 throughout, and p-values of 1.
 
-        Two more columns are the same in all rows: `n_permutations` and, for each
+        The other columns are the same in all rows: `n_permutations` and, for each
         factor, `scanner_mean_omega_squared`, the mean over the features that vary.
 
     Raises
     ------
     ValueError
         If `codes` is empty or holds NaN or infinity; if a factor has another length,
-        missing values, a single value, or another value for every sample; if a
+        missing values, a single label, or a different label for every sample; or if a
         factor or `batch` differs inside a group.
 
     See Also
@@ -444,8 +450,10 @@ def eta_squared(
 
     Without an effect the mean of :math:`\eta^2` is :math:`(g - 1) / (n - 1)`, so a
     factor with hundreds of levels seems to explain much; :math:`\omega^2` corrects for
-    this. Each factor is taken by itself: factors that coincide in part explain the same
-    variance in part.
+    this. Both take the samples as independent. If samples of a group resemble each
+    other, a factor that differs between few groups has a positive :math:`\omega^2` by
+    chance, and only the p-value with `groups` shows it. Each factor is taken by itself:
+    factors that coincide in part explain the same variance in part.
 
     References
     ----------
@@ -718,7 +726,7 @@ def _encode_factor(values: Data, name: str, n_samples: int) -> np.ndarray:
         )
     if len(levels) == n_samples:
         raise ValueError(
-            f"The factor {name} has another value for every sample, so it explains "
+            f"The factor {name} has a different label for every sample, so it explains "
             "everything."
         )
     return ids

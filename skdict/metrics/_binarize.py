@@ -41,7 +41,7 @@ def binarize_at_quantiles(
 
     n_active : float
         Mean number of binary features that are active in a sample; at most
-        `n_features`.
+        `n_features`, and less if features of `X` are constant or have ties.
 
     feature_names : array-like of shape (n_features,), default=None
         Names of the features. None means the columns of a DataFrame, or `x0`, `x1`
@@ -61,7 +61,7 @@ def binarize_at_quantiles(
     ------
     ValueError
         If `X` is empty or holds NaN or infinity, if `feature_names` has another
-        length, or if fewer than `n_active` features can be active per sample.
+        length, or if a sample cannot have `n_active` active features on average.
 
     See Also
     --------
@@ -131,8 +131,8 @@ def _thresholds(columns: np.ndarray, n_active: float) -> tuple[np.ndarray, np.nd
     largest = _mean_active(columns, 0.5)
     if n_active > largest:
         raise ValueError(
-            f"n_active={n_active} features cannot be active per sample: the "
-            f"{len(columns)} features of X give at most {largest:g}."
+            f"n_active={n_active} is too large: from the {len(columns)} features of X, "
+            f"a sample gets at most {largest:g} active features on average."
         )
     too_few, enough = 0.0, 0.5
     for _ in range(_N_BISECTIONS):

@@ -76,8 +76,8 @@ def describe_features(
 
     grid_shape : tuple of int (height, width), default=None
         The grid of an image's tokens, for labels that differ inside images, as in
-        `selectivity_report`: the map of each image is shifted. A confound that is the
-        same for all tokens of each image is exchanged by whole images.
+        `selectivity_report`: the label map of each image is shifted. A confound that is
+        the same for all tokens of each image is exchanged by whole images.
 
     alpha : float, default=0.05
         False discovery rate up to which a feature counts as selective.

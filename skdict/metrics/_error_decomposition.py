@@ -50,7 +50,7 @@ def decompose_error(
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Data, best rows that the dictionary was not trained on.
+        Rows, preferably not those on which the dictionary was trained.
 
     X_hat : array-like of shape (n_samples, n_features)
         Reconstruction.
@@ -61,11 +61,12 @@ def decompose_error(
         second row with what the refit gains.
 
     estimator : regressor, default=None
-        The linear map from the data to the error. None: a
-        :class:`~sklearn.linear_model.Ridge` with ``alpha=1`` on standardised
-        features, which hardly differs from least squares if there are many rows for
-        each feature. With few rows, pass a
-        :class:`~sklearn.linear_model.RidgeCV`.
+        The linear map from a row to its error. A clone is fitted for each fold. It
+        predicts all entries of the error and its squared norm together, which are
+        ``n_features + 1`` outputs. None means a
+        :class:`~sklearn.linear_model.Ridge` with ``alpha=1`` on standardised features,
+        which hardly differs from least squares if there are many rows for each feature.
+        With few rows, pass a :class:`~sklearn.linear_model.RidgeCV`.
 
     cv : int, cross-validation generator or iterable, default=5
         The folds on which the map is tested; each row must be tested once. An int

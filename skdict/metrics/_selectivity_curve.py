@@ -66,7 +66,7 @@ def selectivity_curve(
 
     grid_shape : tuple of int (height, width), default=None
         The grid of an image's tokens, for labels that differ inside images, as in
-        `selectivity_report`: the map of each image is shifted.
+        `selectivity_report`: the label map of each image is shifted.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.

@@ -75,7 +75,7 @@ def selectivity_tests(
 
     grid_shape : tuple of int (height, width), default=None
         The grid of an image's tokens, for labels that differ inside images, as in
-        `selectivity_report`: the map of each image is shifted.
+        `selectivity_report`: the label map of each image is shifted.
 
     alpha : float, default=0.05
         False discovery rate: pairs with a q-value up to this are returned. With 1,
@@ -258,7 +258,7 @@ def selectivity_counts(
 
     grid_shape : tuple of int (height, width), default=None
         The grid of an image's tokens, for labels that differ inside images, as in
-        `selectivity_report`: the map of each image is shifted.
+        `selectivity_report`: the label map of each image is shifted.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.

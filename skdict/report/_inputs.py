@@ -30,7 +30,7 @@ from skdict.inspection.estimators import (
 )
 from skdict.stats import check_grid_shape, named_columns
 
-# Largest number of values of a column that may hold batches.
+# A column with more different values than this is not taken for batches.
 _MAX_LEVELS = 256
 
 # Number of cells of codes that may be dense at a time.
@@ -268,8 +268,9 @@ def sort_metadata(
     """Sort columns into confounds, captions, constants and unused ones.
 
     A column of at most 256 values that repeat may be a batch, and so a confound. A
-    column with another value for every image, group or row, or with fractional numbers,
-    names or measures them: it becomes a caption if each image has a single value.
+    column with a different value for every image, group or row, or with fractional
+    numbers, names or measures them: it becomes a caption if each image has a single
+    value.
     """
     sorted_ = Metadata()
     for name, values in named_columns(metadata, "metadata").items():

@@ -29,7 +29,7 @@ _SETTINGS = [
     (32, 30),
     (24, 30),
 ]
-# Number of images with which the settings are tried.
+# Number of images from which the size of all files is estimated for each setting.
 _N_TRIED = 32
 
 # Pictures are larger than this only if there are few images.

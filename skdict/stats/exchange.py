@@ -35,8 +35,8 @@ class Exchange:
     batch_ids : ndarray of shape (n_samples,), default=None
         Batch of each sample; labels stay inside their batch. None: one batch.
     group_ids : ndarray of shape (n_samples,), default=None
-        Group of each sample; whole groups exchange their labels. None: each sample is a
-        group.
+        Number of each sample's group, from 0 without gaps. Whole groups exchange their
+        labels. None: each sample is a group.
     grid_shape : tuple of int (height, width), default=None
         Grid of the tokens of an image. If given, the samples are tokens, image by
         image, and the label map of each image is shifted as a whole. The batches are
@@ -258,9 +258,11 @@ def permutations(
     n_permutations : int
         Number of permutations.
     rng : RandomState
-        Source of the permutations; groups are drawn in the order of their numbers.
+        Source of the permutations.
     group_ids : ndarray of shape (n_samples,), default=None
-        Group of each sample. None: each sample is a group.
+        Number of each sample's group, from 0 without gaps. None: each sample is a
+        group. A permutation depends on the numbers of the groups, but not on the order
+        of their samples.
 
     Yields
     ------
