@@ -274,7 +274,7 @@ def enlarged():
 )
 def test_encoder_with_more_rows_than_components(tmp_path, wrap):
     write(wrap(enlarged()), tmp_path / "file")
-    problem = r"TopKSAE does not hold together: n_components is 8, but 400"
+    problem = r"TopKSAE is inconsistent: n_components is 8, but 400"
     with pytest.raises(ValueError, match=rf"file' is refused: {problem}"):
         load(tmp_path / "file")
     with pytest.raises(ValueError, match=rf"cannot be saved, .* refuse it: {problem}"):

@@ -311,7 +311,7 @@ def check_fitted(estimator: Any) -> None:
             if problem is not None:
                 raise ValueError(problem)
     except ValueError as error:
-        raise ValueError(f"{name} does not hold together: {error}.") from error
+        raise ValueError(f"{name} is inconsistent: {error}.") from error
 
 
 def _check_parameter(value: Any, name: str, constraints: list) -> None:

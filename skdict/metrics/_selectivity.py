@@ -367,9 +367,9 @@ def make_selectivity_scorer(
     scorer : callable
         ``scorer(estimator, X, y)`` returns the mean over classes of the best
         feature's score on the codes of `X`; higher is better. It serves as `scoring`
-        in model selection for a dictionary, or for a Pipeline whose last step is one,
-        with any configured output. It can be pickled, equals a scorer with the same
-        parameters, and requests no metadata.
+        in model selection for a dictionary, or for a Pipeline whose last step is one.
+        What `set_output` configures there does not matter. The scorer can be pickled,
+        equals a scorer with the same parameters, and requests no metadata.
 
     Raises
     ------
