@@ -11,16 +11,38 @@ from . import (
     preprocessing,
     report,
 )
-from .decomposition import ICFL, SAE, Reconstructor, TopKSAE, Truncator
+from .decomposition import (
+    ICFL,
+    KSVD,
+    SAE,
+    ArchetypalSAE,
+    BatchTopKSAE,
+    Codebook,
+    GatedSAE,
+    JumpReLUSAE,
+    MatchingPursuitSAE,
+    MatryoshkaSAE,
+    Reconstructor,
+    TopKSAE,
+    Truncator,
+)
 from .feature_extraction import TokenExtractor
 from .persistence import load, save
 from .preprocessing import ControlCenterScaler, ControlPCAWhitener
 
 __all__ = [
     "ICFL",
+    "KSVD",
     "SAE",
+    "ArchetypalSAE",
+    "BatchTopKSAE",
+    "Codebook",
     "ControlCenterScaler",
     "ControlPCAWhitener",
+    "GatedSAE",
+    "JumpReLUSAE",
+    "MatchingPursuitSAE",
+    "MatryoshkaSAE",
     "Reconstructor",
     "TokenExtractor",
     "TopKSAE",

@@ -570,6 +570,15 @@ class FixedSparsity(DictionaryEstimator):
             )
 
 
+class MeanSparsity(FixedSparsity):
+    """Base of the estimators whose codes have ``k`` non-zeros a row in the mean."""
+
+    _parameter_constraints: dict = {
+        **DictionaryEstimator._parameter_constraints,
+        "k": [Interval(Real, 0, None, closed="neither"), None],
+    }
+
+
 def default_k(n_features: int) -> int:
     """Number of non-zeros of a code where the user sets none."""
     return max(1, n_features // 10)

@@ -10,6 +10,15 @@ PARAMETERS = {
     Largest number of non-zeros of a code. None: a tenth of the features, at least 1,
     at most ``n_components``. Larger values count as ``n_components``, with a
     warning.""",
+    "auxiliary_weight": """float, default={default}
+    Weight of the auxiliary loss, in which the ``k`` strongest dead latents of a row
+    rebuild the residual. It is their squared error relative to the squared
+    residual; the main loss is the squared error of the reconstruction relative to
+    the variance of the rows. 0 leaves it out.""",
+    "dead_after": """float, default={default}
+    Number of epochs without firing after which a latent counts as dead for the
+    auxiliary loss. A number of rows would not suit tables of all sizes. A call of
+    :meth:`partial_fit` is an epoch.""",
     "batch_size": """int or "auto", default={default}
     Number of rows per step. "auto" takes a 16th of the rows, at least 256 and at most
     4096.""",

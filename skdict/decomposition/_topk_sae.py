@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from skdict._utils.constraints import Interval
+from skdict._utils.sklearn_private import StrOptions
 from skdict._utils.types import ArrayLike, Callbacks, Seed
 from skdict.decomposition._base import FixedSparsity
 from skdict.decomposition._shared_docs import documented
@@ -28,15 +29,12 @@ class TopKSAE(FixedSparsity):
     ----------
     n_components : shared
     k : shared
-    auxiliary_weight : float, default=1/32
-        Weight of the auxiliary loss, in which the ``k`` strongest dead latents of a row
-        rebuild the residual. It is their squared error relative to the squared
-        residual; the main loss is the squared error of the reconstruction relative to
-        the variance of the rows. 0 leaves it out.
-    dead_after : float, default=1.0
-        Number of epochs without firing after which a latent counts as dead for the
-        auxiliary loss. A number of rows would not suit tables of all sizes. A call of
-        :meth:`partial_fit` is an epoch.
+    selection : {"positive", "absolute"}, default="positive"
+        Keep the largest activations behind ReLU, or those of the largest magnitude
+        with their signs, without ReLU (AbsTopK [1]_): a direction and its opposite
+        then share an atom.
+    auxiliary_weight : shared
+    dead_after : shared
     learning_rate : float, default=3e-3
         Learning rate of Adam, on rows divided by their spread.
     batch_size : shared
@@ -92,6 +90,9 @@ class TopKSAE(FixedSparsity):
     Gao, L. et al. "Scaling and evaluating sparse autoencoders". 2024.
     arXiv:2406.04093.
 
+    .. [1] Zhu, X. et al. "AbsTopK: Rethinking Sparse Autoencoders For Bidirectional
+       Features". 2025. arXiv:2510.00404.
+
     Makhzani, A. and Frey, B. "k-Sparse autoencoders". 2013. arXiv:1312.5663.
 
     Examples
@@ -108,6 +109,7 @@ class TopKSAE(FixedSparsity):
 
     _parameter_constraints: dict = {
         **FixedSparsity._parameter_constraints,
+        "selection": [StrOptions({"positive", "absolute"})],
         "auxiliary_weight": [Interval(Real, 0, None, closed="left")],
         "dead_after": [Interval(Real, 0, None, closed="neither")],
     }
@@ -119,6 +121,7 @@ class TopKSAE(FixedSparsity):
         n_components: int | None = None,
         k: int | None = None,
         *,
+        selection: Literal["positive", "absolute"] = "positive",
         auxiliary_weight: float = 1 / 32,
         dead_after: float = 1.0,
         learning_rate: float = 3e-3,
@@ -137,6 +140,7 @@ class TopKSAE(FixedSparsity):
     ) -> None:
         self.n_components = n_components
         self.k = k
+        self.selection = selection
         self.auxiliary_weight = auxiliary_weight
         self.dead_after = dead_after
         self.learning_rate = learning_rate
@@ -158,6 +162,7 @@ class TopKSAE(FixedSparsity):
             atoms,
             self._n_active(*atoms.shape),
             scale_encoder=isinstance(self.init, str),
+            selection=self.selection,
             auxiliary_weight=self.auxiliary_weight,
             dead_after=self.dead_after * n_samples,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -35,18 +36,22 @@ class Autoencoder(Dictionary):
         self.encoder_bias = nn.Parameter(atoms.new_zeros(len(atoms)))
         self.scale_encoder = scale_encoder
 
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """What the encoder says before it is cut, of shape (n, M)."""
+        return torch.addmm(self.encoder_bias, x - self.pre_bias, self.encoder.T)
+
     @torch.no_grad()
     def precondition_(self, objective: Objective) -> None:
         """Remove the part of the atoms' gradient that the projection would undo."""
-        grad = self.atoms.grad
-        if grad is not None:
-            grad -= (grad * self.atoms).sum(1, keepdim=True) * self.atoms
+        remove_radial_part_(self.atoms)
 
     @torch.no_grad()
     def start_(self, rows: Tensor, mean: Tensor) -> None:
         super().start_(rows, geometric_median(rows))
+        self.calibrate_([rows], len(rows))
         if self.scale_encoder:
             self.scale_encoder_(rows)
+            self.calibrate_([rows], len(rows))
 
     @torch.no_grad()
     def scale_encoder_(self, rows: Tensor) -> None:
@@ -61,6 +66,7 @@ class Autoencoder(Dictionary):
         if energy > 0:
             scale = ((rows - self.pre_bias) * x_hat).sum() / energy
             self.encoder.mul_(scale)
+            self.encoder_bias.mul_(scale)
 
     @torch.no_grad()
     def rescale_(self, factor: float) -> None:
@@ -70,3 +76,27 @@ class Autoencoder(Dictionary):
     def optimizer_options(self) -> dict[str, Any]:
         # Fused Adam takes a sixth of the time.
         return {"fused": self.atoms.device.type in ("cpu", "cuda")}
+
+
+@torch.no_grad()
+def remove_radial_part_(atoms: nn.Parameter) -> None:
+    """Take the part along each atom out of its gradient."""
+    grad = atoms.grad
+    if grad is not None:
+        grad -= (grad * atoms).sum(1, keepdim=True) * atoms
+
+
+def nth_largest(parts: Iterable[Tensor], n: int) -> Tensor:
+    """The number that exactly ``n`` of all entries exceed, if none are equal.
+
+    It lies half-way between the ``n``-th and the next largest entry.
+    """
+    pool = None
+    for part in parts:
+        part = part.flatten() if pool is None else torch.cat([pool, part.flatten()])
+        pool = part.topk(min(n + 1, len(part)), sorted=False).values
+    assert pool is not None
+    if len(pool) <= n:  # all of them are wanted
+        return pool.amin() - 1
+    last = pool.topk(2, largest=False).values if n else pool.repeat(2)
+    return last.mean()

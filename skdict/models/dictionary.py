@@ -6,7 +6,7 @@ backward pass, ``precondition_``, the optimiser and ``maintain_``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -135,10 +135,14 @@ class Dictionary(nn.Module):
         """Rebuild the rows."""
         return code.decode(self.atoms) + self.pre_bias
 
+    def rebuild(self, x: Tensor, code: Code) -> Tensor:
+        """The target of rows whose code is known."""
+        return self.decode(code)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Code]:
         """Reconstruction and code."""
         code = self.encode(x)
-        return self.decode(code), code
+        return self.rebuild(x, code), code
 
     def prepare_(self, n_rows: int) -> None:
         """Precompute what encoding ``n_rows`` rows with fixed parameters can use."""
@@ -146,10 +150,18 @@ class Dictionary(nn.Module):
     # A learning step
 
     def objective(self, x: Tensor, target: Tensor) -> Objective:
-        """Half the squared error of a row, mean over the batch; no side effects."""
-        reconstruction, code = self(x)
-        loss = half_squared_error(reconstruction, target)
+        """What a step lowers; no side effects."""
+        return self.objective_of(x, self.encode(x), target)
+
+    def objective_of(self, x: Tensor, code: Code, target: Tensor) -> Objective:
+        """The objective of rows whose code is known, without what a subclass adds."""
+        reconstruction = self.rebuild(x, code)
+        loss = self.loss(code, reconstruction, target)
         return Objective(loss, reconstruction, code, code.fire_counts(len(self.atoms)))
+
+    def loss(self, code: Code, reconstruction: Tensor, target: Tensor) -> Tensor:
+        """Half the squared error of a row, mean over the batch."""
+        return half_squared_error(reconstruction, target)
 
     def step_(
         self, x: Tensor, target: Tensor, descend: Callable[[Objective], None]
@@ -178,8 +190,25 @@ class Dictionary(nn.Module):
         self.project_()
         return 0
 
-    def calibrate_(self, fired: Tensor, n_rows: int) -> None:
+    def watch_(self, fired: Tensor, n_rows: int) -> None:
         """Adapt, after an epoch, to how often atoms fired on the held-out rows."""
+
+    def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
+        """Set, when training ends, what ``k`` active atoms a row ask for.
+
+        Parameters
+        ----------
+        batches : iterable of Tensor of shape (n, d)
+            Held-out rows, or where there are none, those that were learned from.
+        n_rows : int
+            Rows of all batches.
+
+        Returns
+        -------
+        bool
+            Whether codes may have changed.
+        """
+        return False
 
     @torch.no_grad()
     def project_(self) -> None:

@@ -6,27 +6,15 @@ import torch
 from torch import Tensor
 
 from skdict._utils.fitted import Array
-from skdict.models.dictionary import Clock, Dictionary, Objective
+from skdict.models.dictionary import Clock, Objective
+from skdict.models.fixed_code import FixedCodeDictionary
 from skdict.ops import SlotCode
 from skdict.ops.atoms import random_unit_rows, redundant_atoms
 from skdict.ops.pursuit import Refit, Selection, batched_omp, choose_form, gram_matrix
 
-# Weight of the newest batch in the running mean of the curvature.
-_NEWEST = 0.05
 
-
-class PursuitDictionary(Dictionary):
-    """Gradient descent on the atoms with the codes of a pursuit held fixed.
-
-    The gradient of each atom is divided by the mean square of its coefficients,
-    which is the curvature of the loss along that atom. A learning rate of 1 then moves
-    an atom that shares no row with another to its exact minimiser, and the rate needs
-    no tuning to the data, to k or to how often an atom fires.
-
-    The pre-bias is the mean of the rows and is not learned. With the codes held
-    fixed, its gradient is the mean residual, which a greedy encoder does not bring
-    to zero: a learned pre-bias would drift away from the rows, and the explained
-    variance would fall.
+class PursuitDictionary(FixedCodeDictionary):
+    """Codes by batched orthogonal matching pursuit; redundant atoms are redrawn.
 
     Parameters
     ----------
@@ -43,15 +31,11 @@ class PursuitDictionary(Dictionary):
         would not have time to learn.
     """
 
-    curvature: Tensor
     fired_since_reset: Tensor
     counters = {
-        "curvature": Array(("n_components",), low=0),
+        **FixedCodeDictionary.counters,
         "fired_since_reset": Array(("n_components",), kind="i", low=0),
     }
-    optimizer = torch.optim.SGD
-    # Its steps are large: a constant rate would end well above the least loss.
-    stream_steps = 20
 
     def __init__(
         self,
@@ -65,7 +49,6 @@ class PursuitDictionary(Dictionary):
         reset_every: int = 100,
     ) -> None:
         super().__init__(atoms)
-        self.pre_bias.requires_grad_(False)
         self.k = k
         self.atoms_per_step = atoms_per_step
         self.selection = selection
@@ -90,19 +73,6 @@ class PursuitDictionary(Dictionary):
         """Compute the Gram matrix once, if that saves time for this many rows."""
         if choose_form(n_rows, self.atoms, self.k, self.atoms_per_step) == "gram":
             self.gram = gram_matrix(self.atoms)
-
-    @torch.no_grad()
-    def follow_(self, mean: Tensor) -> None:
-        self.pre_bias.copy_(mean)
-
-    def precondition_(self, objective: Objective) -> None:
-        gradient = self.atoms.grad
-        assert gradient is not None
-        now = objective.code.mean_squares(len(self.atoms))
-        self.curvature.lerp_(now, _NEWEST)
-        # The larger of the two: where a rare atom fires, its running mean is too small.
-        curvature = torch.maximum(now, self.curvature)
-        gradient /= torch.where(curvature > 0, curvature, 1.0)[:, None]
 
     def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
         super().maintain_(objective, clock)

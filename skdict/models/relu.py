@@ -2,82 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from skdict._utils.fitted import Array
-from skdict.models.autoencoder import Autoencoder
-from skdict.models.dictionary import Clock, Objective
-from skdict.ops import DenseCode
-
-# The penalty rises from zero over this fraction of the steps; in a stream, over this
-# number of steps.
-_WARM_UP, _STREAM_WARM_UP = 0.1, 100
-# A step changes the logarithm of the weight by this fraction of the logarithm of
-# (active latents / wanted active latents).
-_GAIN = 0.02
-# Weight of the newest batch in the running mean of active latents.
-_NEWEST = 0.05
+from skdict.models.autoencoder import nth_largest
+from skdict.models.dictionary import Objective
+from skdict.models.penalised import PenalisedAutoencoder
+from skdict.ops import Code
+from skdict.ops.linear import linear_encode
 
 
-class ReLUAutoencoder(Autoencoder):
-    """``z = relu(W_enc (x - b_pre) + b_enc)``; the loss adds ``alpha ||z||_1``.
+class ReLUAutoencoder(PenalisedAutoencoder):
+    """``z = relu(W_enc (x - b_pre) + b_enc)``; the penalty is ``||z||_1``.
 
     Parameters
     ----------
-    atoms, scale_encoder
-        As in :class:`Autoencoder`.
-    alpha : float
-        Weight of the penalty, for rows that spread 1 around their centre.
-    k : float or None
-        Wanted mean number of active latents. The weight then starts at ``alpha`` and
-        moves until that many are active. They are counted on the held-out rows, if
-        there are any: rows from which nothing is learned activate more latents.
+    atoms, alpha, k, scale_encoder
+        As in :class:`PenalisedAutoencoder`.
     """
 
-    # Epochs with sparser codes explain less.
-    keeps_best_epoch = False
-    warm_up: Tensor
-    log_factor: Tensor
-    active: Tensor
-    excess: Tensor
-    counters = {
-        "warm_up": Array((), low=0, high=1),  # fraction of the weight that is in force
-        "log_factor": Array(()),  # log(weight / alpha)
-        "active": Array((), low=0),  # active latents of a row, running mean
-        "excess": Array((), low=0),  # the same on held-out rows / active; 0: unknown
-    }
-
-    def __init__(
-        self, atoms: Tensor, *, alpha: float, k: float | None, scale_encoder: bool
-    ) -> None:
-        super().__init__(atoms, scale_encoder=scale_encoder)
-        self.alpha = alpha
-        self.k = k
-
-    def encode(self, x: Tensor) -> DenseCode:
-        return DenseCode(
-            torch.addmm(self.encoder_bias, x - self.pre_bias, self.encoder.T).relu()
-        )
+    def encode(self, x: Tensor) -> Code:
+        code = linear_encode(x - self.pre_bias, self.encoder, self.encoder_bias)
+        return code.with_values(code.values.relu())
 
     def objective(self, x: Tensor, target: Tensor) -> Objective:
         plain = super().objective(x, target)
-        weight = self.warm_up * self.alpha * self.log_factor.exp()
-        penalty = weight * plain.code.values.sum(1).mean()
+        penalty = self.weight * plain.code.values.sum() / len(x)
         return plain._replace(loss=plain.loss + penalty)
 
     @torch.no_grad()
-    def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
-        last = clock.last_step
-        rise = _STREAM_WARM_UP if last is None else _WARM_UP * last
-        self.warm_up.fill_(min(1.0, clock.n_steps / max(1.0, rise)))
-        if self.k is not None:
-            active = objective.fired.sum() / len(objective.code)
-            self.active.lerp_(active.to(self.active), _NEWEST)
-            k = self.k / torch.where(self.excess > 0, self.excess, 1.0)
-            self.log_factor += _GAIN * (active / k).clamp(0.1, 10).log()
-        return super().maintain_(objective, clock)
-
-    def calibrate_(self, fired: Tensor, n_rows: int) -> None:
-        if self.active > 0:
-            self.excess.copy_(fired.sum() / n_rows / self.active)
+    def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
+        # At the start, too: with k active latents from the first step, the penalty need
+        # not grow until it has silenced the others, and shrunk those that stay.
+        if self.k is None:
+            return False
+        activations = (self.pre_activations(x) for x in batches)
+        self.encoder_bias.sub_(nth_largest(activations, round(self.k * n_rows)))
+        return True

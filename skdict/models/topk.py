@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from skdict._utils.fitted import Array
 from skdict.models.autoencoder import Autoencoder
 from skdict.models.dictionary import Clock, Objective
-from skdict.ops import SlotCode
+from skdict.ops import Code
 from skdict.ops.topk import decode_strongest, topk_encode
 
 # Number of steps between looks for dead latents on an accelerator, because each look
@@ -23,8 +25,10 @@ class TopKAutoencoder(Autoencoder):
     ----------
     atoms, scale_encoder
         As in :class:`Autoencoder`.
-    k : int
+    k : float
         Largest number of non-zeros of a code.
+    selection : {"positive", "absolute"}, default="positive"
+        As in :func:`skdict.ops.topk.topk_encode`.
     auxiliary_weight : float, default=0.0
         Weight of the auxiliary loss; 0 leaves it out.
     dead_after : float, default=inf
@@ -38,24 +42,29 @@ class TopKAutoencoder(Autoencoder):
     def __init__(
         self,
         atoms: Tensor,
-        k: int,
+        k: float,
         *,
+        selection: Literal["positive", "absolute"] = "positive",
         scale_encoder: bool = True,
         auxiliary_weight: float = 0.0,
         dead_after: float = torch.inf,
     ) -> None:
         super().__init__(atoms, scale_encoder=scale_encoder)
         self.k = k
+        self.selection = selection
         self.auxiliary_weight = auxiliary_weight
         self.dead_after = dead_after
         # Indices of the latents that were dead at the last look on an accelerator.
         self.register_buffer("dead", self.rows_since_fired[:0], persistent=False)
 
-    def encode(self, x: Tensor) -> SlotCode:
-        return topk_encode(x - self.pre_bias, self.encoder, self.encoder_bias, self.k)
+    def encode(self, x: Tensor) -> Code:
+        k = round(self.k)
+        return topk_encode(
+            x - self.pre_bias, self.encoder, self.encoder_bias, k, self.selection
+        )
 
-    def objective(self, x: Tensor, target: Tensor) -> Objective:
-        plain = super().objective(x, target)
+    def objective_of(self, x: Tensor, code: Code, target: Tensor) -> Objective:
+        plain = super().objective_of(x, code, target)
         plain = plain._replace(counters={"rows_since_fired": self._silence(plain)})
         if self.auxiliary_weight == 0:
             return plain
@@ -94,7 +103,7 @@ class TopKAutoencoder(Autoencoder):
             self.encoder[dead],
             self.encoder_bias[dead],
             self.atoms[dead],
-            k=min(len(dead), self.k),
+            k=min(len(dead), max(1, round(self.k))),
         )
         energy = residual.square().sum()
         error = (residual - rebuilt).square().sum()

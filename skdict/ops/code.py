@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -16,8 +16,8 @@ class Code(ABC):
     """Codes of ``n`` rows; the subclasses differ in how they keep the active atoms.
 
     :class:`~skdict.ops.slots.SlotCode` has the same number of slots in every row,
-    :class:`RaggedCode` as many entries as each row needs, and :class:`DenseCode` one
-    number for every atom.
+    :class:`~skdict.ops.ragged.RaggedCode` as many entries as each row needs, and
+    :class:`DenseCode` one number for every atom.
     """
 
     values: Tensor
@@ -45,6 +45,18 @@ class Code(ABC):
     @abstractmethod
     def mean_squares(self, n_components: int) -> Tensor:
         """Average the squared coefficients of each atom over the rows."""
+
+    @abstractmethod
+    def decode_range(self, dictionary: Tensor, start: int, stop: int) -> Tensor:
+        """Rebuild the rows from the atoms numbered ``start`` to ``stop`` alone."""
+
+    @abstractmethod
+    def at(self, parameter: Tensor) -> Tensor:
+        """A number of each atom, of shape (M,), where the values of the atom stand."""
+
+    def with_values(self, values: Tensor) -> Self:
+        """The same places with other values."""
+        return replace(self, values=values)  # type: ignore[type-var]  # dataclasses all
 
     @abstractmethod
     def finite_rows(self) -> Tensor:
@@ -83,71 +95,6 @@ class Code(ABC):
 
 
 @dataclass(frozen=True)
-class RaggedCode(Code):
-    """Codes with as many entries as each row needs, rows one after the other.
-
-    Attributes
-    ----------
-    offsets : Tensor of shape (n + 1,), int64
-        Entries of row ``i`` are ``offsets[i]`` to ``offsets[i + 1]``.
-    indices : Tensor of shape (nnz,), int64
-        Atom of each entry; an atom stands in a row at most once.
-    values : Tensor of shape (nnz,)
-        Coefficient of each entry.
-    """
-
-    offsets: Tensor
-    indices: Tensor
-    values: Tensor
-
-    @classmethod
-    def from_dense(cls, dense: Tensor) -> RaggedCode:
-        """Take the non-zeros of a dense (n, M) tensor; they stay differentiable."""
-        rows, indices = dense.nonzero(as_tuple=True)
-        counts = torch.bincount(rows, minlength=len(dense))
-        offsets = F.pad(counts.cumsum(0), (1, 0))
-        return cls(offsets, indices, dense[rows, indices])
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def _rows(self) -> Tensor:
-        """Row of each entry."""
-        rows = torch.arange(len(self), device=self.offsets.device)
-        return rows.repeat_interleave(self.offsets.diff())
-
-    def decode(self, dictionary: Tensor) -> Tensor:
-        return F.embedding_bag(
-            self.indices,
-            dictionary,
-            self.offsets[:-1],
-            per_sample_weights=self.values,
-            mode="sum",
-        )
-
-    def to_dense(self, n_components: int) -> Tensor:
-        dense = self.values.new_zeros(len(self), n_components)
-        return dense.index_put((self._rows(), self.indices), self.values)
-
-    def entries(self) -> tuple[Tensor, Tensor, Tensor]:
-        active = self.values != 0
-        counts = torch.bincount(self._rows()[active], minlength=len(self))
-        return counts, self.indices[active], self.values[active]
-
-    def fire_counts(self, n_components: int) -> Tensor:
-        return torch.bincount(self.indices[self.values != 0], minlength=n_components)
-
-    def mean_squares(self, n_components: int) -> Tensor:
-        sums = self.values.new_zeros(n_components)
-        return sums.index_add_(0, self.indices, self.values.square() / len(self))
-
-    def finite_rows(self) -> Tensor:
-        finite = torch.ones(len(self), dtype=torch.bool, device=self.values.device)
-        finite[self._rows()[~self.values.isfinite()]] = False
-        return finite
-
-
-@dataclass(frozen=True)
 class DenseCode(Code):
     """Codes with one number for every atom, most of them zero.
 
@@ -165,6 +112,9 @@ class DenseCode(Code):
     def decode(self, dictionary: Tensor) -> Tensor:
         return self.values @ dictionary
 
+    def decode_range(self, dictionary: Tensor, start: int, stop: int) -> Tensor:
+        return self.values[:, start:stop] @ dictionary[start:stop]
+
     def to_dense(self, n_components: int) -> Tensor:
         return self.values
 
@@ -177,6 +127,9 @@ class DenseCode(Code):
 
     def mean_squares(self, n_components: int) -> Tensor:
         return self.values.square().mean(0)
+
+    def at(self, parameter: Tensor) -> Tensor:
+        return parameter
 
     def finite_rows(self) -> Tensor:
         return self.values.isfinite().all(1)

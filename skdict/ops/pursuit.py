@@ -134,6 +134,39 @@ def batched_omp(
     return SlotCode(torch.cat(indices), torch.cat(values))
 
 
+@torch.no_grad()
+def picks_in_order(
+    x: Tensor, dictionary: Tensor, k: int, *, gram: Tensor | None = None
+) -> Tensor:
+    """Atoms that matching pursuit picks, one a step, in the order of the steps.
+
+    Parameters
+    ----------
+    x, dictionary, k, gram
+        As in :func:`batched_omp`; the atoms have unit norm.
+
+    Returns
+    -------
+    Tensor of shape (n, k), int64
+        An atom may be picked again.
+    """
+    picks = []
+    for rows in x.split(rows_per_chunk(x, len(dictionary))):
+        c = x.new_empty(len(rows), len(dictionary))
+        residual = (
+            _ResidualForm(rows, dictionary, c)
+            if gram is None
+            else _GramForm(rows, dictionary, c, gram)
+        )
+        steps = []
+        for _ in range(k):
+            most = residual.correlations().max(1, keepdim=True)
+            residual.subtract(SlotCode(most.indices, most.values))
+            steps.append(most.indices)
+        picks.append(torch.cat(steps, 1))
+    return torch.cat(picks)
+
+
 def _pursue(
     residual: _GramForm | _ResidualForm,
     k: int,

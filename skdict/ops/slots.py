@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skdict.ops.code import Code
+from skdict.ops.products import (
+    GATHER_ELEMENTS,
+    csr_tensor,
+    has_csr_kernels,
+    sum_rows_per_atom,
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class SlotCode(Code):
 
     def subtract_from_(self, out: Tensor, dictionary: Tensor) -> None:
         """``out -= Z W``, in place and outside of automatic differentiation."""
-        if _has_csr_kernels(out.device.type):
+        if has_csr_kernels(out.device.type):
             # Half the time of the other way, because no temporary is as large as `out`.
             torch.addmm(
                 out, self._to_csr_tensor(len(dictionary)), dictionary, alpha=-1, out=out
@@ -56,7 +60,7 @@ class SlotCode(Code):
 
     def correlate(self, x: Tensor, n_components: int) -> Tensor:
         """Sum the rows of ``x`` per atom: ``Z^T x``, of shape (n_components, d)."""
-        return _sum_rows_per_atom(self.indices, self.values, x, n_components)
+        return _correlate(self.indices, self.values, x, n_components)
 
     def coalesce(self) -> SlotCode:
         """Merge repeated atoms of a row by adding their values; sort by index.
@@ -92,17 +96,23 @@ class SlotCode(Code):
             0, self.indices.flatten(), self.values.square().flatten() / len(self)
         )
 
+    def decode_range(self, dictionary: Tensor, start: int, stop: int) -> Tensor:
+        inside = (self.indices >= start) & (self.indices < stop)
+        return self.with_values(self.values * inside).decode(dictionary)
+
+    def at(self, parameter: Tensor) -> Tensor:
+        return parameter[self.indices]
+
     def finite_rows(self) -> Tensor:
         return self.values.isfinite().all(1)
 
     def _to_csr_tensor(self, n_components: int) -> Tensor:
         n, n_slots = self.indices.shape
-        return torch.sparse_csr_tensor(
+        return csr_tensor(
             torch.arange(0, n * n_slots + 1, max(1, n_slots))[: n + 1],
             self.indices.flatten(),
             self.values.flatten(),
             (n, n_components),
-            check_invariants=False,
         )
 
 
@@ -125,7 +135,7 @@ class _Decode(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_values = active_products(grad, dictionary, indices)
         if ctx.needs_input_grad[1]:
-            grad_dictionary = _sum_rows_per_atom(indices, values, grad, len(dictionary))
+            grad_dictionary = _correlate(indices, values, grad, len(dictionary))
         return grad_values, grad_dictionary, None
 
 
@@ -133,7 +143,7 @@ def active_products(x: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
     """Inner products ``<x_i, W_m>`` for the atoms ``m`` in ``indices[i]`` only."""
     # torch refuses a pattern with more entries in a row than columns.
     fits = indices.shape[1] <= len(dictionary)
-    if fits and _has_csr_kernels(x.device.type):
+    if fits and has_csr_kernels(x.device.type):
         pattern = SlotCode(indices, x.new_zeros(indices.shape))
         products = torch.sparse.sampled_addmm(
             pattern._to_csr_tensor(len(dictionary)), x, dictionary.T, beta=0
@@ -142,7 +152,7 @@ def active_products(x: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
     # The atoms are gathered for a few rows at a time, because all of them would take
     # ``n * s * d`` numbers.
     n_slots, n_features = indices.shape[1], x.shape[1]
-    rows = max(1, _GATHER_ELEMENTS // max(1, n_slots * n_features))
+    rows = max(1, GATHER_ELEMENTS // max(1, n_slots * n_features))
     return torch.cat(
         [
             torch.bmm(dictionary[atoms], part[:, :, None])[:, :, 0]
@@ -151,40 +161,13 @@ def active_products(x: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
     )
 
 
-_GATHER_ELEMENTS = 1 << 20  # a few MB, which fit in a core's cache
-
-
-@functools.cache
-def _has_csr_kernels(device_type: str) -> bool:
-    """Whether torch has products with CSR tensors, and they are faster.
-
-    On the CPU they need MKL, which torch has on x86. On other devices they have not
-    been measured.
-    """
-    if device_type != "cpu":
-        return False
-    one = SlotCode(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # once in a process: CSR tensors are in beta
-        try:
-            csr = one._to_csr_tensor(1)
-            torch.addmm(torch.ones(1, 1), csr, torch.ones(1, 1))
-            torch.sparse.sampled_addmm(csr, torch.ones(1, 1), torch.ones(1, 1))
-        except RuntimeError:
-            return False
-    return True
-
-
-def _sum_rows_per_atom(
-    indices: Tensor, values: Tensor, x: Tensor, n_components: int
-) -> Tensor:
-    """``Z^T x``, with the slots sorted by atom so that each atom is one bag of rows."""
-    atoms, order = indices.flatten().sort(stable=True)
-    offsets = torch.searchsorted(atoms, torch.arange(n_components, device=atoms.device))
-    return F.embedding_bag(
-        order // indices.shape[1],
+def _correlate(indices: Tensor, values: Tensor, x: Tensor, n_components: int) -> Tensor:
+    """``Z^T x``, of shape (n_components, d)."""
+    rows = torch.arange(len(indices), device=indices.device)
+    return sum_rows_per_atom(
+        indices.flatten(),
+        rows.repeat_interleave(indices.shape[1]),
+        values.flatten(),
         x,
-        offsets,
-        per_sample_weights=values.flatten()[order],
-        mode="sum",
+        n_components,
     )

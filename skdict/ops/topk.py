@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,13 @@ from skdict.ops.chunks import rows_per_chunk
 from skdict.ops.slots import SlotCode
 
 
-def topk_encode(x: Tensor, encoder: Tensor, bias: Tensor, k: int) -> SlotCode:
+def topk_encode(
+    x: Tensor,
+    encoder: Tensor,
+    bias: Tensor,
+    k: int,
+    selection: Literal["positive", "absolute"] = "positive",
+) -> SlotCode:
     """Keep the ``k`` largest of ``relu(x @ encoder.T + bias)`` in each row.
 
     A latent that ReLU sets to zero has not fired, and its slot is empty: a row with
@@ -27,6 +33,9 @@ def topk_encode(x: Tensor, encoder: Tensor, bias: Tensor, k: int) -> SlotCode:
         One offset per latent.
     k : int
         Largest number of active latents per row, at most ``M``.
+    selection : {"positive", "absolute"}, default="positive"
+        "absolute" keeps those of the largest magnitude, with their signs, and without
+        ReLU.
 
     Returns
     -------
@@ -35,21 +44,30 @@ def topk_encode(x: Tensor, encoder: Tensor, bias: Tensor, k: int) -> SlotCode:
         of automatic differentiation, summed from the active latents only: the
         (n, M) activations are neither kept nor differentiated.
     """
-    values, indices = _TopKEncode.apply(x, encoder, bias, k)
+    values, indices = _TopKEncode.apply(x, encoder, bias, k, selection)
     return SlotCode(indices, values)
 
 
 class _TopKEncode(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, encoder: Tensor, bias: Tensor, k: int
+        ctx: Any,
+        x: Tensor,
+        encoder: Tensor,
+        bias: Tensor,
+        k: int,
+        selection: Literal["positive", "absolute"],
     ) -> tuple[Tensor, Tensor]:
-        parts = [
-            torch.addmm(bias, rows, encoder.T).topk(k, dim=1, sorted=False)
-            for rows in x.split(rows_per_chunk(x, len(encoder)))
-        ]
-        values = torch.cat([part.values for part in parts]).relu_()
-        indices = torch.cat([part.indices for part in parts])
+        parts = []
+        for rows in x.split(rows_per_chunk(x, len(encoder))):
+            activations = torch.addmm(bias, rows, encoder.T)
+            if selection == "absolute":
+                best = activations.abs().topk(k, dim=1, sorted=False).indices
+                parts.append((activations.gather(1, best), best))
+            else:
+                largest = activations.topk(k, dim=1, sorted=False)
+                parts.append((largest.values.relu_(), largest.indices))
+        values, indices = (torch.cat(part) for part in zip(*parts, strict=True))
         ctx.save_for_backward(x, encoder, indices, values)
         ctx.mark_non_differentiable(indices)
         return values, indices
@@ -57,9 +75,9 @@ class _TopKEncode(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any, grad: Tensor, _: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         x, encoder, indices, values = ctx.saved_tensors
-        fired = SlotCode(indices, grad * (values > 0))
+        fired = SlotCode(indices, grad * (values != 0))
         grad_x = grad_encoder = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_x = fired.decode(encoder)
@@ -69,7 +87,7 @@ class _TopKEncode(torch.autograd.Function):
             grad_bias = grad.new_zeros(len(encoder)).index_add_(
                 0, indices.flatten(), fired.values.flatten()
             )
-        return grad_x, grad_encoder, grad_bias, None
+        return grad_x, grad_encoder, grad_bias, None, None
 
 
 def decode_strongest(

@@ -33,6 +33,10 @@ from skdict.training.callbacks import (
 
 Batch = tuple[Tensor, Tensor]
 
+# Largest number of rows by which a model is calibrated, and in a stream the smallest:
+# fewer rows tell less than the steps before them.
+_CALIBRATION_ROWS, _LEAST_CALIBRATION_ROWS = 16384, 256
+
 
 class Rows(Dataset):
     """The rows that the net is given, or some of them.
@@ -187,6 +191,7 @@ class DictionaryNet(NeuralNet):
             If training diverged.
         """
         if max_iter == 0:
+            self.calibrate(X)
             self.look(X)
             return []
         with ExitStack() as self.resources:
@@ -194,6 +199,8 @@ class DictionaryNet(NeuralNet):
             with suppress(EndOfTraining):
                 self.fit_loop(X, epochs=max_iter)
             self.notify("on_train_end", X=X, y=None)
+        if self.calibrate(X):
+            self.look(X)
         return [without_batches(record) for record in self.history]
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
@@ -313,7 +320,7 @@ class DictionaryNet(NeuralNet):
             n_rows = iterator.batches.n_rows
             self.validation_error /= n_rows
             with torch.no_grad():
-                self.module_.calibrate_(self.fired_held_out, n_rows)
+                self.module_.watch_(self.fired_held_out, n_rows)
 
     @torch.no_grad()
     def look(self, X: np.ndarray | Tensor) -> None:
@@ -322,6 +329,19 @@ class DictionaryNet(NeuralNet):
         self._begin_counts(True)
         for batch in self.get_iterator(dataset):
             self._count(self.validation_step(batch), len(batch[0]), True)
+
+    @torch.no_grad()
+    def calibrate(self, X: np.ndarray | Tensor) -> bool:
+        """Let the model see rows once more; return whether codes may have changed."""
+        if self.n_steps is None and len(X) < _LEAST_CALIBRATION_ROWS:
+            return False
+        learned_from, held_out = self.get_split_datasets(X)
+        rows = learned_from if held_out is None else held_out
+        among = torch.arange(len(X)) if rows.among is None else rows.among
+        among = among[:: -(-len(among) // _CALIBRATION_ROWS)]
+        batches = self.get_iterator(Rows(X, among)).batches
+        self._set_training(False)
+        return self.module_.calibrate_(batches, len(among))
 
     def _begin_counts(self, training: bool) -> None:
         if not training:

@@ -1,0 +1,165 @@
+"""The JumpReLU sparse autoencoder."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Literal
+
+from torch import Tensor
+
+from skdict._utils.constraints import Interval
+from skdict._utils.types import ArrayLike, Callbacks, Seed
+from skdict.decomposition._base import DictionaryEstimator
+from skdict.decomposition._shared_docs import documented
+from skdict.models import JumpReLUAutoencoder
+
+
+@documented
+class JumpReLUSAE(DictionaryEstimator):
+    """Sparse autoencoder with a learned threshold for every latent.
+
+    ``z = a`` where ``a = W_enc (x - b_pre) + b_enc`` exceeds the latent's threshold,
+    else 0, and ``x_hat = z W_dec + b_pre``; the loss is ``||x - x_hat||^2 / 2 + alpha
+    ||z||_0``, mean over the rows. Unlike an L1 penalty, this one does not make the
+    coefficients smaller.
+
+    Read more in the :ref:`User Guide <dictionaries>`.
+
+    Parameters
+    ----------
+    n_components : shared
+    k : float, default=None
+        Wanted mean number of non-zeros of a code. The weight of the penalty then starts
+        at ``alpha`` and moves during training, and the thresholds are set in the end so
+        that held-out rows have that many. None: the weight stays at ``alpha``.
+    alpha : float, default=0.005
+        Weight of the number of non-zeros, for rows that are divided by their spread.
+        It rises from zero over the first tenth of the steps.
+    bandwidth : float, default=0.1
+        Width around a threshold in which activations tell its gradient, for rows
+        that are divided by their spread.
+    learning_rate : float, default=3e-3
+        Of Adam, on rows that are divided by their spread.
+    batch_size : shared
+    max_iter : shared
+    tol : shared
+    n_iter_no_change : shared
+    validation_fraction : float or None, default=0.1
+        Fraction of the rows that :meth:`fit` holds out at random. With ``k``, active
+        features are counted there, because rows that are learned from activate
+        fewer. Nothing is held out where that would be fewer than five rows. None:
+        active features are counted in all rows.
+    init : shared
+    warm_start : shared
+    sparse_output : shared
+    device : shared
+    random_state : shared
+    verbose : shared
+    callbacks : shared
+
+    Attributes
+    ----------
+    components_ : shared
+    pre_bias_ : shared
+    encoder_components_ : shared
+    encoder_bias_ : shared
+    threshold_ : ndarray of shape (n_components,)
+        Activations of each latent above it count.
+    feature_density_ : shared
+    dead_features_ : shared
+    n_iter_ : shared
+    n_steps_ : shared
+    n_samples_seen_ : shared
+    history_ : shared
+    n_features_in_ : shared
+    feature_names_in_ : shared
+
+    See Also
+    --------
+    BatchTopKSAE : One threshold for all latents.
+    SAE : The threshold is zero, and the penalty L1.
+
+    Notes
+    -----
+    The step function has no gradient; thresholds learn from pseudo-derivatives, a
+    rectangle of ``bandwidth`` around them, as in [1]_. The thresholds are in float32 or
+    float64 like the rows, never in a shorter format, which would lose what they learn.
+
+    Departures from [1]_: the encoder starts as the decoder; with ``k``, all thresholds
+    start at the number that ``k`` activations a row exceed, where [1]_ has 0.001, a
+    controller moves the weight of the penalty, and after training one factor scales
+    all thresholds; Adam has its usual momentum.
+
+    Training does not end early by default, and the last epoch is kept: while the codes
+    become sparse, they explain less.
+
+    References
+    ----------
+    .. [1] Rajamanoharan, S. et al. "Jumping Ahead: Improving Reconstruction Fidelity
+       with JumpReLU Sparse Autoencoders". 2024. arXiv:2407.14435.
+
+    Examples
+    --------
+    >>> from skdict import JumpReLUSAE
+    >>> from skdict.datasets import make_planted_dictionary
+    >>> X = make_planted_dictionary(2000, 16, random_state=0).data
+    >>> sae = JumpReLUSAE(n_components=64, k=4, random_state=0).fit(X)
+    >>> 3.8 < sae.transform(X).nnz / 2000 < 4.2
+    True
+    """
+
+    _model = JumpReLUAutoencoder
+    _parameter_constraints: dict = {
+        **DictionaryEstimator._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "k": [Interval(Real, 0, None, closed="neither"), None],
+        "bandwidth": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        k: float | None = None,
+        *,
+        alpha: float = 0.005,
+        bandwidth: float = 0.1,
+        learning_rate: float = 3e-3,
+        batch_size: int | Literal["auto"] = "auto",
+        max_iter: int = 100,
+        tol: float | None = None,
+        n_iter_no_change: int = 5,
+        validation_fraction: float | None = 0.1,
+        init: Literal["random", "samples"] | ArrayLike = "samples",
+        warm_start: bool = False,
+        sparse_output: bool = True,
+        device: str = "auto",
+        random_state: Seed = None,
+        verbose: int = 0,
+        callbacks: Callbacks = None,
+    ) -> None:
+        self.n_components = n_components
+        self.k = k
+        self.alpha = alpha
+        self.bandwidth = bandwidth
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.validation_fraction = validation_fraction
+        self.init = init
+        self.warm_start = warm_start
+        self.sparse_output = sparse_output
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    def _new_model(self, atoms: Tensor, n_samples: int) -> JumpReLUAutoencoder:
+        return JumpReLUAutoencoder(
+            atoms,
+            alpha=self.alpha,
+            k=self.k,
+            bandwidth=self.bandwidth,
+            scale_encoder=isinstance(self.init, str),
+        )

@@ -1,0 +1,68 @@
+"""The BatchTopK autoencoder: k latents a row in the mean over a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skdict._utils.fitted import Array
+from skdict.models.autoencoder import Autoencoder, nth_largest
+from skdict.models.dictionary import Clock, Objective, Parameter
+from skdict.models.topk import TopKAutoencoder
+from skdict.ops import Code
+from skdict.ops.linear import batch_topk_encode, linear_encode
+
+# Weight of the newest batch in the threshold.
+_NEWEST = 0.1
+
+
+class BatchTopKAutoencoder(TopKAutoencoder):
+    """Keeps the ``k n`` largest latents of a batch of ``n`` rows.
+
+    Outside of training, a latent is active where it exceeds a threshold: the running
+    mean of the least activation that was kept in a batch.
+
+    Parameters
+    ----------
+    atoms, k, scale_encoder, auxiliary_weight, dead_after
+        As in :class:`TopKAutoencoder`; ``k`` may be fractional.
+    """
+
+    fitted = {
+        **Autoencoder.fitted,
+        "threshold": Parameter("threshold_", Array((), low=0)),
+    }
+
+    def __init__(self, atoms: Tensor, k: float, **kwargs: Any) -> None:
+        super().__init__(atoms, k, **kwargs)
+        self.threshold = nn.Parameter(atoms.new_zeros(()), requires_grad=False)
+
+    def encode(self, x: Tensor) -> Code:
+        latents = x - self.pre_bias, self.encoder, self.encoder_bias
+        if self.training:
+            return batch_topk_encode(*latents, self.k)
+        code = linear_encode(*latents, self.threshold)
+        return code.with_values(code.values * (code.values > self.threshold))
+
+    @torch.no_grad()
+    def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
+        values = objective.code.values
+        least = torch.where(values > 0, values, torch.inf).amin()
+        if least.isfinite():
+            self.threshold.lerp_(least, _NEWEST)
+        return super().maintain_(objective, clock)
+
+    @torch.no_grad()
+    def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
+        activations = (self.pre_activations(x) for x in batches)
+        level = nth_largest(activations, round(self.k * n_rows))
+        self.threshold.copy_(level.clamp(min=0))
+        return True
+
+    @torch.no_grad()
+    def rescale_(self, factor: float) -> None:
+        super().rescale_(factor)
+        self.threshold.mul_(factor)

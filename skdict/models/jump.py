@@ -1,0 +1,111 @@
+"""The JumpReLU autoencoder: a threshold for each latent, learned straight through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skdict._utils.fitted import Array
+from skdict.models.autoencoder import Autoencoder, nth_largest
+from skdict.models.dictionary import ATOMS, Objective, Parameter
+from skdict.models.penalised import PenalisedAutoencoder
+from skdict.ops import Code
+from skdict.ops.linear import linear_encode
+
+# Where the thresholds start, if no sparsity tells (Rajamanoharan et al. 2024).
+_FIRST_THRESHOLD = 1e-3
+
+
+class JumpReLUAutoencoder(PenalisedAutoencoder):
+    """``z = a`` where ``a > threshold``, else 0; the penalty is ``||z||_0``.
+
+    Parameters
+    ----------
+    atoms, scale_encoder, alpha, k
+        As in :class:`PenalisedAutoencoder`.
+    bandwidth : float
+        Width around a threshold in which pre-activations tell its gradient.
+    """
+
+    fitted = {
+        **Autoencoder.fitted,
+        "threshold": Parameter("threshold_", Array(ATOMS[:1], low=0)),
+    }
+
+    def __init__(self, atoms: Tensor, *, bandwidth: float, **kwargs: Any) -> None:
+        super().__init__(atoms, **kwargs)
+        self.bandwidth = bandwidth
+        self.threshold = nn.Parameter(atoms.new_full((len(atoms),), _FIRST_THRESHOLD))
+
+    def encode(self, x: Tensor) -> Code:
+        return self._jump(x, 0.0)[0]
+
+    def _jump(self, x: Tensor, below: float) -> tuple[Code, Tensor]:
+        """The code, and the step function at each of its places.
+
+        ``below`` is how far under their threshold pre-activations take part.
+        """
+        code = linear_encode(
+            x - self.pre_bias,
+            self.encoder,
+            self.encoder_bias,
+            self.threshold.detach() - below,
+        )
+        threshold = code.at(self.threshold)
+        values, steps = _JumpReLU.apply(code.values, threshold, self.bandwidth)
+        return code.with_values(values), steps
+
+    def objective(self, x: Tensor, target: Tensor) -> Objective:
+        code, steps = self._jump(x, self.bandwidth / 2)
+        plain = self.objective_of(x, code, target)
+        penalty = self.weight * steps.sum() / len(x)
+        return plain._replace(loss=plain.loss + penalty)
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        super().project_()
+        self.threshold.clamp_(min=0)
+
+    @torch.no_grad()
+    def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
+        if self.k is None:
+            return False
+        # Where all are zero, as a model by hand may have them, no factor moves them.
+        self.threshold.clamp_(min=torch.finfo(self.threshold.dtype).eps)
+        ratios = (self.pre_activations(x) / self.threshold for x in batches)
+        factor = nth_largest(ratios, round(self.k * n_rows))
+        self.threshold.mul_(factor.clamp(min=0))
+        return True
+
+    @torch.no_grad()
+    def rescale_(self, factor: float) -> None:
+        super().rescale_(factor)
+        self.threshold.mul_(factor)
+
+
+class _JumpReLU(torch.autograd.Function):
+    """``a 1[a > t]`` and ``1[a > t]``, with pseudo-derivatives for ``t``.
+
+    Rajamanoharan et al. (2024), equations 11 and 12, with a rectangle as the kernel.
+    """
+
+    @staticmethod
+    def forward(ctx, values, threshold, bandwidth):
+        above = values > threshold
+        ctx.save_for_backward(values, threshold, above)
+        ctx.bandwidth = bandwidth
+        return values * above, above.to(values)
+
+    @staticmethod
+    def backward(ctx, grad_values, grad_steps):
+        values, threshold, above = ctx.saved_tensors
+        near = (values - threshold).abs() <= ctx.bandwidth / 2
+        grad_threshold = -(threshold * grad_values + grad_steps) * near / ctx.bandwidth
+        return (
+            grad_values * above,
+            grad_threshold.sum_to_size(threshold.shape),
+            None,
+        )

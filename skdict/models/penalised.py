@@ -1,0 +1,79 @@
+"""Autoencoders with a penalty on the code, and the controller of its weight."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skdict._utils.fitted import Array
+from skdict.models.autoencoder import Autoencoder
+from skdict.models.dictionary import Clock, Objective
+
+# Fraction of the steps over which the penalty rises from zero; steps in a stream.
+_WARM_UP, _STREAM_WARM_UP = 0.1, 100
+# How much of its logarithmic distance from the target the penalty makes up in a step.
+_GAIN = 0.02
+# Weight of the newest batch in the running mean of active latents.
+_NEWEST = 0.05
+
+
+class PenalisedAutoencoder(Autoencoder):
+    """The loss adds ``weight`` times a penalty; ``weight`` can aim at a sparsity.
+
+    Parameters
+    ----------
+    atoms, scale_encoder
+        As in :class:`Autoencoder`.
+    alpha : float
+        Weight of the penalty, for rows that spread 1 around their centre.
+    k : float or None
+        Wanted mean number of active latents. The weight then starts at ``alpha`` and
+        moves until that many are active: in the held-out rows where there are some,
+        of which more fire than in the rows that are learned from.
+    """
+
+    # Sparser epochs explain less.
+    keeps_best_epoch = False
+    warm_up: Tensor
+    log_factor: Tensor
+    active: Tensor
+    excess: Tensor
+    counters = {
+        "warm_up": Array((), low=0, high=1),  # fraction of the weight that is in force
+        "log_factor": Array(()),  # of the weight, over alpha
+        "active": Array((), low=0),  # latents in a row, running mean over the batches
+        "excess": Array((), low=0),  # held-out rows over it; 0 before it is known
+    }
+
+    def __init__(
+        self,
+        atoms: Tensor,
+        *,
+        alpha: float,
+        k: float | None = None,
+        scale_encoder: bool = True,
+    ):
+        super().__init__(atoms, scale_encoder=scale_encoder)
+        self.alpha = alpha
+        self.k = k
+
+    @property
+    def weight(self) -> Tensor:
+        """Weight of the penalty in this step."""
+        return self.warm_up * self.alpha * self.log_factor.exp()
+
+    @torch.no_grad()
+    def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
+        last = clock.last_step
+        rise = _STREAM_WARM_UP if last is None else _WARM_UP * last
+        self.warm_up.fill_(min(1.0, clock.n_steps / max(1.0, rise)))
+        if self.k is not None:
+            active = objective.fired.sum() / len(objective.code)
+            self.active.lerp_(active.to(self.active), _NEWEST)
+            k = self.k / torch.where(self.excess > 0, self.excess, 1.0)
+            self.log_factor += _GAIN * (active / k).clamp(0.1, 10).log()
+        return super().maintain_(objective, clock)
+
+    def watch_(self, fired: Tensor, n_rows: int) -> None:
+        if self.active > 0:
+            self.excess.copy_(fired.sum() / n_rows / self.active)

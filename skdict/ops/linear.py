@@ -1,0 +1,129 @@
+"""A linear encoder of which only what lies above a floor is kept."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skdict.ops.chunks import rows_per_chunk
+from skdict.ops.code import DenseCode
+from skdict.ops.ragged import RaggedCode, offsets_of
+
+# With a larger fraction of active entries, dense products are faster.
+_SPARSE = 1 / 16
+
+
+def linear_encode(
+    x: Tensor, encoder: Tensor, bias: Tensor, floor: Tensor | float = 0.0
+) -> RaggedCode | DenseCode:
+    """Pre-activations ``x @ encoder.T + bias`` that lie above a floor.
+
+    Where few of them do, only these are kept and differentiated; else all of them
+    are. What is made of them must then be zero for those at the floor or below it.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, d)
+        Rows, already centred.
+    encoder : Tensor of shape (M, d)
+        One direction per latent.
+    bias : Tensor of shape (M,)
+        One offset per latent.
+    floor : float or Tensor of shape (M,), default=0.0
+        Pre-activations above it are kept.
+
+    Returns
+    -------
+    RaggedCode or DenseCode
+        Differentiable in ``x``, ``encoder`` and ``bias``. The gradients are those of
+        automatic differentiation.
+    """
+    with torch.no_grad():
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        most = _SPARSE * len(encoder)
+        for rows in x.split(rows_per_chunk(x, len(encoder))):
+            pre_activations = torch.addmm(bias, rows, encoder.T)
+            above = pre_activations > floor
+            counts = above.sum(1)
+            if not parts and counts.sum() > most * len(rows):
+                break
+            places = above.flatten().nonzero()[:, 0]
+            values = pre_activations.flatten()[places]
+            parts.append((counts, places % len(encoder), values))
+    if not parts and len(x):
+        return DenseCode(torch.addmm(bias, x, encoder.T))
+    counts, indices, values = (torch.cat(part) for part in zip(*parts, strict=True))
+    offsets = offsets_of(counts)
+    values = _Activate.apply(x, encoder, bias, values, indices, offsets)
+    return RaggedCode(offsets, indices, values)
+
+
+class _Activate(torch.autograd.Function):
+    """Values that are known already, with the gradients of a linear encoder."""
+
+    @staticmethod
+    def forward(ctx, x, encoder, bias, values, indices, offsets):
+        ctx.save_for_backward(x, encoder, indices, offsets)
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, encoder, indices, offsets = ctx.saved_tensors
+        code = RaggedCode(offsets, indices, grad)
+        grad_x = grad_encoder = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_x = code.decode(encoder)
+        if ctx.needs_input_grad[1]:
+            grad_encoder = code.correlate(x, len(encoder))
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad.new_zeros(len(encoder)).index_add_(0, indices, grad)
+        return grad_x, grad_encoder, grad_bias, None, None, None
+
+
+def strongest(code: RaggedCode | DenseCode, n: int) -> RaggedCode | DenseCode:
+    """The ``n`` largest positive entries of a batch; all of them where they are fewer.
+
+    In a dense code, the others become zero.
+    """
+    values = code.values.detach().flatten()
+    chosen = torch.zeros_like(values, dtype=torch.bool)
+    chosen[values.topk(min(n, len(values)), sorted=False).indices] = True
+    chosen &= values > 0
+    if isinstance(code, RaggedCode):
+        return code.keep(chosen)
+    return DenseCode(code.values * chosen.view_as(code.values))
+
+
+def batch_topk_encode(
+    x: Tensor, encoder: Tensor, bias: Tensor, k: float
+) -> RaggedCode | DenseCode:
+    """Keep the ``k * n`` largest of ``relu(x @ encoder.T + bias)`` in the whole batch.
+
+    Parameters
+    ----------
+    x, encoder, bias
+        As in :func:`linear_encode`.
+    k : float
+        Mean number of active latents of a row.
+
+    Returns
+    -------
+    RaggedCode or DenseCode
+        Differentiable in ``x``, ``encoder`` and ``bias``.
+    """
+    n = round(k * len(x))
+    # A few rows tell a floor above which there are some more than are wanted, so that
+    # the whole batch need not be sorted.
+    sample = x[:: max(1, len(x) // _SAMPLE)]
+    with torch.no_grad():
+        activations = torch.addmm(bias, sample, encoder.T).flatten()
+        wanted = min(int(_MARGIN * k * len(sample)) + 1, len(activations))
+        floor = activations.topk(wanted, sorted=False).values.amin().clamp(min=0)
+    code = linear_encode(x, encoder, bias, floor)
+    if floor > 0 and (code.values.detach() > 0).sum() < n:
+        code = linear_encode(x, encoder, bias)
+    return strongest(code, n)
+
+
+_SAMPLE = 128
+_MARGIN = 1.3
