@@ -47,7 +47,7 @@ def code(seed=0, dtype=torch.float64):
 def kernels(request, monkeypatch):
     """With torch's CSR products where it has them, and without."""
     if request.param == "portable":
-        monkeypatch.setattr(slots, "_has_csr_kernels", lambda device_type: False)
+        monkeypatch.setattr(slots, "has_csr_kernels", lambda device_type: False)
 
 
 def matrix(*shape, seed=1, dtype=torch.float64):
@@ -172,7 +172,7 @@ def test_no_warning_of_torch_reaches_the_user():
 
 @pytest.mark.parametrize("elements", [1, S * D * 2, 1 << 20])
 def test_active_products(monkeypatch, kernels, elements):
-    monkeypatch.setattr(slots, "_GATHER_ELEMENTS", elements)
+    monkeypatch.setattr(slots, "GATHER_ELEMENTS", elements)
     x, W, indices = matrix(N, D), matrix(M, D, seed=2), code().indices
     products = active_products(x, W, indices)
     torch.testing.assert_close(products, (x @ W.T).gather(1, indices))
@@ -180,11 +180,11 @@ def test_active_products(monkeypatch, kernels, elements):
 
 
 def test_large_gather_takes_little_memory(monkeypatch):
-    monkeypatch.setattr(slots, "_has_csr_kernels", lambda device_type: False)
+    monkeypatch.setattr(slots, "has_csr_kernels", lambda device_type: False)
     parts = []
     bmm = torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda a, b: parts.append(a.numel()) or bmm(a, b))
-    monkeypatch.setattr(slots, "_GATHER_ELEMENTS", 2 * S * D)
+    monkeypatch.setattr(slots, "GATHER_ELEMENTS", 2 * S * D)
     active_products(matrix(N, D), matrix(M, D), code().indices)
     assert parts == [2 * S * D, 2 * S * D, S * D]
 

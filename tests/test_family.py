@@ -1,0 +1,354 @@
+"""What each dictionary of the family promises beside what all have in common."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from sklearn.model_selection import train_test_split
+
+from skdict import (
+    ICFL,
+    KSVD,
+    SAE,
+    ArchetypalSAE,
+    BatchTopKSAE,
+    Codebook,
+    GatedSAE,
+    JumpReLUSAE,
+    MatchingPursuitSAE,
+    MatryoshkaSAE,
+    TopKSAE,
+    load,
+    save,
+)
+from skdict.datasets import make_planted_dictionary
+from skdict.models import (
+    GatedAutoencoder,
+    JumpReLUAutoencoder,
+    KSVDDictionary,
+    MatchingPursuit,
+    MatryoshkaAutoencoder,
+)
+
+X = make_planted_dictionary(8000, 16, n_components=24, n_active=3, random_state=0).data
+TRAIN, TEST = train_test_split(X, random_state=0)
+SMALL = X[:600]
+
+
+def unit_rows(m, d=6, seed=0):
+    atoms = np.random.default_rng(seed).standard_normal((m, d))
+    return torch.from_numpy(atoms / np.linalg.norm(atoms, axis=1, keepdims=True))
+
+
+def rows(n=50, d=6, seed=1):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, d)))
+
+
+def n_active(model, x):
+    return model.transform(x).nnz / len(x)
+
+
+# Sparsity
+
+
+@pytest.mark.parametrize("k", [2.5, 6])
+@pytest.mark.parametrize(
+    "cls", [BatchTopKSAE, MatryoshkaSAE, JumpReLUSAE, GatedSAE, SAE]
+)
+def test_k_is_the_mean_of_held_out_rows(cls, k):
+    model = cls(32, k, max_iter=20, random_state=0).fit(TRAIN)
+    assert n_active(model, TEST) == pytest.approx(k, rel=0.05)
+
+
+@pytest.mark.parametrize("cls", [BatchTopKSAE, MatryoshkaSAE, JumpReLUSAE, GatedSAE])
+def test_k_holds_before_any_training_too(cls):
+    model = cls(64, 5, max_iter=0, random_state=0).fit(TRAIN)
+    assert n_active(model, TEST) == pytest.approx(5, rel=0.05)
+
+
+@pytest.mark.parametrize("cls", [JumpReLUSAE, GatedSAE])
+def test_without_k_the_penalty_decides(cls):
+    dense, sparse = (
+        cls(32, alpha=alpha, max_iter=20, random_state=0).fit(SMALL)
+        for alpha in (0.0, 0.1)
+    )
+    assert n_active(sparse, SMALL) < 0.8 * n_active(dense, SMALL)
+    assert sparse.score(SMALL) < dense.score(SMALL)
+
+
+# Thresholds
+
+
+@pytest.fixture(scope="module")
+def batch_topk():
+    return BatchTopKSAE(32, 3, max_iter=5, random_state=0).fit(X)
+
+
+def test_codes_of_a_row_do_not_depend_on_the_other_rows(batch_topk):
+    x = X.astype(np.float64)
+    alone = [batch_topk.transform(row[None]).toarray()[0] for row in x[:20]]
+    np.testing.assert_allclose(batch_topk.transform(x).toarray()[:20], alone, atol=1e-9)
+
+
+def test_codes_are_what_exceeds_the_threshold(batch_topk):
+    z = (X - batch_topk.pre_bias_) @ batch_topk.encoder_components_.T
+    z += batch_topk.encoder_bias_
+    z[z <= batch_topk.threshold_] = 0
+    np.testing.assert_allclose(batch_topk.transform(X).toarray(), z, atol=1e-5)
+
+
+def test_the_threshold_survives(batch_topk, tmp_path):
+    codes = batch_topk.transform(X[:50]).toarray()
+    save(batch_topk, tmp_path / "sae.skops")
+    for other in (pickle.loads(pickle.dumps(batch_topk)), load(tmp_path / "sae.skops")):
+        assert other.threshold_ == batch_topk.threshold_ > 0
+        np.testing.assert_array_equal(other.transform(X[:50]).toarray(), codes)
+
+
+def test_a_stream_follows_the_threshold():
+    model = BatchTopKSAE(32, 3, random_state=0)
+    for part in np.split(X, 16):
+        model.partial_fit(part)
+    assert n_active(model, X) == pytest.approx(3, rel=0.1)
+    model.partial_fit(3 * X[:500])
+    assert n_active(model, X) < 3
+
+
+def test_jump_relu_gradients_are_those_of_the_paper():
+    model = JumpReLUAutoencoder(unit_rows(9), alpha=0.3, bandwidth=0.4)
+    model.warm_up.fill_(1)
+    with torch.no_grad():
+        model.threshold.uniform_(0.1, 0.5)
+    x = rows()
+    model.objective(x, x).loss.backward()
+    # Equations 11 and 12 of the paper, written out.
+    a, theta = x @ model.atoms.T.detach(), model.threshold.detach()
+    z = a * (a > theta)
+    grad_z = (z @ model.atoms.detach() - x) @ model.atoms.detach().T / len(x)
+    kernel = ((a - theta).abs() <= 0.2) / 0.4
+    expected = -(theta * grad_z + 0.3 / len(x)) * kernel
+    torch.testing.assert_close(model.threshold.grad, expected.sum(0))
+    assert torch.count_nonzero(model.threshold.grad) > 0
+    torch.testing.assert_close(
+        model.encoder.grad, (grad_z * (a > theta)).T @ x, rtol=1e-6, atol=1e-9
+    )
+
+
+def test_thresholds_are_never_negative():
+    model = JumpReLUSAE(32, alpha=0.0, max_iter=30, random_state=0).fit(SMALL)
+    assert (model.threshold_ >= 0).all()
+
+
+def test_the_gate_learns_without_the_reconstruction_and_atoms_without_the_gate():
+    model = GatedAutoencoder(unit_rows(9), alpha=0.2)
+    model.warm_up.fill_(1)
+    with torch.no_grad():
+        model.encoder_bias.uniform_(-0.3, 0.3)
+        model.log_gain.uniform_(-0.2, 0.2)
+        model.magnitude_bias.uniform_(-0.1, 0.3)
+    x = rows()
+    objective = model.objective(x, x)
+    objective.loss.backward()
+    linear = x @ model.encoder.T
+    gate = linear + model.encoder_bias
+    magnitude = (linear * model.log_gain.exp() + model.magnitude_bias).relu()
+    z = magnitude * (gate > 0)
+    by_gate = gate.relu() @ model.atoms.detach()
+    loss = (
+        (x - z @ model.atoms).square().sum() / 2
+        + (x - by_gate).square().sum() / 2
+        + 0.2 * gate.relu().sum()
+    ) / len(x)
+    torch.testing.assert_close(objective.loss, loss)
+    names = ["atoms", "encoder", "encoder_bias", "log_gain", "magnitude_bias"]
+    parameters = [model.get_parameter(name) for name in names]
+    for name, oracle in zip(names, torch.autograd.grad(loss, parameters), strict=True):
+        torch.testing.assert_close(model.get_parameter(name).grad, oracle)
+
+
+# Matryoshka
+
+
+def test_every_prefix_is_a_dictionary(batch_topk):
+    sae = MatryoshkaSAE(32, 3, prefixes=(8, 0.5), max_iter=5, random_state=0).fit(X)
+    codes = sae.transform(X[:100])
+    for n in (1, 8, 16, 32):
+        prefix = sae.prefix(n)
+        assert prefix.components_.shape == (n, 16)
+        np.testing.assert_array_equal(
+            prefix.transform(X[:100]).toarray(), codes[:, :n].toarray()
+        )
+        assert len(prefix.get_feature_names_out()) == n
+    assert sae.prefix(8).score(X) > batch_topk.score(X) - 1  # rebuilds on its own
+    assert 0 < sae.prefix(8).score(X) < sae.prefix(16).score(X) < sae.score(X)
+    for n in (0, 33):
+        with pytest.raises(ValueError, match="32 atoms"):
+            sae.prefix(n)
+
+
+def test_the_first_atoms_of_a_matryoshka_rebuild_more_than_those_of_a_plain_one():
+    nested, plain = (
+        cls(32, 3, max_iter=20, random_state=0).fit(X)
+        for cls in (MatryoshkaSAE, BatchTopKSAE)
+    )
+    codes = plain.transform(X)
+    codes[:, 4:] = 0
+    rest = X - plain.inverse_transform(codes)
+    by_plain = 1 - (rest**2).sum() / ((X - X.mean(0)) ** 2).sum()
+    assert nested.prefix(4).score(X) > by_plain + 0.05
+
+
+def test_the_loss_is_the_mean_over_the_prefixes():
+    model = MatryoshkaAutoencoder(unit_rows(9), 2, prefixes=[2, 5, 9])
+    x = rows()
+    objective = model.objective(x, x)
+    z = objective.code.to_dense(9)
+    errors = [(x - z[:, :m] @ model.atoms[:m]).square().sum(1) for m in (2, 5, 9)]
+    torch.testing.assert_close(objective.loss, torch.stack(errors).mean() / 2)
+
+
+@pytest.mark.parametrize("prefixes", [[0], [33], [1.5], [-0.1], [True], ["8"]])
+def test_prefixes_are_numbers_of_atoms_or_fractions(prefixes):
+    with pytest.raises(ValueError, match="prefixes"):
+        MatryoshkaSAE(32, 3, prefixes=prefixes).fit(SMALL)
+
+
+# The others
+
+
+def test_absolute_selection_keeps_the_largest_magnitudes_with_their_signs():
+    sae = TopKSAE(32, 3, selection="absolute", max_iter=3, random_state=0).fit(SMALL)
+    x = SMALL.astype(np.float64)
+    z = (x - sae.pre_bias_) @ sae.encoder_components_.T + sae.encoder_bias_
+    order = np.abs(z).argsort(axis=1)
+    np.put_along_axis(z, order[:, :-3], 0, axis=1)
+    np.testing.assert_allclose(sae.transform(x).toarray(), z, atol=1e-6)
+    assert (z < 0).any() and (z > 0).any()
+
+
+def test_matching_pursuit_is_icfl_with_one_atom_a_step():
+    x = X.astype(np.float64)
+    sae = MatchingPursuitSAE(40, 4, max_iter=3, random_state=0).fit(x)
+    icfl = ICFL(init=sae.components_, k=4, atoms_per_step=1, max_iter=0).fit(x)
+    icfl.pre_bias_ = sae.pre_bias_
+    np.testing.assert_allclose(
+        sae.transform(x).toarray(), icfl.transform(x).toarray(), atol=1e-9
+    )
+
+
+def test_gradients_flow_through_matching_pursuit():
+    model = MatchingPursuit(unit_rows(9), 4)
+    x = rows()
+    model.objective(x, x).loss.backward()
+    atoms = model.atoms.detach().clone().requires_grad_()
+    residual = x
+    for _ in range(4):  # the unrolled loop
+        best = (residual @ atoms.T).argmax(1)
+        z = (residual * atoms[best]).sum(1, keepdim=True)
+        residual = residual - z * atoms[best]
+    (residual.square().sum() / 2 / len(x)).backward()
+    torch.testing.assert_close(model.atoms.grad, atoms.grad)
+
+
+@pytest.mark.parametrize("delta", [0.0, 0.3])
+def test_archetypal_atoms_stay_in_the_hull_at_every_step(delta):
+    model = ArchetypalSAE(24, 3, n_archetypes=30, delta=delta, max_iter=3)
+    seen = []
+
+    class Look(__import__("skorch").callbacks.Callback):
+        def on_batch_end(self, net, **kwargs):
+            module = net.module_
+            mixture, relaxation = module.mixture, module.relaxation
+            torch.testing.assert_close(mixture.sum(1), torch.ones(24))
+            assert mixture.min() >= 0
+            assert relaxation.norm(dim=1).max() <= delta * (1 + 1e-6)
+            points = mixture @ module.archetypes + relaxation
+            torch.testing.assert_close(
+                module.atoms, torch.nn.functional.normalize(points)
+            )
+            seen.append(mixture.clone())
+
+    model.set_params(callbacks=[Look()], random_state=0).fit(SMALL)
+    assert len(seen) > 3
+    assert (seen[-1] - seen[0]).abs().max() > 1e-3
+    made = model.mixture_ @ model.archetypes_ + model.relaxation_
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.components_, made, atol=1e-5)
+
+
+def test_archetypal_gradients_are_those_of_its_atoms():
+    model = ArchetypalSAE(12, 3, n_archetypes=15, max_iter=1, random_state=0)
+    module = model.fit(SMALL.astype(np.float64))._fitted_model()
+    x = torch.from_numpy(SMALL[:40].astype(np.float64))
+    objective = module.objective(x, x)
+    objective.loss.backward()
+    gradient = module.atoms.grad.clone()
+    mixture, relaxation = (
+        module.get_parameter(name).detach().clone().requires_grad_()
+        for name in ("mixture", "relaxation")
+    )
+    points = mixture @ module.archetypes + relaxation
+    torch.nn.functional.normalize(points).backward(gradient)
+    module.precondition_(objective)
+    torch.testing.assert_close(module.mixture.grad, mixture.grad)
+    torch.testing.assert_close(module.relaxation.grad, relaxation.grad)
+
+
+@pytest.mark.parametrize("update", ["ksvd", "mod"])
+def test_closed_form_updates_never_raise_the_error(update):
+    x = rows(200)
+    model = KSVDDictionary(unit_rows(12), 3, refit=True, update=update)
+    code = model.encode(x)
+
+    def error():
+        z = code.to_dense(12)
+        w = model.atoms.detach().numpy()
+        if update == "ksvd":  # coefficients move with their atom
+            fits = [
+                np.linalg.lstsq(w[row != 0].T, target, rcond=None)[1]
+                for row, target in zip(z.numpy(), x.numpy(), strict=True)
+            ]
+            return sum(float(fit.sum()) for fit in fits)
+        best = torch.linalg.lstsq(z, x).solution
+        assert_same_directions(best, model.atoms.detach())
+        return float((x - z @ best).square().sum())
+
+    def assert_same_directions(best, atoms):
+        if not torch.equal(atoms, unit_rows(12)):
+            cosines = torch.nn.functional.cosine_similarity(best, atoms)
+            torch.testing.assert_close(
+                cosines, torch.ones(12).double(), atol=1e-4, rtol=0
+            )
+
+    before = error()
+    model.step_(x, x, descend=None)
+    model.project_()
+    assert error() <= before * (1 + 1e-9)
+
+
+def test_ksvd_explains_more_than_gradient_steps_with_the_same_encoder():
+    pursuit = {"atoms_per_step": 1, "selection": "absolute", "refit": "every_step"}
+    icfl = ICFL(32, 3, random_state=0, **pursuit).fit(TRAIN)
+    assert KSVD(32, 3, random_state=0).fit(TRAIN).score(TEST) > icfl.score(TEST) - 0.01
+
+
+def test_codebook_of_one_is_k_means():
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((12, 8)) * 3)[rng.integers(12, size=2000)]
+    x += rng.standard_normal(x.shape) / 2
+    book = Codebook(12, 1, random_state=0).fit(x)
+    codes = book.transform(x)
+    assert set(codes.data) == {1.0}
+    centres = book.components_ + book.pre_bias_
+    distances = ((x[:, None] - centres) ** 2).sum(2)
+    np.testing.assert_array_equal(codes.indices, distances.argmin(1))
+    inertia = KMeans(12, n_init=5, random_state=0).fit(x).inertia_
+    assert distances.min(1).sum() < 1.1 * inertia
+
+
+def test_codes_of_a_codebook_are_k_ones():
+    codes = Codebook(32, 4, max_iter=3, random_state=0).fit(SMALL).transform(SMALL)
+    assert set(codes.data) == {1.0}
+    assert set(np.diff(codes.indptr)) == {4}
