@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 from sklearn.model_selection import train_test_split
+from skorch.callbacks import Callback
 
 from skdict import (
     ICFL,
@@ -173,12 +174,13 @@ def test_the_gate_learns_without_the_reconstruction_and_atoms_without_the_gate()
 
 def test_every_prefix_is_a_dictionary(batch_topk):
     sae = MatryoshkaSAE(32, 3, prefixes=(8, 0.5), max_iter=5, random_state=0).fit(X)
-    codes = sae.transform(X[:100])
+    x = X[:100].astype(np.float64)
+    codes = sae.transform(x)
     for n in (1, 8, 16, 32):
         prefix = sae.prefix(n)
         assert prefix.components_.shape == (n, 16)
-        np.testing.assert_array_equal(
-            prefix.transform(X[:100]).toarray(), codes[:, :n].toarray()
+        np.testing.assert_allclose(
+            prefix.transform(x).toarray(), codes[:, :n].toarray(), atol=1e-9
         )
         assert len(prefix.get_feature_names_out()) == n
     assert sae.prefix(8).score(X) > batch_topk.score(X) - 1  # rebuilds on its own
@@ -193,7 +195,7 @@ def test_the_first_atoms_of_a_matryoshka_rebuild_more_than_those_of_a_plain_one(
         cls(32, 3, max_iter=20, random_state=0).fit(X)
         for cls in (MatryoshkaSAE, BatchTopKSAE)
     )
-    codes = plain.transform(X)
+    codes = plain.transform(X).toarray()
     codes[:, 4:] = 0
     rest = X - plain.inverse_transform(codes)
     by_plain = 1 - (rest**2).sum() / ((X - X.mean(0)) ** 2).sum()
@@ -225,7 +227,8 @@ def test_absolute_selection_keeps_the_largest_magnitudes_with_their_signs():
     order = np.abs(z).argsort(axis=1)
     np.put_along_axis(z, order[:, :-3], 0, axis=1)
     np.testing.assert_allclose(sae.transform(x).toarray(), z, atol=1e-6)
-    assert (z < 0).any() and (z > 0).any()
+    assert (z < 0).any()
+    assert (z > 0).any()
 
 
 def test_matching_pursuit_is_icfl_with_one_atom_a_step():
@@ -257,7 +260,7 @@ def test_archetypal_atoms_stay_in_the_hull_at_every_step(delta):
     model = ArchetypalSAE(24, 3, n_archetypes=30, delta=delta, max_iter=3)
     seen = []
 
-    class Look(__import__("skorch").callbacks.Callback):
+    class Look(Callback):
         def on_batch_end(self, net, **kwargs):
             module = net.module_
             mixture, relaxation = module.mixture, module.relaxation
@@ -318,9 +321,7 @@ def test_closed_form_updates_never_raise_the_error(update):
     def assert_same_directions(best, atoms):
         if not torch.equal(atoms, unit_rows(12)):
             cosines = torch.nn.functional.cosine_similarity(best, atoms)
-            torch.testing.assert_close(
-                cosines, torch.ones(12).double(), atol=1e-4, rtol=0
-            )
+            assert cosines.min() > 1 - 1e-4
 
     before = error()
     model.step_(x, x, descend=None)

@@ -21,7 +21,7 @@ def latents(seed, n=30, d=6, m=40):
     return x, encoder, bias
 
 
-@pytest.mark.parametrize("sparse, kind", [(0.0, DenseCode), (1.0, RaggedCode)])
+@pytest.mark.parametrize(("sparse", "kind"), [(0.0, DenseCode), (1.0, RaggedCode)])
 @given(seed=st.integers(0, 99), floor=st.floats(-1, 3))
 def test_linear_encode_and_its_gradients(sparse, kind, seed, floor):
     with pytest.MonkeyPatch.context() as patch:

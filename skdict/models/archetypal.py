@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import MiniBatchKMeans
@@ -42,8 +44,8 @@ class ArchetypalAutoencoder(TopKAutoencoder):
     }
 
     def __init__(
-        self, atoms: Tensor, k: int, *, n_archetypes: int, delta: float, **kwargs
-    ):
+        self, atoms: Tensor, k: int, *, n_archetypes: int, delta: float, **kwargs: Any
+    ) -> None:
         super().__init__(atoms, k, **kwargs)
         self.n_archetypes = n_archetypes
         self.delta = delta

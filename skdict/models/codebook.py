@@ -69,6 +69,7 @@ class CodebookModel(FixedCodeDictionary):
         self.atoms.grad /= self.k
 
     def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
+        super().maintain_(objective, clock)
         self.fired_since_reset += objective.fired
         left = clock.steps_left
         if clock.n_steps % self.reset_every or (

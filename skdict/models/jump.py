@@ -93,14 +93,18 @@ class _JumpReLU(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, values, threshold, bandwidth):
+    def forward(
+        ctx: Any, values: Tensor, threshold: Tensor, bandwidth: float
+    ) -> tuple[Tensor, Tensor]:
         above = values > threshold
         ctx.save_for_backward(values, threshold, above)
         ctx.bandwidth = bandwidth
         return values * above, above.to(values)
 
     @staticmethod
-    def backward(ctx, grad_values, grad_steps):
+    def backward(
+        ctx: Any, grad_values: Tensor, grad_steps: Tensor
+    ) -> tuple[Tensor, Tensor, None]:
         values, threshold, above = ctx.saved_tensors
         near = (values - threshold).abs() <= ctx.bandwidth / 2
         grad_threshold = -(threshold * grad_values + grad_steps) * near / ctx.bandwidth

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,8 +28,15 @@ class KSVDDictionary(PursuitDictionary):
         One atom after the other with its coefficients, or all atoms at once.
     """
 
-    def __init__(self, *args, update: Literal["ksvd", "mod"] = "ksvd", **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        atoms: Tensor,
+        k: int,
+        *,
+        update: Literal["ksvd", "mod"] = "ksvd",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(atoms, k, **kwargs)
         self.update = update
 
     @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -62,12 +64,22 @@ class _Activate(torch.autograd.Function):
     """Values that are known already, with the gradients of a linear encoder."""
 
     @staticmethod
-    def forward(ctx, x, encoder, bias, values, indices, offsets):
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        encoder: Tensor,
+        bias: Tensor,
+        values: Tensor,
+        indices: Tensor,
+        offsets: Tensor,
+    ) -> Tensor:
         ctx.save_for_backward(x, encoder, indices, offsets)
         return values.clone()
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None]:
         x, encoder, indices, offsets = ctx.saved_tensors
         code = RaggedCode(offsets, indices, grad)
         grad_x = grad_encoder = grad_bias = None

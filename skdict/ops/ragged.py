@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,14 +107,18 @@ class _Decode(torch.autograd.Function):
     """``Z W`` whose backward step touches only the active atoms."""
 
     @staticmethod
-    def forward(ctx, values, dictionary, indices, offsets):
+    def forward(
+        ctx: Any, values: Tensor, dictionary: Tensor, indices: Tensor, offsets: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(values, dictionary, indices, offsets)
         return F.embedding_bag(
             indices, dictionary, offsets[:-1], per_sample_weights=values, mode="sum"
         )
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
         values, dictionary, indices, offsets = ctx.saved_tensors
         grad_values = grad_dictionary = None
         if ctx.needs_input_grad[0]:
