@@ -61,7 +61,7 @@ def topk(*, auxiliary_weight=1 / 32, dead_after=20, **params):
     return make_net(model, **({"lr": 0.01} | params))
 
 
-def relu(*, alpha=0.02, k=3, **params):
+def relu(*, alpha=0.02, k=None, **params):
     model = ReLUAutoencoder(
         F.normalize(draw(M, D)), alpha=alpha, k=k, scale_encoder=True
     )
@@ -592,7 +592,7 @@ def test_weight_of_the_penalty_follows_the_wanted_number():
 def test_held_out_rows_that_activate_more_lower_the_target():
     model = relu(k=4).module_
     model.active.fill_(2.0)
-    model.calibrate_(torch.full((M,), 10), 25)  # 15 * 10 / 25 = 6 of them a row
+    model.watch_(torch.full((M,), 10), 25)  # 15 * 10 / 25 = 6 of them a row
     assert model.excess == 3
 
 

@@ -28,9 +28,9 @@ class ArchetypalSAE(FixedSparsity):
     ----------
     n_components : shared
     k : shared
-    n_archetypes : int, default=1000
-        Clusters of the rows; at most as many as rows to start with, of which there are
-        at most 8192.
+    n_archetypes : int or None, default=None
+        Number of clusters of the rows. None: as many as components. It is limited by
+        the number of rows to start with, at most 8192.
     delta : float, default=1.0
         Largest norm of a relaxation, for rows that are divided by their spread. 0 keeps
         the atoms in the hull.
@@ -104,13 +104,13 @@ class ArchetypalSAE(FixedSparsity):
     >>> X = make_planted_dictionary(2000, 16, random_state=0).data
     >>> sae = ArchetypalSAE(n_components=64, k=4, random_state=0).fit(X)
     >>> sae.mixture_.shape
-    (64, 1000)
+    (64, 64)
     """
 
     _model = ArchetypalAutoencoder
     _parameter_constraints: dict = {
         **FixedSparsity._parameter_constraints,
-        "n_archetypes": [Interval(Integral, 1, None, closed="left")],
+        "n_archetypes": [Interval(Integral, 1, None, closed="left"), None],
         "delta": [Interval(Real, 0, None, closed="left")],
         "auxiliary_weight": [Interval(Real, 0, None, closed="left")],
         "dead_after": [Interval(Real, 0, None, closed="neither")],
@@ -121,7 +121,7 @@ class ArchetypalSAE(FixedSparsity):
         n_components: int | None = None,
         k: int | None = None,
         *,
-        n_archetypes: int = 1000,
+        n_archetypes: int | None = None,
         delta: float = 1.0,
         auxiliary_weight: float = 1 / 32,
         dead_after: float = 1.0,

@@ -362,8 +362,12 @@ class DictionaryEstimator(
             model = self._fitted_model(n_samples)
             self._check_shape(tuple(model.atoms.shape), "The dictionary to go on from")
         if streaming and go_on:
-            pre_bias = model.pre_bias.detach()
+            pre_bias = model.pre_bias.detach().clone()
             scale = self._scale_of_stream(mean, spread, pre_bias)
+            if scale and not self._scale:
+                # Without a scale, all but the pre-bias was as it would be after it.
+                model.rescale_(scale)
+                model.pre_bias.data.copy_(pre_bias)
             n_samples_seen = self.n_samples_seen_ + len(rows)
             model.follow_(pre_bias + (mean - pre_bias) * (len(rows) / n_samples_seen))
         else:
@@ -551,15 +555,12 @@ class DictionaryEstimator(
         return tags
 
 
-class FixedSparsity(DictionaryEstimator):
-    """Base of the estimators whose codes have at most ``k`` non-zeros per row."""
+class WantedSparsity(DictionaryEstimator):
+    """Base of the estimators whose model always has a number ``k``."""
 
-    _parameter_constraints: dict = {
-        **DictionaryEstimator._parameter_constraints,
-        "k": [Interval(Integral, 1, None, closed="left"), None],
-    }
+    k: float | None
 
-    def _n_active(self, n_components: int, n_features: int) -> int:
+    def _n_active(self, n_components: int, n_features: int) -> float:
         return min(self.k or default_k(n_features), n_components)
 
     def _check_sparsity(self, n_components: int) -> None:
@@ -570,7 +571,20 @@ class FixedSparsity(DictionaryEstimator):
             )
 
 
-class MeanSparsity(FixedSparsity):
+class FixedSparsity(WantedSparsity):
+    """Base of the estimators whose codes have at most ``k`` non-zeros per row."""
+
+    k: int | None
+    _parameter_constraints: dict = {
+        **DictionaryEstimator._parameter_constraints,
+        "k": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def _n_active(self, n_components: int, n_features: int) -> int:
+        return int(super()._n_active(n_components, n_features))
+
+
+class MeanSparsity(WantedSparsity):
     """Base of the estimators whose codes have ``k`` non-zeros a row in the mean."""
 
     _parameter_constraints: dict = {

@@ -29,8 +29,8 @@ class Codebook(FixedSparsity):
     k : shared
     reset_every : int, default=20
         Steps between resets: code vectors that were not taken since the last one
-        split those that were taken most. No resets in the last ``reset_every`` steps.
-    learning_rate : float, default=0.5
+        move to rows of the batch. No resets in the last ``reset_every`` steps.
+    learning_rate : float, default=0.05
         Step towards the minimiser of each code vector.
     batch_size : shared
     max_iter : shared
@@ -105,12 +105,12 @@ class Codebook(FixedSparsity):
         k: int | None = None,
         *,
         reset_every: int = 20,
-        learning_rate: float = 0.5,
+        learning_rate: float = 0.05,
         batch_size: int | Literal["auto"] = "auto",
-        max_iter: int = 30,
+        max_iter: int = 100,
         tol: float | None = 1e-3,
         n_iter_no_change: int = 5,
-        validation_fraction: float | None = None,
+        validation_fraction: float | None = 0.1,
         init: Literal["random", "samples"] | ArrayLike = "samples",
         warm_start: bool = False,
         sparse_output: bool = True,

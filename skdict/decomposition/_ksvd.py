@@ -45,7 +45,11 @@ class KSVD(FixedSparsity):
         redrawn uniformly from the unit sphere.
     reset_every : int, default=5
         Steps between resets.
-    batch_size : shared
+    learning_rate : float, default=1.0
+        How far atoms move from where they are to the closed form: all the way at 1, for
+        batches that hold all rows; smaller values let batches average.
+    batch_size : int or "auto", default="auto"
+        Number of rows per step. "auto" takes all rows.
     max_iter : shared
     tol : shared
     n_iter_no_change : shared
@@ -110,6 +114,7 @@ class KSVD(FixedSparsity):
     _model = KSVDDictionary
     _parameter_constraints: dict = {
         **FixedSparsity._parameter_constraints,
+        "learning_rate": [Interval(Real, 0, 1, closed="right")],
         "update": [StrOptions({"ksvd", "mod"})],
         "atoms_per_step": [Interval(Integral, 1, None, closed="left")],
         "selection": [StrOptions({"positive", "absolute"})],
@@ -129,6 +134,7 @@ class KSVD(FixedSparsity):
         refit: bool | Literal["every_step"] = "every_step",
         reset_similarity: float = 0.99,
         reset_every: int = 5,
+        learning_rate: float = 1.0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 30,
         tol: float | None = 1e-3,
@@ -150,6 +156,7 @@ class KSVD(FixedSparsity):
         self.refit = refit
         self.reset_similarity = reset_similarity
         self.reset_every = reset_every
+        self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -163,9 +170,6 @@ class KSVD(FixedSparsity):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    # Steps in closed form have none.
-    learning_rate = 1.0
-
     def _batch_size(self, n_samples: int) -> int:
         return n_samples if self.batch_size == "auto" else self.batch_size
 
@@ -174,6 +178,7 @@ class KSVD(FixedSparsity):
             atoms,
             self._n_active(*atoms.shape),
             update=self.update,
+            step=self.learning_rate,
             atoms_per_step=self.atoms_per_step,
             selection=self.selection,
             refit=self.refit,

@@ -95,7 +95,7 @@ class MatchingPursuitSAE(FixedSparsity):
         *,
         learning_rate: float = 3e-3,
         batch_size: int | Literal["auto"] = "auto",
-        max_iter: int = 30,
+        max_iter: int = 100,
         tol: float | None = 1e-3,
         n_iter_no_change: int = 5,
         validation_fraction: float | None = 0.1,

@@ -16,6 +16,8 @@ from skdict.models.topk import TopKAutoencoder
 
 # Softness with which a first atom is mixed from the archetypes that it resembles.
 _TEMPERATURE = 0.05
+# Distance from the centre at which a first atom lies at least, before it is relaxed.
+_LEAST = 0.01
 
 
 class ArchetypalAutoencoder(TopKAutoencoder):
@@ -28,8 +30,9 @@ class ArchetypalAutoencoder(TopKAutoencoder):
     ----------
     atoms, k, scale_encoder, auxiliary_weight, dead_after
         As in :class:`TopKAutoencoder`.
-    n_archetypes : int
-        Clusters of the rows, at most as many as there are rows to start with.
+    n_archetypes : int or None
+        Clusters of the rows, at most as many as there are rows to start with. None: as
+        many as atoms.
     delta : float
         Largest norm of a relaxation, for rows that spread 1 around their centre.
     """
@@ -44,7 +47,13 @@ class ArchetypalAutoencoder(TopKAutoencoder):
     }
 
     def __init__(
-        self, atoms: Tensor, k: int, *, n_archetypes: int, delta: float, **kwargs: Any
+        self,
+        atoms: Tensor,
+        k: int,
+        *,
+        n_archetypes: int | None,
+        delta: float,
+        **kwargs: Any,
     ) -> None:
         super().__init__(atoms, k, **kwargs)
         self.n_archetypes = n_archetypes
@@ -56,7 +65,7 @@ class ArchetypalAutoencoder(TopKAutoencoder):
 
     @torch.no_grad()
     def start_(self, rows: Tensor, mean: Tensor) -> None:
-        n_clusters = min(self.n_archetypes, len(rows))
+        n_clusters = min(self.n_archetypes or len(self.atoms), len(rows))
         k_means = MiniBatchKMeans(n_clusters, n_init=1, random_state=0)
         centred = (rows - mean).cpu().numpy()
         centres = torch.from_numpy(k_means.fit(centred).cluster_centers_)
@@ -65,7 +74,7 @@ class ArchetypalAutoencoder(TopKAutoencoder):
         self.mixture.data = (likeness.T / _TEMPERATURE).softmax(1)
         hull = self.mixture @ self.archetypes
         along = (hull * self.atoms).sum(1, keepdim=True)
-        self.relaxation.copy_(along.clamp(min=0) * self.atoms - hull)
+        self.relaxation.copy_(along.clamp(min=_LEAST) * self.atoms - hull)
         self.project_()
         super().start_(rows, mean)
         if self.scale_encoder:
@@ -93,7 +102,8 @@ class ArchetypalAutoencoder(TopKAutoencoder):
         norms = norms.clamp(min=torch.finfo(norms.dtype).tiny)
         self.relaxation.mul_((self.delta / norms).clamp(max=1))
         points = self.mixture @ self.archetypes + self.relaxation
-        self.atoms.copy_(F.normalize(points))
+        norms = points.norm(dim=1, keepdim=True)
+        self.atoms.copy_(torch.where(norms > 0, points / norms, self.atoms))
 
     @torch.no_grad()
     def rescale_(self, factor: float) -> None:

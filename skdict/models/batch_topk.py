@@ -50,9 +50,9 @@ class BatchTopKAutoencoder(TopKAutoencoder):
     @torch.no_grad()
     def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
         values = objective.code.values
-        least = torch.where(values > 0, values, torch.inf).amin()
-        if least.isfinite():
-            self.threshold.lerp_(least, _NEWEST)
+        kept = values[values > 0]
+        if len(kept):
+            self.threshold.lerp_(kept.amin(), _NEWEST)
         return super().maintain_(objective, clock)
 
     @torch.no_grad()

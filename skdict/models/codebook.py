@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
@@ -12,16 +14,13 @@ from skdict.models.fixed_code import FixedCodeDictionary
 from skdict.ops import Code, SlotCode
 from skdict.ops.chunks import rows_per_chunk
 
-# How far a code vector that is drawn anew lies from the one that it splits.
-_SPLIT = 0.01
-
 
 class CodebookModel(FixedCodeDictionary):
     """The ``k`` code vectors nearest to ``(x - b) / k``, each with coefficient 1.
 
     The gradient of a code vector, divided by how often it is taken, is its distance
     from the mean of what its rows lack: with ``k = 1``, k-means. Code vectors that have
-    not been taken in ``reset_every`` steps split those that are taken most.
+    not been taken in ``reset_every`` steps move to rows of the batch.
 
     Parameters
     ----------
@@ -37,6 +36,7 @@ class CodebookModel(FixedCodeDictionary):
     """
 
     fired_since_reset: Tensor
+    batch: Tensor  # of the last step, centred
     counters = {
         **FixedCodeDictionary.counters,
         "fired_since_reset": Array(("n_components",), kind="i", low=0),
@@ -53,14 +53,25 @@ class CodebookModel(FixedCodeDictionary):
     @torch.no_grad()
     def encode(self, x: Tensor) -> Code:
         # |x / k - c|^2 without the part that all code vectors share.
-        offset = -self.k / 2 * self.atoms.square().sum(1)
-        centred = x - self.pre_bias
+        # Relative to the largest number, squares stay within the range of their dtype.
+        largest = self.atoms.abs().max()
+        atoms = self.atoms / largest
+        offset = -self.k / 2 * atoms.square().sum(1)
+        centred = (x - self.pre_bias) / largest
         nearest = [
-            torch.addmm(offset, rows, self.atoms.T).topk(self.k, sorted=False).indices
+            torch.addmm(offset, rows, atoms.T).topk(self.k, sorted=False)
             for rows in centred.split(rows_per_chunk(x, len(self.atoms)))
         ]
-        indices = torch.cat(nearest)
-        return SlotCode(indices, x.new_ones(indices.shape))
+        indices = torch.cat([part.indices for part in nearest])
+        finite = torch.cat([part.values.isfinite() for part in nearest])
+        # Where distances overflow, no one knows which code vectors are nearest.
+        return SlotCode(indices, torch.where(finite, 1.0, torch.nan).to(x))
+
+    def step_(
+        self, x: Tensor, target: Tensor, descend: Callable[[Objective], None]
+    ) -> Objective:
+        self.batch = x - self.pre_bias
+        return super().step_(x, target, descend)
 
     def precondition_(self, objective: Objective) -> None:
         # The k code vectors of a row make up for what it lacks together.
@@ -76,21 +87,17 @@ class CodebookModel(FixedCodeDictionary):
             left is not None and left < self.reset_every
         ):
             return 0
-        return self.split_(clock.generator)
+        return self.redraw_unused_(clock.generator)
 
     @torch.no_grad()
-    def split_(self, generator: torch.Generator) -> Tensor:
-        """Move the code vectors that were not taken beside those taken most."""
+    def redraw_unused_(self, generator: torch.Generator) -> Tensor:
+        """Move the code vectors that were not taken to rows of the batch."""
         unused = self.fired_since_reset == 0
-        busiest = self.fired_since_reset.argsort(descending=True)
-        source = torch.empty_like(busiest)
-        source[self.fired_since_reset.argsort()] = busiest
-        noise = torch.randn(
-            self.atoms.shape, generator=generator, dtype=self.atoms.dtype
-        ).to(self.atoms.device)
-        noise *= self.atoms.norm(dim=1).mean() / self.atoms.shape[1] ** 0.5
-        beside = self.atoms[source] + _SPLIT * noise
-        self.atoms.copy_(torch.where(unused[:, None], beside, self.atoms))
+        rows = torch.randint(
+            len(self.batch), (len(self.atoms),), generator=generator, device="cpu"
+        )
+        drawn = self.batch[rows.to(self.batch.device)] / self.k
+        self.atoms.copy_(torch.where(unused[:, None], drawn, self.atoms))
         self.curvature.masked_fill_(unused, 0)
         self.fired_since_reset.zero_()
         return unused.sum()
@@ -101,15 +108,17 @@ class CodebookModel(FixedCodeDictionary):
     @torch.no_grad()
     def start_(self, rows: Tensor, mean: Tensor) -> None:
         super().start_(rows, mean)
+        centred = (rows - mean).cpu()
+        distance = centred.norm(dim=1).mean()
+        if distance == 0:
+            return
+        self.atoms.mul_(distance.to(self.atoms) / self.k)
         if not self.seeded:
             return
-        centred = (rows - mean).cpu()
-        self.atoms.mul_(centred.norm(dim=1).mean().to(self.atoms))
         seeds, _ = kmeans_plusplus(
             centred.numpy(), min(len(rows), len(self.atoms)), random_state=0
         )
-        self.atoms[: len(seeds)] = torch.from_numpy(seeds).to(self.atoms)
-        self.atoms.div_(self.k)
+        self.atoms[: len(seeds)] = torch.from_numpy(seeds).to(self.atoms) / self.k
 
     @torch.no_grad()
     def rescale_(self, factor: float) -> None:

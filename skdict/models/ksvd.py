@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from skdict.models.dictionary import Objective
@@ -26,6 +27,8 @@ class KSVDDictionary(PursuitDictionary):
         As in :class:`PursuitDictionary`.
     update : {"ksvd", "mod"}
         One atom after the other with its coefficients, or all atoms at once.
+    step : float
+        How far atoms move from where they are (0) to the closed form (1).
     """
 
     def __init__(
@@ -34,10 +37,12 @@ class KSVDDictionary(PursuitDictionary):
         k: int,
         *,
         update: Literal["ksvd", "mod"] = "ksvd",
+        step: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(atoms, k, **kwargs)
         self.update = update
+        self.step = step
 
     @torch.no_grad()
     def step_(
@@ -67,7 +72,8 @@ class KSVDDictionary(PursuitDictionary):
             direction = left.T @ z
             norm = direction.norm()
             if norm > 0:
-                atom.copy_(direction / norm)
+                atom.lerp_(direction / norm, self.step)
+                atom.div_(atom.norm())
             residual[row] = left.addr_(left @ atom, atom, alpha=-1)
 
     def _solve_(self, centred: Tensor, code: Code) -> None:
@@ -86,4 +92,5 @@ class KSVDDictionary(PursuitDictionary):
         gram.diagonal().add_(_RIDGE * gram.diagonal().mean() + (~used).to(gram))
         best = torch.linalg.solve(gram, sums)
         usable = used & best.isfinite().all(1) & best.any(1)
-        self.atoms.copy_(torch.where(usable[:, None], best, self.atoms))
+        best = torch.where(usable[:, None], F.normalize(best), self.atoms)
+        self.atoms.lerp_(best, self.step)

@@ -1,0 +1,288 @@
+"""What dictionaries find of features that are known: the generator of SynthSAEBench.
+
+Rows come from SAELens' synthetic model with the published constants (arXiv:2602.14687),
+scaled down by eight: 2,048 features in 96 dimensions, a hierarchy of 16 trees, features
+that exclude each other and correlate, an offset. Every dictionary has 512 latents, so
+that it cannot have all features, and learns from the same rows in the same number of
+samples; those of SAELens have its defaults. A regenerated model has the distribution of
+the published one, not its bits.
+
+Columns, on rows not learned from: F1, the mean over all latents of how well a latent's
+firing agrees with that of the feature whose direction is nearest; MCC, the mean cosine
+of latents and features matched one to one; uniqueness, the fraction of latents whose
+nearest features differ; explained variance; mean non-zeros (L0); fraction of dead
+latents; seconds of the training. Mean over the seeds, and half of the range.
+
+``python benchmarks/ground_truth.py --seeds 3`` takes about an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from skdict import (
+    ICFL,
+    KSVD,
+    SAE,
+    ArchetypalSAE,
+    BatchTopKSAE,
+    Codebook,
+    GatedSAE,
+    JumpReLUSAE,
+    MatchingPursuitSAE,
+    MatryoshkaSAE,
+    TopKSAE,
+)
+
+OURS: dict[str, Callable] = {
+    "ICFL": ICFL,
+    "ICFL, refit": lambda *a, **p: ICFL(*a, refit=True, **p),
+    "ICFL, one atom a step": lambda *a, **p: ICFL(*a, atoms_per_step=1, **p),
+    "TopKSAE": TopKSAE,
+    "BatchTopKSAE": BatchTopKSAE,
+    "MatryoshkaSAE": MatryoshkaSAE,
+    "JumpReLUSAE": JumpReLUSAE,
+    "GatedSAE": GatedSAE,
+    "SAE": SAE,
+    "ArchetypalSAE": ArchetypalSAE,
+    "MatchingPursuitSAE": MatchingPursuitSAE,
+    "KSVD": KSVD,
+    "Codebook": Codebook,
+}
+
+
+class Data(NamedTuple):
+    """Rows of a planted model, and what they are made of."""
+
+    train: np.ndarray
+    test: np.ndarray
+    fired: sp.csc_matrix  # features of the test rows, 0 or 1
+    features: np.ndarray  # their directions, unit rows
+
+
+def make_data(n_train: int, n_test: int, seed: int) -> Data:
+    """Draw rows from the scaled model."""
+    from sae_lens.synthetic.firing_magnitudes import (
+        FoldedNormalMagnitudeConfig,
+        LinearMagnitudeConfig,
+    )
+    from sae_lens.synthetic.firing_probabilities import ZipfianFiringProbabilityConfig
+    from sae_lens.synthetic.hierarchy import HierarchyConfig
+    from sae_lens.synthetic.synthetic_model import (
+        LowRankCorrelationConfig,
+        OrthogonalizationConfig,
+        SyntheticModel,
+        SyntheticModelConfig,
+    )
+
+    model = SyntheticModel(
+        SyntheticModelConfig(
+            num_features=2048,
+            hidden_dim=96,
+            firing_probability=ZipfianFiringProbabilityConfig(0.5, 0.4, 5e-4),
+            hierarchy=HierarchyConfig(
+                total_root_nodes=16,
+                branching_factor=4,
+                max_depth=3,
+                mutually_exclusive_portion=1.0,
+                compensate_probabilities=True,
+                scale_children_by_parent=True,
+            ),
+            mean_firing_magnitudes=LinearMagnitudeConfig(5, 4),
+            std_firing_magnitudes=FoldedNormalMagnitudeConfig(0.5, 0.5),
+            correlation=LowRankCorrelationConfig(rank=25, correlation_scale=0.1),
+            orthogonalization=OrthogonalizationConfig(num_steps=100, lr=3e-4),
+            bias=0.5,
+            seed=42 + seed,
+        )
+    )
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        train = torch.cat([model.sample(2000) for _ in range(n_train // 2000)])
+        parts = [model.sample_with_features(2000) for _ in range(n_test // 2000)]
+    directions = model.feature_dict.feature_vectors.detach().numpy()
+    return Data(
+        train.numpy(),
+        torch.cat([part[0] for part in parts]).detach().numpy(),
+        sp.csc_matrix(torch.cat([part[1] for part in parts]).detach().numpy() > 0),
+        directions / np.linalg.norm(directions, axis=1, keepdims=True),
+    )
+
+
+def measure(
+    codes: sp.csr_matrix, reconstruction: np.ndarray, atoms: np.ndarray, data: Data
+) -> dict[str, float]:
+    """Compare what was found with what was planted."""
+    directions = atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+    cosines = np.abs(directions @ data.features.T)
+    nearest = cosines.argmax(axis=1)
+    found = sp.csc_matrix(codes != 0).astype(np.int64)
+    planted = data.fired[:, nearest].astype(np.int64)
+    both = np.asarray(found.multiply(planted).sum(axis=0)).ravel()
+    total = np.asarray(found.sum(axis=0) + planted.sum(axis=0)).ravel()
+    error = ((data.test - reconstruction) ** 2).sum()
+    return {
+        "F1": float(np.mean(2 * both / np.maximum(total, 1))),
+        "MCC": float(cosines[linear_sum_assignment(-cosines)].mean()),
+        "unique": len(np.unique(nearest)) / len(nearest),
+        "EV": 1 - error / ((data.test - data.test.mean(axis=0)) ** 2).sum(),
+        "L0": codes.nnz / codes.shape[0],
+        "dead": float((np.diff(found.indptr) == 0).mean()),
+    }
+
+
+def run_ours(
+    make: Callable, data: Data, m: int, k: int, samples: int, seed: int
+) -> dict[str, float]:
+    model = make(m, k, max_iter=samples // len(data.train), random_state=seed)
+    start = time.perf_counter()
+    model.fit(data.train)
+    seconds = time.perf_counter() - start
+    codes = model.transform(data.test)
+    rebuilt = model.inverse_transform(codes)
+    return {**measure(codes, rebuilt, model.components_, data), "seconds": seconds}
+
+
+# SAELens
+
+
+def shuffled(rows: np.ndarray, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
+    """Batches without end."""
+    rng = np.random.default_rng(seed)
+    while True:
+        order = rng.permutation(len(rows))
+        for i in range(0, len(rows) - batch_size + 1, batch_size):
+            yield torch.from_numpy(rows[np.sort(order[i : i + batch_size])])
+
+
+def saelens(kind: str) -> Callable:
+    """Train an autoencoder of SAELens, as its benchmark does."""
+
+    def run(data: Data, m: int, k: int, samples: int, seed: int) -> dict[str, float]:
+        import sae_lens
+        from sae_lens.config import LoggingConfig, SAETrainerConfig
+        from sae_lens.training.sae_trainer import SAETrainer
+
+        torch.manual_seed(seed)
+        size = {"d_in": data.train.shape[1], "d_sae": m}
+        prefixes = [m // 32, m // 8, m // 2, m]
+        sae = {
+            "TopK": lambda: sae_lens.TopKTrainingSAE(
+                sae_lens.TopKTrainingSAEConfig(**size, k=k)
+            ),
+            "BatchTopK": lambda: sae_lens.BatchTopKTrainingSAE(
+                sae_lens.BatchTopKTrainingSAEConfig(**size, k=k)
+            ),
+            "Matryoshka": lambda: sae_lens.MatryoshkaBatchTopKTrainingSAE(
+                sae_lens.MatryoshkaBatchTopKTrainingSAEConfig(
+                    **size, k=k, matryoshka_widths=prefixes
+                )
+            ),
+            "matching pursuit": lambda: sae_lens.MatchingPursuitTrainingSAE(
+                sae_lens.MatchingPursuitTrainingSAEConfig(
+                    **size,
+                    max_iterations=k,
+                    residual_threshold=0.0,
+                    decoder_init_norm=1.0,
+                    stop_on_duplicate_support=False,
+                )
+            ),
+        }[kind]()
+        config = SAETrainerConfig(
+            n_checkpoints=0,
+            checkpoint_path=None,
+            save_final_checkpoint=False,
+            total_training_samples=samples,
+            device="cpu",
+            autocast=False,
+            lr=3e-4,
+            lr_end=3e-4,
+            lr_scheduler_name="constant",
+            lr_warm_up_steps=0,
+            adam_beta1=0.9,
+            adam_beta2=0.999,
+            lr_decay_steps=0,
+            n_restart_cycles=1,
+            train_batch_size_samples=1024,
+            dead_feature_window=1000,
+            feature_sampling_window=2000,
+            logger=LoggingConfig(log_to_wandb=False, eval_every_n_wandb_logs=2**31 - 1),
+            n_batches_for_norm_estimate=1000,
+        )
+        trainer = SAETrainer(
+            cfg=config, sae=sae, data_provider=shuffled(data.train, 1024, seed)
+        )
+        start = time.perf_counter()
+        trainer.fit()
+        seconds = time.perf_counter() - start
+        sae.eval()
+        with torch.no_grad():
+            parts = torch.from_numpy(data.test).split(4096)
+            codes = [sae.encode(part) for part in parts]
+            rebuilt = torch.cat([sae.decode(part) for part in codes]).numpy()
+        dense = torch.cat([code.to_dense() for code in codes]).numpy()
+        atoms = sae.W_dec.detach().numpy()
+        return {
+            **measure(sp.csr_matrix(dense), rebuilt, atoms, data),
+            "seconds": seconds,
+        }
+
+    return run
+
+
+PEERS = {
+    f"SAELens {kind}": saelens(kind)
+    for kind in ("TopK", "BatchTopK", "Matryoshka", "matching pursuit")
+}
+COLUMNS = ("F1", "MCC", "unique", "EV", "L0", "dead", "seconds")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=300_000)
+    parser.add_argument("--samples", type=int, default=3_000_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--k", type=int, default=10)
+    parser.add_argument("--only", nargs="+", help="names of dictionaries")
+    parser.add_argument("--quick", action="store_true", help="does it run at all?")
+    args = parser.parse_args()
+    if args.quick:
+        args.rows, args.samples, args.seeds = 4000, 8000, 1
+    runs: dict[str, list[dict[str, float]]] = {}
+    print(f"{args.rows} rows, {args.samples} samples, 512 latents, k = {args.k}")
+    for seed in range(args.seeds):
+        data = make_data(args.rows, 4000 if args.quick else 40_000, seed)
+        mean = data.fired.sum() / data.fired.shape[0]
+        print(f"seed {seed}: {mean:.1f} features fire in a row", flush=True)
+        for name in [*OURS, *PEERS]:
+            if args.only and name not in args.only:
+                continue
+            common = data, 512, args.k, args.samples, seed
+            if name in OURS:
+                row = run_ours(OURS[name], *common)
+            else:
+                row = PEERS[name](*common)
+            runs.setdefault(name, []).append(row)
+            print(f"  {name:24}", *(f"{c} {row[c]:.3f}" for c in COLUMNS), flush=True)
+    print(f"\n{'':24}" + "".join(f"{c:>15}" for c in COLUMNS))
+    for name, rows in runs.items():
+        print(f"{name:24}", end="")
+        for column in COLUMNS:
+            values = [row[column] for row in rows]
+            spread = (max(values) - min(values)) / 2
+            print(f"{f'{np.mean(values):.3f} +- {spread:.3f}':>15}", end="")
+        print()
+
+
+if __name__ == "__main__":
+    main()
