@@ -26,6 +26,7 @@ from skdict.metrics import make_linear_probe, selectivity_report
 
 ENCODERS = {
     "batched, 5 atoms a step (default)": {},
+    "batched, positive coefficients": {"positive_code": True},
     "batched, refit": {"refit": True},
     "matching pursuit": {"atoms_per_step": 1},
     "matching pursuit, refit": {"atoms_per_step": 1, "refit": True},
@@ -65,7 +66,7 @@ def compare(train, test, y_train, y_test, args) -> None:
             fitted.setdefault(f"TopKSAE's decoder: {name}", []).append(
                 decoder.with_encoder(**ENCODERS[name])
             )
-        for name in "matching pursuit", "OMP":
+        for name in "batched, positive coefficients", "matching pursuit", "OMP":
             model = ICFL(M, k, random_state=seed).set_params(**ENCODERS[name])
             fitted.setdefault(f"ICFL trained with: {name}", []).append(model.fit(train))
     rows = np.tile(test, (1 if args.quick else 8, 1))

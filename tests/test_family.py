@@ -353,3 +353,15 @@ def test_codes_of_a_codebook_are_k_ones():
     codes = Codebook(32, 4, max_iter=3, random_state=0).fit(SMALL).transform(SMALL)
     assert set(codes.data) == {1.0}
     assert set(np.diff(codes.indptr)) == {4}
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_positive_codes_are_the_pursuit_without_its_negative_coefficients(refit):
+    icfl = ICFL(32, 4, refit=refit, positive_code=True, max_iter=5, random_state=0)
+    codes = icfl.fit(X).transform(X)
+    assert (codes.data > 0).all()
+    signed = icfl.with_encoder(positive_code=False).transform(X).toarray()
+    assert (signed < 0).any()
+    np.testing.assert_array_equal(codes.toarray(), signed.clip(min=0))
+    other = ICFL(32, 4, refit=refit, max_iter=5, random_state=0).fit(X)
+    assert not np.array_equal(icfl.components_, other.components_)

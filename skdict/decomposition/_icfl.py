@@ -47,6 +47,10 @@ class ICFL(FixedSparsity):
         "every_step": solve it after every step; with ``atoms_per_step=1`` this is
         orthogonal matching pursuit, the most exact and the slowest.
         :meth:`with_encoder` chooses another encoder for fitted atoms.
+    positive_code : bool, default=False
+        Set coefficients that come out negative to zero, in training and in
+        :meth:`transform`, so that rows may have fewer than ``k`` non-zeros. A feature
+        then has one meaning, not two opposite ones.
     reset_similarity : float, default=0.9
         Of two atoms with a larger cosine similarity, the one that fired less is
         redrawn uniformly from the unit sphere.
@@ -142,6 +146,7 @@ class ICFL(FixedSparsity):
         "atoms_per_step": [Interval(Integral, 1, None, closed="left")],
         "selection": [StrOptions({"positive", "absolute"})],
         "refit": ["boolean", StrOptions({"every_step"})],
+        "positive_code": ["boolean"],
         "reset_similarity": [Interval(Real, 0, 1, closed="both")],
         "reset_every": [Interval(Integral, 1, None, closed="left")],
     }
@@ -156,6 +161,7 @@ class ICFL(FixedSparsity):
         atoms_per_step: int = 5,
         selection: Selection = "positive",
         refit: Refit = False,
+        positive_code: bool = False,
         reset_similarity: float = 0.9,
         reset_every: int = 100,
         learning_rate: float = 0.5,
@@ -177,6 +183,7 @@ class ICFL(FixedSparsity):
         self.atoms_per_step = atoms_per_step
         self.selection = selection
         self.refit = refit
+        self.positive_code = positive_code
         self.reset_similarity = reset_similarity
         self.reset_every = reset_every
         self.learning_rate = learning_rate
@@ -200,6 +207,7 @@ class ICFL(FixedSparsity):
         atoms_per_step: int | None = None,
         selection: Selection | None = None,
         refit: Refit | None = None,
+        positive_code: bool | None = None,
     ) -> Self:
         """Make a copy that encodes with another pursuit on the same atoms.
 
@@ -214,6 +222,8 @@ class ICFL(FixedSparsity):
             How atoms are picked.
         refit : bool or "every_step", default=None
             Least squares on all picked atoms: once at the end, or after every step.
+        positive_code : bool, default=None
+            Whether negative coefficients become zero.
 
         Returns
         -------
@@ -252,6 +262,7 @@ class ICFL(FixedSparsity):
             "atoms_per_step": atoms_per_step,
             "selection": selection,
             "refit": refit,
+            "positive_code": positive_code,
         }
         other = copy.copy(self).set_params(
             **{name: value for name, value in given.items() if value is not None}
@@ -267,6 +278,7 @@ class ICFL(FixedSparsity):
             atoms_per_step=self.atoms_per_step,
             selection=self.selection,
             refit=self.refit,
+            positive_code=self.positive_code,
             reset_similarity=self.reset_similarity,
             reset_every=self.reset_every,
         )

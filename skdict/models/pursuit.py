@@ -24,6 +24,8 @@ class PursuitDictionary(FixedCodeDictionary):
         Largest number of non-zeros of a code.
     atoms_per_step, selection, refit
         As in :func:`skdict.ops.batched_omp`.
+    positive_code : bool, default=False
+        Whether coefficients that come out negative become zero.
     reset_similarity : float
         Of two atoms with a larger cosine similarity, one is redrawn.
     reset_every : int
@@ -45,6 +47,7 @@ class PursuitDictionary(FixedCodeDictionary):
         atoms_per_step: int = 5,
         selection: Selection = "positive",
         refit: Refit = False,
+        positive_code: bool = False,
         reset_similarity: float = 0.9,
         reset_every: int = 100,
     ) -> None:
@@ -53,12 +56,13 @@ class PursuitDictionary(FixedCodeDictionary):
         self.atoms_per_step = atoms_per_step
         self.selection = selection
         self.refit = refit
+        self.positive_code = positive_code
         self.reset_similarity = reset_similarity
         self.reset_every = reset_every
         self.gram: Tensor | None = None
 
     def encode(self, x: Tensor) -> SlotCode:
-        return batched_omp(
+        code = batched_omp(
             x - self.pre_bias,
             self.atoms,
             self.k,
@@ -67,6 +71,7 @@ class PursuitDictionary(FixedCodeDictionary):
             refit=self.refit,
             gram=self.gram,
         )
+        return code.with_values(code.values.relu()) if self.positive_code else code
 
     @torch.no_grad()
     def prepare_(self, n_rows: int) -> None:
