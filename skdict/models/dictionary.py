@@ -20,20 +20,21 @@ from skdict.ops import Code
 
 
 class Objective(NamedTuple):
-    """What a model makes of a batch.
+    """What :meth:`Dictionary.objective` returns for a batch of n rows.
 
     Attributes
     ----------
     loss : Tensor
-        What the optimiser lowers.
+        Number that the optimiser lowers.
     reconstruction : Tensor of shape (n, d)
-        The rows as the model rebuilds them.
+        The targets as the model rebuilds them.
     code : Code
-        Of ``n`` rows.
+        Codes of the n rows.
     fired : Tensor of shape (M,), int64
         Number of rows on which each atom fired.
     counters : Mapping of str to Tensor
-        New values of counters that the loss needed; ``maintain_`` keeps them.
+        New values of counters, computed with the loss. ``maintain_`` writes them to
+        the buffers.
     """
 
     loss: Tensor
@@ -150,7 +151,15 @@ class Dictionary(nn.Module):
     # A learning step
 
     def objective(self, x: Tensor, target: Tensor) -> Objective:
-        """What a step lowers; no side effects."""
+        """Compute what a step lowers, without side effects.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, d)
+            Rows to encode.
+        target : Tensor of shape (n, d)
+            Rows to rebuild.
+        """
         return self.objective_of(x, self.encode(x), target)
 
     def objective_of(self, x: Tensor, code: Code, target: Tensor) -> Objective:

@@ -73,8 +73,8 @@ class Code(ABC):
         """
         counts, indices, values = self.entries()
         atoms = indices.cpu().numpy()
-        # Seen as unsigned, negative indices are too large as well: one maximum finds
-        # both.
+        # Read as unsigned, a negative index is too large, so one maximum finds both
+        # kinds of wrong index.
         if len(atoms) and atoms.view(np.uint64).max() >= n_components:
             raise ValueError(
                 f"The codes name atoms from {atoms.min()} to {atoms.max()}, but there "

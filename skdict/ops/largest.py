@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Number of groups of columns in the first stage: so many that only a few matter, and so
-# few that their maxima are compared quickly.
+# Number of groups of columns in the first stage. With more groups, fewer columns remain
+# for the second stage; with fewer groups, their maxima are compared sooner.
 _N_GROUPS = 512
 
 

@@ -57,7 +57,10 @@ def restore(net: NeuralNet, state: dict[str, Any]) -> None:
 
 
 def stream_rule(model: type[Dictionary]) -> Fitted:
-    """Return the rule for the state of a stream of this model in a file."""
+    """Return what a file may hold as the state of a stream of this model.
+
+    Names, shapes and ranges; ``skdict.load`` checks the file with it.
+    """
     slots = _SLOTS[model.optimizer]
     optimizer = {
         name: Record(
