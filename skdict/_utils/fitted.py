@@ -164,15 +164,18 @@ class Labels(Fitted):
 
 @dataclass(frozen=True)
 class Record(Fitted):
-    """A dict with these keys and no others."""
+    """A dict with these keys and no others; one with `IfThere` may be missing."""
 
     fields: Mapping[str, Fitted]
 
     def check(self, value: Any, name: str, sizes: Sizes) -> None:
-        if type(value) is not dict or value.keys() != self.fields.keys():
+        optional = {k for k, rule in self.fields.items() if isinstance(rule, IfThere)}
+        if type(value) is not dict or not (
+            self.fields.keys() - optional <= value.keys() <= self.fields.keys()
+        ):
             raise ValueError(f"{name} has not the keys {', '.join(self.fields)}")
-        for key, rule in self.fields.items():
-            rule.check(value[key], f"{name}[{key!r}]", sizes)
+        for key in value:
+            self.fields[key].check(value[key], f"{name}[{key!r}]", sizes)
 
 
 @dataclass(frozen=True)

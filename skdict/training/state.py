@@ -9,7 +9,7 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor
 
-from skdict._utils.fitted import Array, Count, Fitted, OrNone, Record, Sizes
+from skdict._utils.fitted import Array, Count, Fitted, IfThere, OrNone, Record, Sizes
 from skdict.models import Dictionary
 
 # What each optimiser keeps for a parameter: an array of the parameter's shape unless
@@ -62,12 +62,15 @@ def stream_rule(model: type[Dictionary]) -> Fitted:
     Names, shapes and ranges; ``skdict.load`` checks the file with it.
     """
     slots = _SLOTS[model.optimizer]
+    # Parameters that have no gradient are missing, for instance a running threshold.
     optimizer = {
-        name: Record(
-            {
-                slot: Array(**{"shape": parameter.rule.shape, **options})
-                for slot, options in slots.items()
-            }
+        name: IfThere(
+            Record(
+                {
+                    slot: Array(**{"shape": parameter.rule.shape, **options})
+                    for slot, options in slots.items()
+                }
+            )
         )
         for name, parameter in model.fitted.items()
         if slots
