@@ -24,7 +24,6 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 import skdict
 from skdict import (
     ICFL,
-    SAE,
     ControlCenterScaler,
     ControlPCAWhitener,
     Reconstructor,
@@ -42,6 +41,7 @@ from skdict import (
     report,
 )
 from skdict._utils.steps import encode, plain, steps_of, unfrozen
+from skdict.decomposition._registry import DICTIONARIES
 from skdict.inspection.estimators import fitted_steps, rows_before
 from skdict.metrics import make_selectivity_scorer
 from skdict.report import FeatureReport
@@ -292,8 +292,13 @@ CASES = {
     "SelectivityCDFDisplay": _cdf,
     "SelectivityCurveDisplay": _curve,
     "SparsityCurveDisplay": _sparsity,
-    "SAE": _dictionary(SAE(10, 3, max_iter=1, random_state=0)),
-    "TopKSAE": _dictionary(TopKSAE(10, 3, max_iter=1, random_state=0)),
+    **{
+        entry.estimator.__name__: _dictionary(
+            entry.estimator(10, 3, max_iter=1, random_state=0)
+        )
+        for entry in DICTIONARIES
+        if entry.estimator is not ICFL
+    },
     "TrainingHistoryDisplay": _history,
     "Truncator": _truncator,
     "baseline_dictionaries": _compare,

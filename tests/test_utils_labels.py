@@ -30,6 +30,7 @@ from skdict._utils.labels import (
     join,
     labels_or_missing,
 )
+from skdict.decomposition._registry import DICTIONARIES
 from skdict.evaluation import compare_dictionaries, sweep_layers
 from skdict.images import heatmap_by_region
 from skdict.inspection import (
@@ -627,9 +628,7 @@ OTHERS = {
     **{
         f"{name}.{method}(y)": "taken for the sake of pipelines, or passed on"
         for name in (
-            "ICFL",
-            "SAE",
-            "TopKSAE",
+            *(entry.estimator.__name__ for entry in DICTIONARIES),
             "TokenExtractor",
             "Truncator",
             "Reconstructor",
