@@ -13,12 +13,14 @@ of latents and features matched one to one; uniqueness, the fraction of latents 
 nearest features differ; explained variance; mean non-zeros (L0); fraction of dead
 latents; seconds of the training. Mean over the seeds, and half of the range.
 
-``python benchmarks/ground_truth.py --seeds 3`` takes about an hour on two cores.
+The rows come from SAELens, which ``make bench`` does not install: ``pip install
+sae-lens``. ``--only`` chooses dictionaries by name.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -70,6 +72,8 @@ class Data(NamedTuple):
 
 def make_data(n_train: int, n_test: int, seed: int) -> Data:
     """Draw rows from the scaled model."""
+    if importlib.util.find_spec("sae_lens") is None:
+        raise SystemExit("The rows come from SAELens: pip install sae-lens")
     from sae_lens.synthetic.firing_magnitudes import (
         FoldedNormalMagnitudeConfig,
         LinearMagnitudeConfig,

@@ -361,7 +361,7 @@ def test_of_a_redundant_pair_the_less_used_atom_is_redrawn(fired, lost):
     before = model.atoms.detach().clone()
     model.fired_since_reset[[12, 14]] = torch.tensor(fired)
     model.curvature += 2
-    assert model.redraw_redundant_(net.generator) == 1
+    assert model.redraw_(net.generator) == 1
     after = model.atoms.detach()
     others = torch.arange(M) != lost
     assert torch.equal(after[others], before[others])
@@ -369,7 +369,7 @@ def test_of_a_redundant_pair_the_less_used_atom_is_redrawn(fired, lost):
     torch.testing.assert_close(after[lost].norm(), after.new_ones(()))
     assert (model.fired_since_reset == 0).all()
     assert model.curvature.tolist() == [0.0 if m == lost else 2.0 for m in range(M)]
-    assert model.redraw_redundant_(net.generator) == 0
+    assert model.redraw_(net.generator) == 0
 
 
 @pytest.mark.parametrize(("reset_similarity", "n_resets"), [(0.94, 1), (0.96, 0)])
@@ -378,14 +378,14 @@ def test_atoms_are_redundant_above_the_similarity(reset_similarity, n_resets):
     with torch.no_grad():
         net.module_.atoms[14] *= 0.95
         net.module_.atoms[14] += (1 - 0.95**2) ** 0.5 * net.module_.atoms[13]
-    assert net.module_.redraw_redundant_(net.generator) == n_resets
+    assert net.module_.redraw_(net.generator) == n_resets
 
 
 def test_new_atoms_differ_from_each_other():
     net = crowded()
     with torch.no_grad():
         net.module_.atoms[:] = net.module_.atoms[0].clone()
-    assert net.module_.redraw_redundant_(net.generator) == M - 1
+    assert net.module_.redraw_(net.generator) == M - 1
     cosines = net.module_.atoms.detach() @ net.module_.atoms.detach().T
     assert (cosines.fill_diagonal_(0) < 1 - 1e-6).all()
 
@@ -393,14 +393,14 @@ def test_new_atoms_differ_from_each_other():
 def record_resets(net):
     """Steps after which atoms are looked over, and how often they have fired then."""
     resets = []
-    redraw = net.module_.redraw_redundant_
+    redraw = net.module_.redraw_
 
     def spy(generator):
         fired = net.module_.fired_since_reset.clone()
         resets.append((net.clock.n_steps, fired))
         return redraw(generator)
 
-    net.module_.redraw_redundant_ = spy
+    net.module_.redraw_ = spy
     return resets
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skdict._utils.constraints import Interval
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import FixedSparsity
+from skdict.decomposition._base import AUXILIARY_LOSS, FixedSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import ArchetypalAutoencoder
 
@@ -112,8 +112,7 @@ class ArchetypalSAE(FixedSparsity):
         **FixedSparsity._parameter_constraints,
         "n_archetypes": [Interval(Integral, 1, None, closed="left"), None],
         "delta": [Interval(Real, 0, None, closed="left")],
-        "auxiliary_weight": [Interval(Real, 0, None, closed="left")],
-        "dead_after": [Interval(Real, 0, None, closed="neither")],
+        **AUXILIARY_LOSS,
     }
 
     def __init__(

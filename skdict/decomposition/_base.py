@@ -555,6 +555,24 @@ class DictionaryEstimator(
         return tags
 
 
+# Constraints of parameters that several dictionaries have.
+AUXILIARY_LOSS = {
+    "auxiliary_weight": [Interval(Real, 0, None, closed="left")],
+    "dead_after": [Interval(Real, 0, None, closed="neither")],
+}
+PENALTY = {
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "k": [Interval(Real, 0, None, closed="neither"), None],
+}
+PURSUIT = {
+    "atoms_per_step": [Interval(Integral, 1, None, closed="left")],
+    "selection": [StrOptions({"positive", "absolute"})],
+    "refit": ["boolean", StrOptions({"every_step"})],
+    "reset_similarity": [Interval(Real, 0, 1, closed="both")],
+    "reset_every": [Interval(Integral, 1, None, closed="left")],
+}
+
+
 class WantedSparsity(DictionaryEstimator):
     """Base of the estimators whose model always has a number ``k``."""
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Literal
 
 from torch import Tensor
 
-from skdict._utils.constraints import Interval
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import MeanSparsity
+from skdict.decomposition._base import AUXILIARY_LOSS, MeanSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import BatchTopKAutoencoder
 
@@ -27,7 +25,10 @@ class BatchTopKSAE(MeanSparsity):
     Parameters
     ----------
     n_components : shared
-    k : shared
+    k : float, default=None
+        Mean number of non-zeros of a code. None: a tenth of the features, at least 1,
+        at most ``n_components``. Larger values count as ``n_components``, with a
+        warning.
     auxiliary_weight : shared
     dead_after : shared
     learning_rate : float, default=3e-3
@@ -96,8 +97,7 @@ class BatchTopKSAE(MeanSparsity):
     _model = BatchTopKAutoencoder
     _parameter_constraints: dict = {
         **MeanSparsity._parameter_constraints,
-        "auxiliary_weight": [Interval(Real, 0, None, closed="left")],
-        "dead_after": [Interval(Real, 0, None, closed="neither")],
+        **AUXILIARY_LOSS,
     }
 
     def __init__(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Literal
 
 from torch import Tensor
 
-from skdict._utils.constraints import Interval
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import DictionaryEstimator
+from skdict.decomposition._base import PENALTY, DictionaryEstimator
 from skdict.decomposition._shared_docs import documented
 from skdict.models import GatedAutoencoder
 
@@ -111,8 +109,7 @@ class GatedSAE(DictionaryEstimator):
     _model = GatedAutoencoder
     _parameter_constraints: dict = {
         **DictionaryEstimator._parameter_constraints,
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "k": [Interval(Real, 0, None, closed="neither"), None],
+        **PENALTY,
     }
 
     def __init__(

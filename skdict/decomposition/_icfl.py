@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-from numbers import Integral, Real
 from typing import Literal, Self
 
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skdict._utils.constraints import Interval
-from skdict._utils.sklearn_private import StrOptions
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import FixedSparsity
+from skdict.decomposition._base import PURSUIT, FixedSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import PursuitDictionary
 from skdict.ops.pursuit import Refit, Selection
@@ -143,12 +140,8 @@ class ICFL(FixedSparsity):
 
     _parameter_constraints: dict = {
         **FixedSparsity._parameter_constraints,
-        "atoms_per_step": [Interval(Integral, 1, None, closed="left")],
-        "selection": [StrOptions({"positive", "absolute"})],
-        "refit": ["boolean", StrOptions({"every_step"})],
+        **PURSUIT,
         "positive_code": ["boolean"],
-        "reset_similarity": [Interval(Real, 0, 1, closed="both")],
-        "reset_every": [Interval(Integral, 1, None, closed="left")],
     }
 
     _model = PursuitDictionary

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skdict._utils.constraints import Interval
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import DictionaryEstimator
+from skdict.decomposition._base import PENALTY, DictionaryEstimator
 from skdict.decomposition._shared_docs import documented
 from skdict.models import JumpReLUAutoencoder
 
@@ -111,8 +111,7 @@ class JumpReLUSAE(DictionaryEstimator):
     _model = JumpReLUAutoencoder
     _parameter_constraints: dict = {
         **DictionaryEstimator._parameter_constraints,
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "k": [Interval(Real, 0, None, closed="neither"), None],
+        **PENALTY,
         "bandwidth": [Interval(Real, 0, None, closed="neither")],
     }
 

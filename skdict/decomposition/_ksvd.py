@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Literal
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import StrOptions
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import FixedSparsity
+from skdict.decomposition._base import PURSUIT, FixedSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import KSVDDictionary
 
@@ -114,13 +114,9 @@ class KSVD(FixedSparsity):
     _model = KSVDDictionary
     _parameter_constraints: dict = {
         **FixedSparsity._parameter_constraints,
+        **PURSUIT,
         "learning_rate": [Interval(Real, 0, 1, closed="right")],
         "update": [StrOptions({"ksvd", "mod"})],
-        "atoms_per_step": [Interval(Integral, 1, None, closed="left")],
-        "selection": [StrOptions({"positive", "absolute"})],
-        "refit": ["boolean", StrOptions({"every_step"})],
-        "reset_similarity": [Interval(Real, 0, 1, closed="both")],
-        "reset_every": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(

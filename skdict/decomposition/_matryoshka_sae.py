@@ -11,9 +11,8 @@ from typing import Any, Literal
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skdict._utils.constraints import Interval
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import MeanSparsity
+from skdict.decomposition._base import AUXILIARY_LOSS, MeanSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import MatryoshkaAutoencoder
 
@@ -31,7 +30,10 @@ class MatryoshkaSAE(MeanSparsity):
     Parameters
     ----------
     n_components : shared
-    k : shared
+    k : float, default=None
+        Mean number of non-zeros of a code. None: a tenth of the features, at least 1,
+        at most ``n_components``. Larger values count as ``n_components``, with a
+        warning.
     prefixes : sequence of int and float, default=(1/32, 1/8, 1/2)
         Lengths of the prefixes beside all atoms, as numbers of atoms or as fractions
         of them below 1. Those that round to nothing or to the same number count
@@ -104,8 +106,7 @@ class MatryoshkaSAE(MeanSparsity):
     _parameter_constraints: dict = {
         **MeanSparsity._parameter_constraints,
         "prefixes": ["array-like"],
-        "auxiliary_weight": [Interval(Real, 0, None, closed="left")],
-        "dead_after": [Interval(Real, 0, None, closed="neither")],
+        **AUXILIARY_LOSS,
     }
 
     def __init__(
@@ -180,13 +181,12 @@ class MatryoshkaSAE(MeanSparsity):
         shorter.prefixes = [
             m for m in _lengths(self.prefixes, n) if m < shorter.n_components
         ]
-        for name in (
-            "components_",
-            "encoder_components_",
-            "encoder_bias_",
-            "feature_density_",
-            "dead_features_",
-        ):
+        per_atom = [
+            parameter.attribute
+            for parameter in self._model.fitted.values()
+            if parameter.rule.shape[:1] == ("n_components",)
+        ]
+        for name in [*per_atom, "feature_density_", "dead_features_"]:
             setattr(shorter, name, getattr(self, name)[:n_components])
         shorter._training_state = None
         return shorter

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Literal
 
 from torch import Tensor
 
-from skdict._utils.constraints import Interval
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import DictionaryEstimator
+from skdict.decomposition._base import PENALTY, DictionaryEstimator
 from skdict.decomposition._shared_docs import documented
 from skdict.models import ReLUAutoencoder
 
@@ -29,8 +27,9 @@ class SAE(DictionaryEstimator):
     n_components : shared
     k : float, default=None
         Wanted mean number of non-zeros of a code. The weight of the penalty then
-        starts at ``alpha`` and moves during training until the codes of the held-out
-        rows have that many. None: the weight stays at ``alpha``.
+        starts at ``alpha`` and moves during training, and ``encoder_bias_`` is set in
+        the end so that the codes of the held-out rows have that many. None: the weight
+        stays at ``alpha``.
     alpha : float, default=0.05
         Weight of the L1 norm of the codes. The rows are divided by their spread first,
         so it means the same for data of any scale. It rises from zero over the first
@@ -107,8 +106,7 @@ class SAE(DictionaryEstimator):
     _model = ReLUAutoencoder
     _parameter_constraints: dict = {
         **DictionaryEstimator._parameter_constraints,
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "k": [Interval(Real, 0, None, closed="neither"), None],
+        **PENALTY,
     }
 
     def __init__(

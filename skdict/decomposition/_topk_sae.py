@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Literal
 
 from torch import Tensor
 
-from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import StrOptions
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import FixedSparsity
+from skdict.decomposition._base import AUXILIARY_LOSS, FixedSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import TopKAutoencoder
 
@@ -110,8 +108,7 @@ class TopKSAE(FixedSparsity):
     _parameter_constraints: dict = {
         **FixedSparsity._parameter_constraints,
         "selection": [StrOptions({"positive", "absolute"})],
-        "auxiliary_weight": [Interval(Real, 0, None, closed="left")],
-        "dead_after": [Interval(Real, 0, None, closed="neither")],
+        **AUXILIARY_LOSS,
     }
 
     _model = TopKAutoencoder

@@ -76,10 +76,9 @@ class ArchetypalAutoencoder(TopKAutoencoder):
         along = (hull * self.atoms).sum(1, keepdim=True)
         self.relaxation.copy_(along.clamp(min=_LEAST) * self.atoms - hull)
         self.project_()
-        super().start_(rows, mean)
         if self.scale_encoder:
             self.encoder.copy_(self.atoms)
-            self.scale_encoder_(rows)
+        super().start_(rows, mean)
 
     @torch.no_grad()
     def precondition_(self, objective: Objective) -> None:

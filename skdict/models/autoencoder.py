@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from skdict._utils.fitted import Array
-from skdict.models.dictionary import ATOMS, Dictionary, Objective, Parameter
+from skdict.models.dictionary import ATOMS, Dictionary, Parameter
 from skdict.ops.centre import geometric_median
 
 
@@ -41,11 +40,6 @@ class Autoencoder(Dictionary):
         return torch.addmm(self.encoder_bias, x - self.pre_bias, self.encoder.T)
 
     @torch.no_grad()
-    def precondition_(self, objective: Objective) -> None:
-        """Remove the part of the atoms' gradient that the projection would undo."""
-        remove_radial_part_(self.atoms)
-
-    @torch.no_grad()
     def start_(self, rows: Tensor, mean: Tensor) -> None:
         super().start_(rows, geometric_median(rows))
         self.calibrate_([rows], len(rows))
@@ -72,18 +66,6 @@ class Autoencoder(Dictionary):
     def rescale_(self, factor: float) -> None:
         super().rescale_(factor)
         self.encoder_bias.mul_(factor)
-
-    def optimizer_options(self) -> dict[str, Any]:
-        # Fused Adam takes a sixth of the time.
-        return {"fused": self.atoms.device.type in ("cpu", "cuda")}
-
-
-@torch.no_grad()
-def remove_radial_part_(atoms: nn.Parameter) -> None:
-    """Take the part along each atom out of its gradient."""
-    grad = atoms.grad
-    if grad is not None:
-        grad -= (grad * atoms).sum(1, keepdim=True) * atoms
 
 
 def nth_largest(parts: Iterable[Tensor], n: int) -> Tensor:

@@ -8,8 +8,7 @@ import torch
 from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 
-from skdict._utils.fitted import Array
-from skdict.models.dictionary import Clock, Objective
+from skdict.models.dictionary import Objective
 from skdict.models.fixed_code import FixedCodeDictionary
 from skdict.ops import Code, SlotCode
 from skdict.ops.chunks import rows_per_chunk
@@ -31,24 +30,18 @@ class CodebookModel(FixedCodeDictionary):
     seeded : bool, default=True
         Start at rows that lie far from each other, as k-means++ finds them, and not at
         the given atoms.
-    reset_every : int
-        Steps between resets.
+    reset_every : int, default=20
+        As in :class:`FixedCodeDictionary`.
     """
 
-    fired_since_reset: Tensor
     batch: Tensor  # of the last step, centred
-    counters = {
-        **FixedCodeDictionary.counters,
-        "fired_since_reset": Array(("n_components",), kind="i", low=0),
-    }
 
     def __init__(
         self, atoms: Tensor, k: int, *, seeded: bool = True, reset_every: int = 20
     ) -> None:
-        super().__init__(atoms)
+        super().__init__(atoms, reset_every=reset_every)
         self.k = k
         self.seeded = seeded
-        self.reset_every = reset_every
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Code:
@@ -79,28 +72,13 @@ class CodebookModel(FixedCodeDictionary):
         assert self.atoms.grad is not None
         self.atoms.grad /= self.k
 
-    def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
-        super().maintain_(objective, clock)
-        self.fired_since_reset += objective.fired
-        left = clock.steps_left
-        if clock.n_steps % self.reset_every or (
-            left is not None and left < self.reset_every
-        ):
-            return 0
-        return self.redraw_unused_(clock.generator)
-
-    @torch.no_grad()
-    def redraw_unused_(self, generator: torch.Generator) -> Tensor:
-        """Move the code vectors that were not taken to rows of the batch."""
-        unused = self.fired_since_reset == 0
+    def useless_atoms(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mark the code vectors that were not taken; draw from the last batch."""
         rows = torch.randint(
             len(self.batch), (len(self.atoms),), generator=generator, device="cpu"
         )
         drawn = self.batch[rows.to(self.batch.device)] / self.k
-        self.atoms.copy_(torch.where(unused[:, None], drawn, self.atoms))
-        self.curvature.masked_fill_(unused, 0)
-        self.fired_since_reset.zero_()
-        return unused.sum()
+        return self.fired_since_reset == 0, drawn
 
     def project_(self) -> None:
         """Leave the norms as they are."""

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from skdict.models.dictionary import Objective
 from skdict.models.pursuit import PursuitDictionary
-from skdict.ops import Code
+from skdict.ops import SlotCode
 from skdict.ops.chunks import rows_per_chunk
+from skdict.ops.ragged import offsets_of, rows_of
 
 # Of the mean diagonal: what keeps the Gram matrix of the codes regular.
 _RIDGE = 1e-6
@@ -48,18 +49,18 @@ class KSVDDictionary(PursuitDictionary):
     def step_(
         self, x: Tensor, target: Tensor, descend: Callable[[Objective], None]
     ) -> Objective:
-        objective = self.objective(x, target)
-        centred = target - self.pre_bias
+        code = self.encode(x)
+        objective = self.objective_of(x, code, target)
         if self.update == "mod":
-            self._solve_(centred, objective.code)
+            self._solve_(target - self.pre_bias, code)
         else:
-            self._sweep_(target - objective.reconstruction, objective.code)
+            self._sweep_(target - objective.reconstruction, code)
         return objective
 
-    def _sweep_(self, residual: Tensor, code: Code) -> None:
+    def _sweep_(self, residual: Tensor, code: SlotCode) -> None:
         """Update atoms one by one: one power iteration of each rank-one problem."""
         counts, atoms, values = code.entries()
-        rows = torch.arange(len(code), device=counts.device).repeat_interleave(counts)
+        rows = rows_of(offsets_of(counts))
         atoms, order = atoms.sort(stable=True)
         rows, values = rows[order], values[order]
         n_entries = torch.bincount(atoms, minlength=len(self.atoms)).tolist()
@@ -76,18 +77,16 @@ class KSVDDictionary(PursuitDictionary):
                 atom.div_(atom.norm())
             residual[row] = left.addr_(left @ atom, atom, alpha=-1)
 
-    def _solve_(self, centred: Tensor, code: Code) -> None:
+    def _solve_(self, centred: Tensor, code: SlotCode) -> None:
         """All atoms at once: the least squares of the rows on their codes."""
         m = len(self.atoms)
-        gram, sums = self.atoms.new_zeros(m, m), torch.zeros_like(self.atoms)
-        dense = code.to_dense(m)
-        for z, x in zip(
-            dense.split(rows_per_chunk(centred, m)),
-            centred.split(rows_per_chunk(centred, m)),
-            strict=True,
-        ):
+        gram = self.atoms.new_zeros(m, m)
+        n_rows = rows_per_chunk(centred, m)
+        parts = zip(code.indices.split(n_rows), code.values.split(n_rows), strict=True)
+        for indices, values in parts:
+            z = SlotCode(indices, values).to_dense(m)
             gram.addmm_(z.T, z)
-            sums.addmm_(z.T, x)
+        sums = code.correlate(centred, m)
         used = gram.diagonal() > 0
         gram.diagonal().add_(_RIDGE * gram.diagonal().mean() + (~used).to(gram))
         best = torch.linalg.solve(gram, sums)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from skdict.models.autoencoder import remove_radial_part_
-from skdict.models.dictionary import Dictionary, Objective
+from skdict.models.dictionary import Dictionary
 from skdict.ops import Code, SlotCode
 from skdict.ops.pursuit import choose_form, gram_matrix, picks_in_order
 
@@ -44,7 +42,7 @@ class MatchingPursuit(Dictionary):
 
         ``z_t = <d_t, x> - sum_(s < t) <d_t, d_s> z_s`` is a triangular system.
         """
-        atoms = torch.nn.functional.embedding(picks, self.atoms)
+        atoms = F.embedding(picks, self.atoms)
         correlations = (atoms @ x[:, :, None])[:, :, 0]
         gram = atoms @ atoms.mT
         z = torch.linalg.solve_triangular(
@@ -56,10 +54,3 @@ class MatchingPursuit(Dictionary):
     def prepare_(self, n_rows: int) -> None:
         if choose_form(n_rows, self.atoms, self.k, 1) == "gram":
             self.gram = gram_matrix(self.atoms)
-
-    @torch.no_grad()
-    def precondition_(self, objective: Objective) -> None:
-        remove_radial_part_(self.atoms)
-
-    def optimizer_options(self) -> dict[str, Any]:
-        return {"fused": self.atoms.device.type in ("cpu", "cuda")}

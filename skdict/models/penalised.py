@@ -9,9 +9,11 @@ from skdict._utils.fitted import Array
 from skdict.models.autoencoder import Autoencoder
 from skdict.models.dictionary import Clock, Objective
 
-# Fraction of the steps over which the penalty rises from zero; steps in a stream.
+# The penalty rises from zero over this fraction of the steps; in a stream, over this
+# number of steps.
 _WARM_UP, _STREAM_WARM_UP = 0.1, 100
-# How much of its logarithmic distance from the target the penalty makes up in a step.
+# A step changes the logarithm of the weight by this fraction of the logarithm of
+# (active latents / wanted active latents).
 _GAIN = 0.02
 # Weight of the newest batch in the running mean of active latents.
 _NEWEST = 0.05
@@ -28,11 +30,11 @@ class PenalisedAutoencoder(Autoencoder):
         Weight of the penalty, for rows that spread 1 around their centre.
     k : float or None
         Wanted mean number of active latents. The weight then starts at ``alpha`` and
-        moves until that many are active: in the held-out rows where there are some,
-        of which more fire than in the rows that are learned from.
+        moves until that many are active. They are counted on the held-out rows, if
+        there are any: rows from which nothing is learned activate more latents.
     """
 
-    # Sparser epochs explain less.
+    # Epochs with sparser codes explain less.
     keeps_best_epoch = False
     warm_up: Tensor
     log_factor: Tensor
@@ -40,9 +42,9 @@ class PenalisedAutoencoder(Autoencoder):
     excess: Tensor
     counters = {
         "warm_up": Array((), low=0, high=1),  # fraction of the weight that is in force
-        "log_factor": Array(()),  # of the weight, over alpha
-        "active": Array((), low=0),  # latents in a row, running mean over the batches
-        "excess": Array((), low=0),  # held-out rows over it; 0 before it is known
+        "log_factor": Array(()),  # log(weight / alpha)
+        "active": Array((), low=0),  # active latents of a row, running mean
+        "excess": Array((), low=0),  # the same on held-out rows / active; 0: unknown
     }
 
     def __init__(
@@ -52,7 +54,7 @@ class PenalisedAutoencoder(Autoencoder):
         alpha: float,
         k: float | None = None,
         scale_encoder: bool = True,
-    ):
+    ) -> None:
         super().__init__(atoms, scale_encoder=scale_encoder)
         self.alpha = alpha
         self.k = k

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skdict._utils.fitted import Array
-from skdict.models.dictionary import Clock, Objective
 from skdict.models.fixed_code import FixedCodeDictionary
 from skdict.ops import SlotCode
 from skdict.ops.atoms import random_unit_rows, redundant_atoms
@@ -28,16 +26,9 @@ class PursuitDictionary(FixedCodeDictionary):
         Whether coefficients that come out negative become zero.
     reset_similarity : float
         Of two atoms with a larger cosine similarity, one is redrawn.
-    reset_every : int
-        Steps between resets. No resets in the last ``reset_every`` steps: a new atom
-        would not have time to learn.
+    reset_every
+        As in :class:`FixedCodeDictionary`.
     """
-
-    fired_since_reset: Tensor
-    counters = {
-        **FixedCodeDictionary.counters,
-        "fired_since_reset": Array(("n_components",), kind="i", low=0),
-    }
 
     def __init__(
         self,
@@ -51,14 +42,13 @@ class PursuitDictionary(FixedCodeDictionary):
         reset_similarity: float = 0.9,
         reset_every: int = 100,
     ) -> None:
-        super().__init__(atoms)
+        super().__init__(atoms, reset_every=reset_every)
         self.k = k
         self.atoms_per_step = atoms_per_step
         self.selection = selection
         self.refit = refit
         self.positive_code = positive_code
         self.reset_similarity = reset_similarity
-        self.reset_every = reset_every
         self.gram: Tensor | None = None
 
     def encode(self, x: Tensor) -> SlotCode:
@@ -79,27 +69,12 @@ class PursuitDictionary(FixedCodeDictionary):
         if choose_form(n_rows, self.atoms, self.k, self.atoms_per_step) == "gram":
             self.gram = gram_matrix(self.atoms)
 
-    def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
-        super().maintain_(objective, clock)
-        self.fired_since_reset += objective.fired
-        left = clock.steps_left
-        if clock.n_steps % self.reset_every or (
-            left is not None and left < self.reset_every
-        ):
-            return 0
-        return self.redraw_redundant_(clock.generator)
-
-    @torch.no_grad()
-    def redraw_redundant_(self, generator: torch.Generator) -> Tensor:
-        """Redraw one atom of each redundant pair uniformly from the unit sphere."""
+    def useless_atoms(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mark one atom of each redundant pair; draw from the unit sphere."""
         redundant = redundant_atoms(
             self.atoms, self.reset_similarity, self.fired_since_reset
         )
         drawn = random_unit_rows(
             (len(redundant), self.atoms.shape[1]), generator, self.atoms.dtype
         )
-        drawn = drawn.to(self.atoms.device)
-        self.atoms.copy_(torch.where(redundant[:, None], drawn, self.atoms))
-        self.curvature.masked_fill_(redundant, 0)
-        self.fired_since_reset.zero_()
-        return redundant.sum()
+        return redundant, drawn.to(self.atoms.device)

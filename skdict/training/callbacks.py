@@ -98,10 +98,10 @@ class BestEpoch(Callback):
                 for name, parameter in net.module_.named_parameters()
             }
 
-    def on_train_end(self, net: Net, X: Any = None, **kwargs: Any) -> None:
+    def on_train_end(self, net: Net, **kwargs: Any) -> None:
         if self.parameters_:
             self.restore(net)
-            net.look(X)  # what fires has changed
+            net.codes_changed = True
 
     def restore(self, net: Net) -> None:
         """Put the parameters of the best epoch back."""

@@ -190,16 +190,15 @@ class DictionaryNet(NeuralNet):
         ValueError
             If training diverged.
         """
-        if max_iter == 0:
-            self.calibrate(X)
-            self.look(X)
-            return []
-        with ExitStack() as self.resources:
-            self.notify("on_train_begin", X=X, y=None, max_iter=max_iter)
-            with suppress(EndOfTraining):
-                self.fit_loop(X, epochs=max_iter)
-            self.notify("on_train_end", X=X, y=None)
-        if self.calibrate(X):
+        # Whether what fires must be counted anew when the training has ended.
+        self.codes_changed = max_iter == 0
+        if max_iter > 0:
+            with ExitStack() as self.resources:
+                self.notify("on_train_begin", X=X, y=None, max_iter=max_iter)
+                with suppress(EndOfTraining):
+                    self.fit_loop(X, epochs=max_iter)
+                self.notify("on_train_end", X=X, y=None)
+        if self.calibrate(X) or self.codes_changed:
             self.look(X)
         return [without_batches(record) for record in self.history]
 
@@ -337,7 +336,9 @@ class DictionaryNet(NeuralNet):
             return False
         learned_from, held_out = self.get_split_datasets(X)
         rows = learned_from if held_out is None else held_out
-        among = torch.arange(len(X)) if rows.among is None else rows.among
+        among = rows.among
+        if among is None:
+            among = torch.arange(len(X), device="cpu")
         among = among[:: -(-len(among) // _CALIBRATION_ROWS)]
         batches = self.get_iterator(Rows(X, among)).batches
         self._set_training(False)
