@@ -1,6 +1,6 @@
 """Are the planted atoms found again?
 
-Run ``python benchmarks/planted_recovery.py`` (about a minute on 2 cores). Data: 128
+Run ``python benchmarks/planted_recovery.py`` (about five minutes on 2 cores). Data: 128
 unit Gaussian atoms in 64 dimensions, 5 active per row with coefficients uniform in
 [0.5, 1.5], 20,000 rows, noise of 10 % of the signal's standard deviation. The script
 prints, for each method, the fraction of atoms that some component matches with a cosine

@@ -150,6 +150,8 @@ def picks_in_order(
     Tensor of shape (n, k), int64
         An atom may be picked again.
     """
+    if gram is None and choose_form(len(x), dictionary, k, 1) == "gram":
+        gram = gram_matrix(dictionary)
     picks = []
     for rows in x.split(rows_per_chunk(x, len(dictionary))):
         c = x.new_empty(len(rows), len(dictionary))
