@@ -23,6 +23,9 @@ settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
+# The assertions there say what was compared, as those of the test modules do.
+pytest.register_assert_rewrite("oracles")
+
 # The report is tested in a browser that is on the machine; none is ever downloaded.
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 

@@ -1,8 +1,17 @@
 """Slow and plain versions of what is tested, and data that several files draw."""
 
 import numpy as np
+import pytest
+import scipy.sparse as sp
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+from skdict import ICFL, KSVD, Codebook, TopKSAE
+from skdict.datasets import make_planted_dictionary
+from skdict.decomposition._base import FixedSparsity
+from skdict.decomposition._registry import DICTIONARIES
 
 # Values on both sides of the thresholds that the tests take, and on them.
 code_values = st.sampled_from([0.0, 0.0, 0.0, -0.0, 0.25, 0.5, -0.5, 2.0, -3.0])
@@ -48,3 +57,94 @@ def on_support(x, W, z):
     z = np.zeros_like(z)
     z[support] = np.linalg.lstsq(W[support].T, x)[0]
     return z
+
+
+# Dictionaries that several files fit, and rows for them
+
+PLANTED = make_planted_dictionary(1500, 16, n_components=24, n_active=2, random_state=0)
+X = PLANTED.data
+X64 = X.astype(np.float64)
+FEW = X64[:60, :8]
+
+CLASSES = [entry.estimator for entry in DICTIONARIES]
+dictionaries = pytest.mark.parametrize("cls", CLASSES)
+fixed_sparsity = pytest.mark.parametrize(
+    "cls", [cls for cls in CLASSES if issubclass(cls, FixedSparsity)]
+)
+
+VARIANTS = {
+    "ICFL": ICFL(random_state=0),
+    "ICFL, refit": ICFL(refit=True, atoms_per_step=1, random_state=0),
+    "ICFL, absolute": ICFL(selection="absolute", atoms_per_step=2, random_state=0),
+    "TopKSAE": TopKSAE(random_state=0),
+}
+variants = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def make_variant(variant, **params):
+    """A variant of the dictionaries, unfitted."""
+    return clone(VARIANTS[variant]).set_params(**params)
+
+
+def planted(cls, **params):
+    """A dictionary of the size of `PLANTED`, unfitted."""
+    # Those that do not end early need not go on for long here.
+    shorter = {} if cls().tol else {"max_iter": 25}
+    return cls(24, 2, **({"random_state": 0} | shorter | params))
+
+
+def steps_per_epoch(cls):
+    """Steps of an epoch over `X` with the default batches."""
+    return 1 if cls is KSVD else 6
+
+
+def frozen(cls, init, **params):
+    """A dictionary whose atoms do not move from `init` in its only epoch."""
+    parameters = {"max_iter": 1, "learning_rate": 1e-300, "random_state": 0} | params
+    parameters["validation_fraction"] = None
+    if issubclass(cls, TopKSAE):
+        parameters["auxiliary_weight"] = 0
+    return cls(init=init, **parameters)
+
+
+def same_fit(a, b):
+    """Assert that two fits are equal to the bit."""
+    assert_array_equal(a.components_, b.components_, strict=True)
+    assert_array_equal(a.pre_bias_, b.pre_bias_, strict=True)
+    assert_array_equal(a.feature_density_, b.feature_density_, strict=True)
+
+
+def close_atoms(a, b, rtol):
+    assert_allclose(a.components_, b.components_, rtol=0, atol=rtol)
+
+
+def dense(codes):
+    return codes.toarray() if sp.issparse(codes) else codes
+
+
+def recovered(model, data):
+    """Fraction of the planted atoms that some learnt atom matches."""
+    cosines = data.components @ model.components_.T
+    return (cosines.max(axis=1) > 0.9).mean()
+
+
+def assert_sound(model, rows):
+    """Assert that all that the model says of finite rows is finite and well formed."""
+    codes = dense(model.transform(rows))
+    if isinstance(model, FixedSparsity):
+        k = max(1, rows.shape[1] // 10) if model.k is None else model.k
+        assert ((codes != 0).sum(axis=1) <= k).all()
+    for name, array in {
+        "codes": codes,
+        "reconstruction": model.inverse_transform(codes),
+        "score": model.score(rows),
+        "history": [r["explained_variance"] for r in model.history_],
+        **{name: value for name, value in vars(model).items() if name[-1] == "_"},
+    }.items():
+        if name not in ("history_", "feature_names_in_"):
+            assert np.isfinite(array).all(), name
+    norms = np.linalg.norm(model.components_.astype(np.float64), axis=1)
+    if isinstance(model, Codebook):
+        assert norms.all()
+    else:
+        assert_allclose(norms, 1, atol=1e-6)
