@@ -415,7 +415,7 @@ def test_curve_display_draws_the_curve():
     assert display.ax_.get_xscale() == "log"
     assert display.ax_.get_ylabel() == "maximum selectivity"
     labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert labels == ["codes", "permuted labels"]
+    assert labels == ["codes", "null (central 90 %)"]
 
 
 @pytest.mark.parametrize(
@@ -469,7 +469,7 @@ def test_a_second_curve_differs_and_looks_like_the_first():
     assert to_hex(second.line_.get_color()) in [c.lower() for c in COLOURS]
     assert second.line_.get_linestyle() != first.line_.get_linestyle()
     texts = first.ax_.get_legend().get_texts()
-    assert [text.get_text() for text in texts] == ["a", "b", "permuted labels"]
+    assert [text.get_text() for text in texts] == ["a", "b", "null (central 90 %)"]
     assert {text.get_fontsize() for text in texts} == {7}
 
 
@@ -540,7 +540,7 @@ def test_cdf_band_is_that_of_the_sorted_curve(label, complementary):
     curve = selectivity_curve(CODES, Y, label=label, **settings)
     (band,) = display.null_bands_
     assert band.get_alpha() == 0.5
-    assert band.get_label() == "permuted labels"
+    assert band.get_label() == "null (central 90 %)"
     for rank in (0, 4, 15, 29):
         # This many of the features have a higher score.
         above = (rank + 0.5) / 30
@@ -593,7 +593,7 @@ def test_cdf_of_labels_has_a_band_for_each_that_is_exchanged():
     for band, line in zip(others, display.line_[1:], strict=True):
         assert to_hex(band.get_facecolor()[0]) == to_hex(line.get_color())
     texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert texts.count("permuted labels") == 1
+    assert texts.count("null (central 90 %)") == 1
     none = SelectivityCDFDisplay.from_predictions(CODES, Y, n_permutations=0)
     assert none.null_bands_ == [None]
     assert none.null_low is None

@@ -961,6 +961,25 @@ def test_histograms_are_drawn_to_scale(open_page, path, cards):
         ]
 
 
+# How far each text sticks out of its figure, in CSS pixels.
+STICKS_OUT = """texts => texts.map(text => {
+  const [inner, outer] = [text, text.closest("svg")].map(e => e.getBoundingClientRect());
+  return Math.max(
+    outer.left - inner.left, outer.top - inner.top,
+    inner.right - outer.right, inner.bottom - outer.bottom,
+  );
+})"""
+
+
+@pytest.mark.browser
+def test_no_text_of_a_figure_is_cut(open_page, path):
+    page = open_page(path, "#feature-5")
+    wait_for_card(page)
+    beyond = page.eval_on_selector_all("#card .histogram svg text", STICKS_OUT)
+    assert len(beyond) > 5
+    assert max(beyond) <= 0.5
+
+
 PIXELS = """canvas => [...canvas.getContext("2d")
   .getImageData(0, 0, canvas.width, canvas.height).data]"""
 

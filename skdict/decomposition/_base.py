@@ -164,7 +164,7 @@ class DictionaryEstimator(
         ------
         ValueError
             If ``X`` is empty, holds NaN or infinity or is too large for its dtype,
-            if ``init`` or the dictionary of a warm start has another shape, or if
+            if ``init`` or the dictionary of a warm start has a different shape, or if
             training diverges.
         """
         go_on = self.warm_start and self.__sklearn_is_fitted__()
@@ -197,7 +197,7 @@ class DictionaryEstimator(
         ------
         ValueError
             If ``X`` is empty, holds NaN or infinity, is too large for its dtype or
-            has another number of features than before, or if training diverges.
+            has a different number of features than before, or if training diverges.
 
         Warns
         -----
@@ -227,7 +227,7 @@ class DictionaryEstimator(
         Raises
         ------
         ValueError
-            If ``X`` is empty, holds NaN or infinity, has another number of features
+            If ``X`` is empty, holds NaN or infinity, has a different number of features
             than in :meth:`fit`, or is so large that the codes overflow its dtype.
         """
         X = self._validate_new(X)
@@ -255,7 +255,7 @@ class DictionaryEstimator(
         Raises
         ------
         ValueError
-            If ``X`` is empty, holds NaN or infinity, has another number of columns
+            If ``X`` is empty, holds NaN or infinity, has a different number of columns
             than there are components, or if the reconstruction overflows its dtype.
         """
         check_is_fitted(self)

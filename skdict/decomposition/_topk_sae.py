@@ -15,7 +15,7 @@ from skdict.models import TopKAutoencoder
 
 @documented
 class TopKSAE(FixedSparsity):
-    """TopK sparse autoencoder, with the auxiliary loss that revives dead latents.
+    """TopK sparse autoencoder, whose dead latents learn what the others leave.
 
     ``z = TopK(relu(W_enc (x - b_pre) + b_enc))`` and ``x_hat = z W_dec + b_pre``.
     The model of Gao et al. (2024), with the changes that small tables need (see Notes);

@@ -267,7 +267,7 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         ------
         ValueError
             If an image holds NaN or infinity, if there are no images or they have
-            another shape or type, if the layer is unknown or does not run, if its
+            a different shape or type, if the layer is unknown or does not run, if its
             output has none of the shapes described above, or if its grid is not known.
         """
         run = _Run(self, X)
@@ -316,8 +316,8 @@ class TokenExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Raises
         ------
         ValueError
-            As in `fit`, and if the images give another number of features than those
-            seen in `fit`, or, with `pool=None`, another grid.
+            As in `fit`, and if the images give a different number of features than
+            those seen in `fit`, or, with `pool=None`, another grid.
         """
         check_is_fitted(self)
         run = _Run(self, X)

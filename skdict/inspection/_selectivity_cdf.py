@@ -140,7 +140,7 @@ class SelectivityCDFDisplay:
                 band = None
                 if low is not None and high is not None:
                     style = {
-                        "label": "permuted labels",
+                        "label": "null (central 90 %)",
                         "gid": ONCE,
                         "color": line.get_color(),
                         "alpha": 0.25,

@@ -131,7 +131,7 @@ class SelectivityCurveDisplay:
             self.null_band_ = None
             if self.null_low is not None and self.null_high is not None:
                 band_kwargs = {
-                    "label": "permuted labels",
+                    "label": "null (central 90 %)",
                     "gid": ONCE,
                     "color": self.line_.get_color(),
                     "alpha": 0.25,

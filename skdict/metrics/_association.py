@@ -178,7 +178,7 @@ def association_report(
     Raises
     ------
     ValueError
-        As `association_scores`; also if `batch` or `groups` has another length or
+        As `association_scores`; also if `batch` or `groups` has a different length or
         missing values, if a target or `batch` differs inside a group, or if
         `grid_shape` does not fit, as in `selectivity_report`.
 
@@ -429,9 +429,9 @@ def eta_squared(
     Raises
     ------
     ValueError
-        If `codes` is empty or holds NaN or infinity; if a factor has another length,
-        missing values, a single label, or a different label for every sample; or if a
-        factor or `batch` differs inside a group.
+        If `codes` is empty or holds NaN or infinity; if a factor has a different
+        length, missing values, a single label, or a different label for every sample;
+        or if a factor or `batch` differs inside a group.
 
     See Also
     --------

@@ -38,7 +38,7 @@ def auroc_scores(codes: Codes, y: Data) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `codes` is empty or holds NaN or infinity, or if `y` has another length,
+        If `codes` is empty or holds NaN or infinity, or if `y` has a different length,
         missing labels or a single class.
 
     See Also

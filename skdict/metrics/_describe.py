@@ -114,7 +114,7 @@ def describe_features(
     Raises
     ------
     ValueError
-        As `selectivity_report`; also if a confound has another length, missing
+        As `selectivity_report`; also if a confound has a different length, missing
         values or a single value.
 
     Warns

@@ -60,7 +60,7 @@ def selectivity_scores(
     Raises
     ------
     ValueError
-        If `codes` is empty or holds NaN or infinity, if `y` has another length,
+        If `codes` is empty or holds NaN or infinity, if `y` has a different length,
         missing labels or a single class, or if `contrast` or `activity_threshold` is
         invalid.
 

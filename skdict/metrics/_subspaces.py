@@ -173,7 +173,7 @@ def subspace_probes(
     Raises
     ------
     ValueError
-        As `split_by_projection`; also if `y` has another length or fewer than two
+        As `split_by_projection`; also if `y` has a different length or fewer than two
         classes, or if the row space or the null space has zero dimensions.
 
     See Also

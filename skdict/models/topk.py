@@ -1,4 +1,4 @@
-"""The TopK sparse autoencoder, with the auxiliary loss that revives dead latents."""
+"""The TopK sparse autoencoder, whose dead latents learn what the others leave."""
 
 from __future__ import annotations
 

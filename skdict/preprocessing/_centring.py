@@ -443,7 +443,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         Raises
         ------
         ValueError
-            If X is not finite, has another number of features than in `fit`, or
+            If X is not finite, has a different number of features than in `fit`, or
             overflows; if `batch` is not a label for each row; and for unseen batches,
             if `unseen` says so.
         """
@@ -484,7 +484,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         Raises
         ------
         ValueError
-            If X is not finite, overflows or has another number of columns than
+            If X is not finite, overflows or has a different number of columns than
             `transform` returns, and for unseen batches.
         """
         self._check_statistics()

@@ -408,7 +408,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         Raises
         ------
         ValueError
-            If X is not finite, has another number of features than in `fit`, or
+            If X is not finite, has a different number of features than in `fit`, or
             overflows; or if the controls seen by `partial_fit` so far do not determine
             the whitening.
         """
@@ -459,7 +459,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
         Raises
         ------
         ValueError
-            If X is not finite, or has another number of columns than `transform`
+            If X is not finite, or has a different number of columns than `transform`
             returns.
         """
         self._check_whitening()

@@ -534,7 +534,7 @@
       const text = `${tickText(100 * tick)} %`;
       svg.append(shape("text", { x: left - 4, y: y(tick) + 3, "text-anchor": "end" }, text));
     }
-    svg.append(shape("text", { x: left - 4, y: 10, "text-anchor": "end" }, "fraction"));
+    svg.append(shape("text", { x: 0, y: 10 }, "fraction"));
     for (const tick of high > low ? roundTicks(low, high, 5) : [low]) {
       const at = x(tick);
       svg.append(shape("line", { class: "axis", x1: at, x2: at, y1: y(0), y2: y(0) + 3 }));

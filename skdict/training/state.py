@@ -13,7 +13,7 @@ from skdict._utils.fitted import Array, Count, Fitted, IfThere, OrNone, Record, 
 from skdict.models import Dictionary
 
 # What each optimiser keeps for a parameter: an array of the parameter's shape unless
-# another shape is given.
+# a different shape is given.
 _SLOTS: dict[type[torch.optim.Optimizer], dict[str, dict[str, Any]]] = {
     torch.optim.SGD: {},
     torch.optim.Adam: {
