@@ -4,8 +4,9 @@ Rows come from SAELens' synthetic model with the published constants (arXiv:2602
 scaled down by eight: 2,048 features in 96 dimensions, a hierarchy of 16 trees, features
 that exclude each other and correlate, an offset. Every dictionary has 512 latents, so
 that it cannot have all features, and learns from the same rows in the same number of
-samples; those of SAELens have its defaults. A regenerated model has the distribution of
-the published one, not its bits.
+samples. Those of SAELens have the published settings; the penalties of its JumpReLU and
+standard autoencoders are led to k active latents. A regenerated model has the
+distribution of the published one, not its bits.
 
 Columns, on rows not learned from: F1, the mean over all latents of how well a latent's
 firing agrees with that of the feature whose direction is nearest; MCC, the mean cosine
@@ -29,6 +30,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
 from skdict import (
     ICFL,
@@ -47,6 +49,10 @@ from skdict import (
 OURS: dict[str, Callable] = {
     "ICFL": ICFL,
     "ICFL, refit": lambda *a, **p: ICFL(*a, refit=True, **p),
+    "ICFL, positive": lambda *a, **p: ICFL(*a, positive_code=True, **p),
+    "ICFL, positive, one step": lambda *a, **p: ICFL(
+        *a, positive_code=True, atoms_per_step=10, **p
+    ),
     "ICFL, one atom a step": lambda *a, **p: ICFL(*a, atoms_per_step=1, **p),
     "TopKSAE": TopKSAE,
     "BatchTopKSAE": BatchTopKSAE,
@@ -158,7 +164,7 @@ def run_ours(
 # SAELens
 
 
-def shuffled(rows: np.ndarray, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
+def shuffled(rows: np.ndarray, batch_size: int, seed: int) -> Iterator[Tensor]:
     """Batches without end."""
     rng = np.random.default_rng(seed)
     while True:
@@ -189,6 +195,21 @@ def saelens(kind: str) -> Callable:
                 sae_lens.MatryoshkaBatchTopKTrainingSAEConfig(
                     **size, k=k, matryoshka_widths=prefixes
                 )
+            ),
+            "JumpReLU": lambda: sae_lens.JumpReLUTrainingSAE(
+                sae_lens.JumpReLUTrainingSAEConfig(
+                    **size,
+                    jumprelu_sparsity_loss_mode="tanh",
+                    jumprelu_tanh_scale=4,
+                    jumprelu_bandwidth=2,
+                    jumprelu_init_threshold=0.5,
+                    pre_act_loss_coefficient=1.0,
+                    decoder_init_norm=0.5,
+                    normalize_activations="expected_average_only_in",
+                )
+            ),
+            "standard": lambda: sae_lens.StandardTrainingSAE(
+                sae_lens.StandardTrainingSAEConfig(**size, l1_coefficient=2)
             ),
             "matching pursuit": lambda: sae_lens.MatchingPursuitTrainingSAE(
                 sae_lens.MatchingPursuitTrainingSAEConfig(
@@ -221,7 +242,19 @@ def saelens(kind: str) -> Callable:
             logger=LoggingConfig(log_to_wandb=False, eval_every_n_wandb_logs=2**31 - 1),
             n_batches_for_norm_estimate=1000,
         )
-        trainer = SAETrainer(
+
+        class Tuned(SAETrainer):
+            """After a third of the steps, the penalty is led to k active latents."""
+
+            def _train_step(self, sae: object, sae_in: Tensor) -> object:
+                output = super()._train_step(sae, sae_in)
+                if self.n_training_samples > samples / 3:
+                    active = float((output.feature_acts > 0).sum(dim=1).float().mean())
+                    for penalty in self.coefficient_schedulers.values():
+                        penalty.final_value *= (max(active, 0.1) / k) ** 0.05
+                return output
+
+        trainer = Tuned(
             cfg=config, sae=sae, data_provider=shuffled(data.train, 1024, seed)
         )
         start = time.perf_counter()
@@ -244,7 +277,14 @@ def saelens(kind: str) -> Callable:
 
 PEERS = {
     f"SAELens {kind}": saelens(kind)
-    for kind in ("TopK", "BatchTopK", "Matryoshka", "matching pursuit")
+    for kind in (
+        "TopK",
+        "BatchTopK",
+        "Matryoshka",
+        "JumpReLU",
+        "standard",
+        "matching pursuit",
+    )
 }
 COLUMNS = ("F1", "MCC", "unique", "EV", "L0", "dead", "seconds")
 

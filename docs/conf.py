@@ -53,6 +53,7 @@ sphinx_gallery_conf = {
             "plot_choose_k.py",
             "plot_control_whitening.py",
             "plot_icfl_against_topk.py",
+            "plot_family.py",
             "plot_selectivity_and_its_null.py",
             "plot_confounded_batch.py",
             "plot_heatmaps.py",
