@@ -32,7 +32,16 @@ BLOCK = re.compile(
 )
 # Subpackages whose names are documented as skdict.X where skdict has them.
 AT_THE_TOP = ("decomposition", "feature_extraction", "persistence", "preprocessing")
-BELOW = ("datasets", "evaluation", "images", "inspection", "metrics", "ops", "report")
+BELOW = (
+    "datasets",
+    "evaluation",
+    "images",
+    "inspection",
+    "interchange",
+    "metrics",
+    "ops",
+    "report",
+)
 
 
 def read_blocks(path):

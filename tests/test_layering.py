@@ -37,6 +37,7 @@ FLOORS = {
     "skdict.datasets": 4,
     "skdict.evaluation": 4,
     "skdict.persistence": 4,
+    "skdict.interchange": 4,
     "skdict.report": 5,
     "skdict": 6,  # public names only
 }

@@ -128,8 +128,13 @@ class DictionaryEstimator(
                     "n_features_in_": Count("n_features", low=1),
                     "feature_names_in_": IfThere(Names("n_features")),
                     **{p.attribute: p.rule for p in parameters},
+                },
+                # A dictionary from another library's file may lack what follows.
+                {
                     "feature_density_": Array(("n_components",), low=0, high=1),
                     "dead_features_": Array(("n_components",), kind="b"),
+                },
+                {
                     "n_iter_": Count(),
                     "n_steps_": Count(),
                     "n_samples_seen_": Count(low=1),
@@ -357,11 +362,13 @@ class DictionaryEstimator(
         max_iter = 1 if streaming else self.max_iter
         n_held_out = 0 if streaming else self._n_held_out(len(rows))
         n_samples = len(rows) - n_held_out
+        # A dictionary that was trained elsewhere has no stream to go on with.
+        resumes = streaming and go_on and hasattr(self, "n_steps_")
 
         if go_on:
             model = self._fitted_model(n_samples)
             self._check_shape(tuple(model.atoms.shape), "The dictionary to go on from")
-        if streaming and go_on:
+        if resumes:
             pre_bias = model.pre_bias.detach().clone()
             scale = self._scale_of_stream(mean, spread, pre_bias)
             if scale and not self._scale:
@@ -372,7 +379,8 @@ class DictionaryEstimator(
             model.follow_(pre_bias + (mean - pre_bias) * (len(rows) / n_samples_seen))
         else:
             # Rows that do not vary have no scale of their own.
-            scale = working_scale(mean, spread) or (self._scale if go_on else 0.0)
+            before = getattr(self, "_scale", 0.0) if go_on else 0.0
+            scale = working_scale(mean, spread) or before
             n_samples_seen = len(rows)
             if go_on:
                 model.follow_(mean)
@@ -401,16 +409,16 @@ class DictionaryEstimator(
             verbose=self.verbose,
             callbacks=self.callbacks,
         ).start()
-        if streaming and go_on:
+        if resumes:
             if self._training_state is None:
                 net.clock.n_steps = self.n_steps_
             else:
                 restore(net, self._training_state)
         history = net.train(rows, max_iter)
-        if streaming and go_on:
-            before = self.history_
-            history = [{**record, "epoch": len(before) + 1} for record in history]
-            history = [*before, *history]
+        if resumes:
+            earlier = self.history_
+            history = [{**record, "epoch": len(earlier) + 1} for record in history]
+            history = [*earlier, *history]
 
         self._keep(net, X)
         self.n_samples_seen_ = n_samples_seen

@@ -187,8 +187,10 @@ class MatryoshkaSAE(MeanSparsity):
             if parameter.rule.shape[:1] == ("n_components",)
         ]
         for name in [*per_atom, "feature_density_", "dead_features_"]:
-            setattr(shorter, name, getattr(self, name)[:n_components])
-        shorter._training_state = None
+            if hasattr(self, name):
+                setattr(shorter, name, getattr(self, name)[:n_components])
+        if hasattr(self, "_training_state"):
+            shorter._training_state = None
         return shorter
 
     def _new_model(self, atoms: Tensor, n_samples: int) -> MatryoshkaAutoencoder:
