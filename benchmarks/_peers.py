@@ -114,6 +114,29 @@ def overcomplete_sae() -> ModuleType:
     return _import("overcomplete.sae", "overcomplete")
 
 
+def sae_lens() -> ModuleType:
+    _hide_torchvision()
+    return _import("sae_lens", "sae-lens")
+
+
+def dictionary_learning() -> ModuleType:
+    _hide_torchvision()
+    return _import("dictionary_learning", "dictionary-learning")
+
+
+def saev_nn() -> ModuleType:
+    """Only ``saev.nn``, because the whole package imports vision models.
+
+    The extra leaves saev out, which pulls in notebooks and plots.
+    """
+    if importlib.util.find_spec("saev") is None:
+        raise MissingPeerError(
+            "saev is not installed (`pip install --no-deps saev beartype jaxtyping "
+            "wadler_lindig`)"
+        )
+    return _import("saev.nn", "saev")
+
+
 def _import(module: str, distribution: str) -> ModuleType:
     try:
         return importlib.import_module(module)

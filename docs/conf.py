@@ -88,6 +88,7 @@ API_GROUPS = [
     ("Report", "skdict.report", False),
     ("Datasets", "skdict.datasets", False),
     ("Persistence", "skdict.persistence", True),
+    ("Interchange", "skdict.interchange", False),
     ("Tensor operations", "skdict.ops", False),
 ]
 
