@@ -209,6 +209,7 @@ def test_densities_come_from_the_file_that_tells_them(rng, tmp_path):
     estimator = read_dictionary(tmp_path)
     np.testing.assert_allclose(estimator.feature_density_, density, atol=2e-7)
     assert estimator.dead_features_.tolist() == (density < 1e-5).tolist()
+    assert estimator.feature_density_[0] == 0
     assert not hasattr(estimator, "history_")
     save(estimator, tmp_path / "file.skops")
     assert (load(tmp_path / "file.skops").dead_features_).sum() == 3
@@ -499,6 +500,15 @@ def test_settings_of_dictionary_learning_that_are_refused(
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
         read_dictionary(folder)
+
+
+def test_trainers_that_name_the_class_they_do_not_save(rng, tmp_path):
+    """Those of the April update name AutoEncoder, and save AutoEncoderNew."""
+    case = other.make_case("dictionary_learning-AutoEncoderNew", rng)
+    folder = case.write(tmp_path)
+    config = {"trainer": {"dict_class": "AutoEncoder"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    check_same(read_dictionary(folder), case, rng.normal(size=(20, 5)))
 
 
 @pytest.mark.parametrize("sizes", [[2, 3], [2, 3, 8], [12, 0], [-1, 13], [[12]]])
@@ -978,6 +988,18 @@ def test_float32_pipelines_keep_their_codes(rng, tmp_path):
         assert abs(X_hat - rebuilt).max() <= 1e-5 * abs(rebuilt).max()
 
 
+def test_the_encoder_makes_up_for_the_rounding_of_a_large_mean(rng, tmp_path):
+    X = rng.normal(size=(400, 5)).astype(np.float32) + np.float32(1e5)
+    pipe = fitted("jumprelu", "scaler", X)
+    write_dictionary(pipe, tmp_path)
+    weights = other.read_safetensors(tmp_path / "sae_weights.safetensors")
+    assert weights["b_dec"].dtype == np.float32  # whose spacing is 0.008 there
+    wide = X.astype(np.float64)
+    codes, _ = other.theirs(tmp_path, wide)
+    ours = dense(pipe.transform(wide))
+    assert abs(codes - ours).max() <= 1e-5 * abs(ours).max()
+
+
 @pytest.mark.parametrize("steps", ["none", "whitener", "pca"])
 def test_sparsify_computes_the_same(steps, rng, tmp_path):
     X = rows(rng)
@@ -1097,6 +1119,14 @@ def test_dictionaries_that_no_file_holds(estimator, message, rng, tmp_path):
     with pytest.raises(ValueError, match=message):
         write_dictionary(estimator.fit(rows(rng)), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["matching_pursuit", "matching_pursuit-icfl"])
+def test_a_pursuit_whose_codes_may_differ_is_not_written(name, rng, tmp_path):
+    atoms = abs(rng.normal(size=(16, 5)))  # all in one orthant
+    estimator = clone(ESTIMATORS[name]).set_params(init=atoms, max_iter=0)
+    with pytest.raises(ValueError, match="SAELens takes none"):
+        write_dictionary(estimator.fit(rows(rng)), tmp_path)
 
 
 def test_sparsify_holds_topk_only(rng, tmp_path):
