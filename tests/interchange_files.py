@@ -171,6 +171,7 @@ NEED_UNIT_ATOMS = {
     "dictionary_learning-AutoEncoderTopK",
     "dictionary_learning-MatryoshkaBatchTopKSAE",  # becomes a JumpReLUSAE otherwise
     "sparsify-topk",
+    "saev-BatchTopK+unit",  # becomes a JumpReLUSAE otherwise
     "overcomplete-SAE",
     "overcomplete-TopKSAE",
     "overcomplete-JumpSAE",
@@ -338,6 +339,7 @@ def _sparsify(kind, rng, n, d, k, norms):
 
 
 def _saev(kind, rng, n, d, k, norms):
+    kind, _, _ = kind.partition("+")
     encoder, bias, atoms, b_dec = random_arrays(rng, n, d, norms=norms)
     tensors = {"W_enc": encoder.T, "b_enc": bias, "W_dec": atoms, "b_dec": b_dec}
     before, activation = 0, relu
@@ -440,6 +442,7 @@ CASES = {
     "saev-release": "SAE",
     "saev-Relu": "SAE",
     "saev-BatchTopK": "JumpReLUSAE",
+    "saev-BatchTopK+unit": "BatchTopKSAE",
     "overcomplete-SAE": "SAE",
     "overcomplete-TopKSAE": "TopKSAE",
     "overcomplete-JumpSAE": "JumpReLUSAE",
