@@ -191,7 +191,7 @@ def test_symbols_must_agree():
 def test_tables_name_all_that_a_fit_sets(tmp_path, name):
     estimator = fuzzed_files.INSIDE.get(name, lambda e: e)(ESTIMATORS[name]())
     state = vars(estimator)
-    known = {key for stage in type(estimator)._fitted for key in stage}
+    known = {key for stage in estimator._fitted for key in stage}
     assert state.keys() - estimator.get_params(deep=False).keys() <= known
     # And nothing is named that no fit sets.
     if "stream" not in name and "early" not in name:

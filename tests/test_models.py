@@ -132,7 +132,7 @@ def test_the_scale_of_the_first_encoder_is_the_least_squares(seed):
     rows = draw(30, D, seed=seed + 1)
     energy = (rows - model.pre_bias).square().sum()
     before = model(rows)[0]
-    model.scale_encoder_(rows)
+    model.scale_encoder_(rows, rows)
     x_hat, code = model(rows)
     error = (rows - x_hat).square().sum()
     assert error <= (rows - before).square().sum() + 1e-9
@@ -148,7 +148,7 @@ def test_the_scale_of_an_encoder_that_never_fires_stays():
     with torch.no_grad():
         model.encoder_bias -= 1e6
         before = model.encoder.clone()
-    model.scale_encoder_(X)
+    model.scale_encoder_(X, X)
     assert torch.equal(model.encoder, before)
 
 

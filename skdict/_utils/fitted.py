@@ -284,17 +284,17 @@ def check_fitted(estimator: Any) -> None:
     state, cls = vars(estimator), type(estimator)
     name = cls.__name__
     parameters = cls._get_param_names()
-    stages = (_OF_SCIKIT_LEARN, *getattr(cls, "_fitted", ()))
-    known = {*parameters, *(key for stage in stages for key in stage)}
     try:
+        for key in state:
+            if hasattr(cls, key):
+                raise ValueError(f"{key} hides what the class defines")
         for key in parameters:
             if key not in state:
                 raise ValueError(f"the parameter {key} is missing")
             _check_parameter(state[key], key, cls._parameter_constraints[key])
-        for key in state:
-            if key not in known and hasattr(cls, key):
-                raise ValueError(f"{key} hides what the class defines")
         estimator._validate_params()
+        # The table may depend on the parameters.
+        stages = (_OF_SCIKIT_LEARN, *getattr(estimator, "_fitted", ()))
         sizes: Sizes = {}
         unfinished = ""
         for stage in stages:

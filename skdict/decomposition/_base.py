@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from numbers import Integral, Real
@@ -46,13 +45,13 @@ from skdict.ops import Code
 from skdict.ops.atoms import random_unit_rows, unit_rows
 from skdict.rows import (
     RowBatches,
+    ScaledRows,
     as_rows,
     centre_and_spread,
     like,
     resolve_device,
     to_device,
     validate_rows,
-    working_scale,
 )
 from skdict.training import DictionaryNet, restore, state_of, stream_rule
 
@@ -74,9 +73,6 @@ _LEAST_HELD_OUT = 5
 _INFERENCE_ROWS = 8192
 # Rows from which the initial atoms and the pre-bias are taken.
 _START_ROWS = 8192
-# partial_fit warns of rows that lie this many times farther away than the first ones,
-# or nearer.
-_OTHER_SCALE = 100
 
 
 class DictionaryEstimator(
@@ -87,8 +83,6 @@ class DictionaryEstimator(
     A subclass names its model in ``_model`` and builds it in ``_new_model``. The table
     of fitted attributes follows from the model's parameters and counters.
     """
-
-    _model: type[Dictionary]
 
     n_iter_: int
     n_steps_: int
@@ -117,32 +111,34 @@ class DictionaryEstimator(
         "callbacks": [Callbacks(), None],
     }
 
-    _fitted: tuple[dict[str, Fitted], ...] = ()
+    @property
+    @abstractmethod
+    def _model(self) -> type[Dictionary]:
+        """Class of the model."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "_model" in vars(cls):
-            parameters = cls._model.fitted.values()
-            cls._fitted = (
-                {
-                    "n_features_in_": Count("n_features", low=1),
-                    "feature_names_in_": IfThere(Names("n_features")),
-                    **{p.attribute: p.rule for p in parameters},
-                },
-                # A dictionary from another library's file may lack what follows.
-                {
-                    "feature_density_": Array(("n_components",), low=0, high=1),
-                    "dead_features_": Array(("n_components",), kind="b"),
-                },
-                {
-                    "n_iter_": Count(),
-                    "n_steps_": Count(),
-                    "n_samples_seen_": Count(low=1),
-                    "_scale": Number(low=0),
-                    "history_": History(_RECORD_KEYS),
-                    "_training_state": stream_rule(cls._model),
-                },
-            )
+    @property
+    def _fitted(self) -> tuple[dict[str, Fitted], ...]:
+        parameters = self._model.fitted.values()
+        return (
+            {
+                "n_features_in_": Count("n_features", low=1),
+                "feature_names_in_": IfThere(Names("n_features")),
+                **{p.attribute: p.rule for p in parameters},
+            },
+            # A dictionary from another library's file may lack what follows.
+            {
+                "feature_density_": Array(("n_components",), low=0, high=1),
+                "dead_features_": Array(("n_components",), kind="b"),
+            },
+            {
+                "n_iter_": Count(),
+                "n_steps_": Count(),
+                "n_samples_seen_": Count(low=1),
+                "_scale": Number(low=0),
+                "history_": History(_RECORD_KEYS),
+                "_training_state": stream_rule(self._model),
+            },
+        )
 
     @abstractmethod
     def _new_model(self, atoms: Tensor, n_samples: int) -> Dictionary:
@@ -172,8 +168,8 @@ class DictionaryEstimator(
             if ``init`` or the dictionary of a warm start has a different shape, or if
             training diverges.
         """
-        go_on = self.warm_start and self.__sklearn_is_fitted__()
-        self._learn(X, streaming=False, go_on=go_on)
+        go_on = self.warm_start and self._has_begun
+        self._learn(X, y, streaming=False, go_on=go_on)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -210,7 +206,7 @@ class DictionaryEstimator(
             If the rows lie over a hundred times farther from the pre-bias than those
             of the first call, or nearer. The scale of the first call is kept.
         """
-        self._learn(X, streaming=True, go_on=self.__sklearn_is_fitted__())
+        self._learn(X, y, streaming=True, go_on=self._has_begun)
         return self
 
     @own_precision
@@ -275,7 +271,8 @@ class DictionaryEstimator(
                 f"The codes have {codes.shape[1]} columns, but this "
                 f"{type(self).__name__} has {self.components_.shape[0]} components."
             )
-        components, pre_bias = self.components_, self.pre_bias_
+        components = self.components_
+        pre_bias = getattr(self, self._attribute("pre_bias"))
         if components.dtype != codes.dtype:
             components = xp.astype(components, codes.dtype)
             pre_bias = xp.astype(pre_bias, codes.dtype)
@@ -308,7 +305,7 @@ class DictionaryEstimator(
             with torch.no_grad():
                 error = rows - model.decode(code)
             finite = error.isfinite().all(1)
-            _check_batch(finite, error.dtype, "The reconstruction", i, X.shape[0])
+            check_batch(finite, error.dtype, "The reconstruction", i, X.shape[0])
             error = error.cpu().double() / (spread or 1.0)
             squares += float(error.square().sum())
         if spread == 0.0:
@@ -317,11 +314,11 @@ class DictionaryEstimator(
 
     # Inference
 
-    def _validate_new(self, X: Data) -> AnyArray:
+    def _validate_new(self, X: Data, method: str = "transform") -> AnyArray:
         """Check rows that are to be encoded."""
         check_is_fitted(self)
         X = validate_rows(self, X, reset=False)
-        check_same_namespace(X, self, attribute="components_", method="transform")
+        check_same_namespace(X, self, attribute="components_", method=method)
         return X
 
     def _encode(self, X: AnyArray) -> Iterator[tuple[Tensor, Code, Dictionary]]:
@@ -334,7 +331,7 @@ class DictionaryEstimator(
                 if i == 0:
                     model.to(batch).prepare_(len(rows))
                 code = model.encode(batch)
-            _check_batch(
+            check_batch(
                 code.finite_rows(), code.values.dtype, "The encoding", i, len(rows)
             )
             yield batch, code, model
@@ -353,41 +350,38 @@ class DictionaryEstimator(
 
     # Training
 
-    def _learn(self, X: Data, *, streaming: bool, go_on: bool) -> None:
+    def _learn(self, X: Data, y: Data, *, streaming: bool, go_on: bool) -> None:
         """Train for all epochs of ``fit``, or for the one epoch of ``partial_fit``."""
         X = validate_rows(self, X, reset=not go_on)
-        rows = as_rows(X)
-        mean, spread = centre_and_spread(rows)
+        # A dictionary that was trained elsewhere has no stream to go on with.
+        resumes = streaming and go_on and hasattr(self, "n_steps_")
+        inputs, targets = self._inputs_and_targets(X, y, go_on=go_on, resumes=resumes)
+        rows = inputs.rows
         generator = self._new_generator()
         max_iter = 1 if streaming else self.max_iter
         n_held_out = 0 if streaming else self._n_held_out(len(rows))
         n_samples = len(rows) - n_held_out
-        # A dictionary that was trained elsewhere has no stream to go on with.
-        resumes = streaming and go_on and hasattr(self, "n_steps_")
 
         if go_on:
             model = self._fitted_model(n_samples)
-            self._check_shape(tuple(model.atoms.shape), "The dictionary to go on from")
+            shape, width = tuple(model.atoms.shape), len(targets.mean)
+            self._check_shape(shape, "The dictionary to go on from", width)
         if resumes:
             pre_bias = model.pre_bias.detach().clone()
-            scale = self._scale_of_stream(mean, spread, pre_bias)
-            if scale and not self._scale:
-                # Without a scale, all but the pre-bias was as it would be after it.
-                model.rescale_(scale)
-                model.pre_bias.data.copy_(pre_bias)
+            # Without a scale, all but the pre-bias was as it would be after it.
+            model.rescale_(targets.gained)
+            model.pre_bias.data.copy_(pre_bias)
             n_samples_seen = self.n_samples_seen_ + len(rows)
-            model.follow_(pre_bias + (mean - pre_bias) * (len(rows) / n_samples_seen))
+            weight = len(rows) / n_samples_seen
+            model.follow_(pre_bias + (targets.mean - pre_bias) * weight)
         else:
-            # Rows that do not vary have no scale of their own.
-            before = getattr(self, "_scale", 0.0) if go_on else 0.0
-            scale = working_scale(mean, spread) or before
             n_samples_seen = len(rows)
             if go_on:
-                model.follow_(mean)
+                model.follow_(targets.mean)
             else:
-                model = self._start(rows, mean, scale or 1.0, n_samples, generator)
-                model.rescale_(scale or 1.0)
-        model.rescale_(1 / (scale or 1.0))
+                model = self._start(inputs, targets, n_samples, generator)
+                model.rescale_pairs_(inputs.divisor, targets.divisor)
+        model.rescale_pairs_(1 / inputs.divisor, 1 / targets.divisor)
 
         held_out = None
         if n_held_out:
@@ -400,11 +394,13 @@ class DictionaryEstimator(
             lr=self.learning_rate,
             batch_size=batch_size,
             generator=generator,
-            scale=scale or 1.0,
-            variance=(spread / (scale or 1.0)) ** 2,
+            scale=targets.divisor,
+            variance=targets.variance,
+            targets=None if targets is inputs else targets.rows,
+            input_scale=inputs.divisor,
             n_steps=None if streaming else n_steps,
             held_out=held_out,
-            tol=self.tol,
+            tol=self._tol,
             n_iter_no_change=self.n_iter_no_change,
             verbose=self.verbose,
             callbacks=self.callbacks,
@@ -420,26 +416,36 @@ class DictionaryEstimator(
             history = [{**record, "epoch": len(earlier) + 1} for record in history]
             history = [*earlier, *history]
 
+        net.module_.rescale_pairs_(inputs.divisor, targets.divisor)
         self._keep(net, X)
         self.n_samples_seen_ = n_samples_seen
-        self._scale = scale
+        self._scale = targets.scale
         self.history_, self.n_iter_ = history, len(history)
         self._training_state = state_of(net) if streaming else None
 
-    def _scale_of_stream(self, mean: Tensor, spread: float, pre_bias: Tensor) -> float:
-        """Return the scale of the first call, or of the first rows that vary."""
-        unit = self._scale or 1.0
-        offset = float(((mean.double() - pre_bias.double()) / unit).norm())
-        if not self._scale:
-            return working_scale(mean, spread or offset)
-        ratio = working_scale(mean, math.hypot(spread, offset * unit)) / unit
-        if ratio > _OTHER_SCALE or 0 < ratio < 1 / _OTHER_SCALE:
-            warn(
-                f"The rows lie {ratio:.2g} times as far from pre_bias_ as those of the "
-                "first call, and partial_fit keeps that scale. If their units have "
-                "changed, fit anew."
-            )
-        return self._scale
+    def _inputs_and_targets(
+        self, X: AnyArray, y: Data, *, go_on: bool, resumes: bool
+    ) -> tuple[ScaledRows, ScaledRows]:
+        """Pair the rows with what is to be rebuilt from them: the rows themselves."""
+        before = getattr(self, "_scale", 0.0) if go_on else 0.0
+        rows = ScaledRows(as_rows(X), before)
+        if resumes:
+            rows.keep_scale(self.pre_bias_, "pre_bias_")
+        return rows, rows
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether there is a fit to go on from."""
+        return self.__sklearn_is_fitted__()
+
+    @property
+    def _tol(self) -> float | None:
+        """Rise of the explained variance below which an epoch is flat."""
+        return self.tol
+
+    def _attribute(self, parameter: str) -> str:
+        """Name of the attribute that holds a parameter of the model."""
+        return self._model.fitted[parameter].attribute
 
     def _new_generator(self) -> torch.Generator:
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
@@ -447,22 +453,20 @@ class DictionaryEstimator(
 
     def _start(
         self,
-        rows: np.ndarray | Tensor,
-        mean: Tensor,
-        scale: float,
+        inputs: ScaledRows,
+        targets: ScaledRows,
         n_samples: int,
         generator: torch.Generator,
     ) -> Dictionary:
         """Build the model for its first step, on rows divided by the scale."""
-        chosen = torch.randperm(len(rows), generator=generator, device="cpu")
-        cpu = torch.device("cpu")
-        (sample,) = RowBatches(
-            rows, _START_ROWS, cpu, scale=scale, among=chosen[:_START_ROWS]
-        )
-        atoms = self._initial_atoms(sample - mean / scale, generator)
+        chosen = torch.randperm(len(targets.rows), generator=generator, device="cpu")
+        chosen = chosen[:_START_ROWS]
+        sample, mean = targets.sample(chosen), targets.mean / targets.divisor
+        atoms = self._initial_atoms(sample - mean, generator)
         self._check_sparsity(len(atoms))
         model = self._new_model(atoms, n_samples)
-        model.start_(sample, mean / scale)
+        x = sample if inputs is targets else inputs.sample(chosen)
+        model.start_pairs_(x, inputs.mean / inputs.divisor, sample, mean)
         model.project_()
         return model
 
@@ -470,12 +474,11 @@ class DictionaryEstimator(
         """Warn if the parameters give codes that are not sparse."""
 
     def _initial_atoms(self, centred: Tensor, generator: torch.Generator) -> Tensor:
-        n_features = centred.shape[1]
         if not isinstance(self.init, str):
             atoms = check_array(
                 as_numpy(self.init), dtype=np.float64, input_name="init"
             )
-            self._check_shape(atoms.shape, "init")
+            self._check_shape(atoms.shape, "init", centred.shape[1])
             zero = ~atoms.any(axis=1)
             if zero.any():
                 raise ValueError(
@@ -483,8 +486,9 @@ class DictionaryEstimator(
                     f"first is atom {zero.argmax()}): they have no direction."
                 )
             return unit_rows(torch.tensor(atoms, device="cpu")).to(centred.dtype)
-        n_components = self._n_components(n_features)
-        atoms = random_unit_rows((n_components, n_features), generator, centred.dtype)
+        n_components = self._n_components
+        shape = (n_components, centred.shape[1])
+        atoms = random_unit_rows(shape, generator, centred.dtype)
         if self.init == "samples":
             # Rows at the centre have no direction. Where rows are too few, the
             # remaining atoms stay random.
@@ -492,19 +496,20 @@ class DictionaryEstimator(
             atoms[: len(rows)] = unit_rows(rows)
         return atoms
 
-    def _n_components(self, n_features: int) -> int:
+    @property
+    def _n_components(self) -> int:
         if self.n_components is not None:
             return self.n_components
         if not isinstance(self.init, str):
             return len(self.init)
-        return 8 * n_features
+        return 8 * self.n_features_in_
 
-    def _check_shape(self, shape: tuple[int, ...], what: str) -> None:
-        expected = (self._n_components(self.n_features_in_), self.n_features_in_)
+    def _check_shape(self, shape: tuple[int, ...], what: str, n_columns: int) -> None:
+        expected = (self._n_components, n_columns)
         if shape != expected:
+            symbols = ", ".join(map(str, self._model.fitted["atoms"].rule.shape))
             raise ValueError(
-                f"{what} has shape {tuple(shape)}, but (n_components, n_features) is "
-                f"{expected}."
+                f"{what} has shape {tuple(shape)}, but ({symbols}) is {expected}."
             )
 
     def _n_held_out(self, n_samples: int) -> int:
@@ -522,7 +527,6 @@ class DictionaryEstimator(
     def _keep(self, net: DictionaryNet, X: AnyArray) -> None:
         """Set the fitted attributes from the net, in the namespace of ``X``."""
         model = net.module_
-        model.rescale_(net.scale)
         values = {
             parameter.attribute: model.get_parameter(name)
             for name, parameter in self._model.fitted.items()
@@ -624,7 +628,7 @@ def default_k(n_features: int) -> int:
     return max(1, n_features // 10)
 
 
-def _check_batch(
+def check_batch(
     finite: Tensor, dtype: torch.dtype, what: str, i: int, n_rows: int
 ) -> None:
     """Raise a ValueError if a row of the ``i``-th batch at inference overflowed."""

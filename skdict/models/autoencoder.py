@@ -35,30 +35,40 @@ class Autoencoder(Dictionary):
         self.encoder_bias = nn.Parameter(atoms.new_zeros(len(atoms)))
         self.scale_encoder = scale_encoder
 
+    def centred(self, x: Tensor) -> Tensor:
+        """The rows as the encoder sees them."""
+        return x - self.pre_bias
+
     def pre_activations(self, x: Tensor) -> Tensor:
         """What the encoder says before it is cut, of shape (n, M)."""
-        return torch.addmm(self.encoder_bias, x - self.pre_bias, self.encoder.T)
+        return torch.addmm(self.encoder_bias, self.centred(x), self.encoder.T)
 
     @torch.no_grad()
     def start_(self, rows: Tensor, mean: Tensor) -> None:
         super().start_(rows, geometric_median(rows))
-        self.calibrate_([rows], len(rows))
+        self.start_encoder_(rows, rows)
+
+    def start_encoder_(self, x: Tensor, target: Tensor) -> None:
+        """Set the sparsity and the scale of the first encoder."""
+        self.calibrate_([x], len(x))
         if self.scale_encoder:
-            self.scale_encoder_(rows)
-            self.calibrate_([rows], len(rows))
+            self.scale_encoder_(x, target)
+            self.calibrate_([x], len(x))
 
     @torch.no_grad()
-    def scale_encoder_(self, rows: Tensor) -> None:
-        """Scale an encoder that starts as the atoms, so that it rebuilds the rows best.
+    def scale_encoder_(self, x: Tensor, target: Tensor) -> None:
+        """Scale an encoder of unit rows, so that it rebuilds the target best.
 
         The active atoms of a row are correlated, so their activations add up to several
         times the row. One factor for all of them, ``<x, x_hat> / <x_hat, x_hat>``,
         minimises the squared error.
         """
-        x_hat = self.encode(rows).decode(self.atoms)
+        x_hat = self.encode(x).decode(self.atoms)
         energy = x_hat.square().sum()
         if energy > 0:
-            scale = ((rows - self.pre_bias) * x_hat).sum() / energy
+            # A target may point away from what is rebuilt, but latents turned round
+            # would be others.
+            scale = ((target - self.pre_bias) * x_hat).sum().abs() / energy
             self.encoder.mul_(scale)
             self.encoder_bias.mul_(scale)
 

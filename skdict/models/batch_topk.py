@@ -41,7 +41,7 @@ class BatchTopKAutoencoder(TopKAutoencoder):
         self.threshold = nn.Parameter(atoms.new_zeros(()), requires_grad=False)
 
     def encode(self, x: Tensor) -> Code:
-        latents = x - self.pre_bias, self.encoder, self.encoder_bias
+        latents = self.centred(x), self.encoder, self.encoder_bias
         if self.training:
             return batch_topk_encode(*latents, self.k)
         code = linear_encode(*latents, self.threshold)

@@ -138,7 +138,11 @@ class Dictionary(nn.Module):
 
     def rebuild(self, x: Tensor, code: Code) -> Tensor:
         """The target of rows whose code is known."""
-        return self.decode(code)
+        return code.decode(self.atoms) + self.offset(x)
+
+    def offset(self, x: Tensor) -> Tensor:
+        """What is rebuilt of rows of which no atom is active."""
+        return self.pre_bias
 
     def forward(self, x: Tensor) -> tuple[Tensor, Code]:
         """Reconstruction and code."""
@@ -238,6 +242,12 @@ class Dictionary(nn.Module):
         """Set what depends on a sample of the first rows and on the mean of all."""
         self.pre_bias.copy_(mean)
 
+    def start_pairs_(
+        self, x: Tensor, x_mean: Tensor, target: Tensor, mean: Tensor
+    ) -> None:
+        """Start from rows and their targets, which are the rows unless a model says."""
+        self.start_(target, mean)
+
     def follow_(self, mean: Tensor) -> None:
         """Set the pre-bias to the mean of all rows seen, unless it is learned."""
 
@@ -245,6 +255,10 @@ class Dictionary(nn.Module):
     def rescale_(self, factor: float) -> None:
         """Adapt to rows multiplied by ``factor``, so that codes are multiplied, too."""
         self.pre_bias.mul_(factor)
+
+    def rescale_pairs_(self, x_factor: float, factor: float) -> None:
+        """Adapt to rows and targets that are each multiplied by a factor."""
+        self.rescale_(factor)
 
     def optimizer_options(self) -> dict[str, Any]:
         """Return the optimiser's options, without parameters and learning rate."""

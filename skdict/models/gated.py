@@ -45,7 +45,7 @@ class GatedAutoencoder(PenalisedAutoencoder):
 
     def _gate(self, x: Tensor) -> tuple[Code, Code]:
         """The open gates, and the code."""
-        gate = linear_encode(x - self.pre_bias, self.encoder, self.encoder_bias)
+        gate = linear_encode(self.centred(x), self.encoder, self.encoder_bias)
         linear = gate.values - gate.at(self.encoder_bias)
         magnitude = linear * gate.at(self.log_gain.exp()) + gate.at(self.magnitude_bias)
         is_open = gate.values.detach() > 0
@@ -55,7 +55,7 @@ class GatedAutoencoder(PenalisedAutoencoder):
     def objective(self, x: Tensor, target: Tensor) -> Objective:
         gate, code = self._gate(x)
         plain = self.objective_of(x, code, target)
-        by_gate = gate.decode(self.atoms.detach()) + self.pre_bias.detach()
+        by_gate = gate.decode(self.atoms.detach()) + self.offset(x).detach()
         auxiliary = half_squared_error(by_gate, target)
         penalty = self.weight * gate.values.sum() / len(x)
         return plain._replace(loss=plain.loss + auxiliary + penalty)

@@ -49,7 +49,7 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
         ``below`` is how far under their threshold pre-activations take part.
         """
         code = linear_encode(
-            x - self.pre_bias,
+            self.centred(x),
             self.encoder,
             self.encoder_bias,
             self.threshold.detach() - below,

@@ -24,7 +24,7 @@ class ReLUAutoencoder(PenalisedAutoencoder):
     """
 
     def encode(self, x: Tensor) -> Code:
-        code = linear_encode(x - self.pre_bias, self.encoder, self.encoder_bias)
+        code = linear_encode(self.centred(x), self.encoder, self.encoder_bias)
         return code.with_values(code.values.relu())
 
     def objective(self, x: Tensor, target: Tensor) -> Objective:

@@ -60,7 +60,7 @@ class TopKAutoencoder(Autoencoder):
     def encode(self, x: Tensor) -> Code:
         k = round(self.k)
         return topk_encode(
-            x - self.pre_bias, self.encoder, self.encoder_bias, k, self.selection
+            self.centred(x), self.encoder, self.encoder_bias, k, self.selection
         )
 
     def objective_of(self, x: Tensor, code: Code, target: Tensor) -> Objective:
@@ -99,7 +99,7 @@ class TopKAutoencoder(Autoencoder):
         """
         residual = residual.detach()
         rebuilt = decode_strongest(
-            x - self.pre_bias.detach(),
+            self.centred(x).detach(),
             self.encoder[dead],
             self.encoder_bias[dead],
             self.atoms[dead],

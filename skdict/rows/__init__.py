@@ -3,10 +3,12 @@
 from skdict.rows.batches import RowBatches
 from skdict.rows.devices import as_tensor, resolve_device, to_device
 from skdict.rows.moments import centre_and_spread, working_scale
-from skdict.rows.validation import as_rows, like, validate_rows
+from skdict.rows.scaled import ScaledRows
+from skdict.rows.validation import as_rows, like, validate_rows, validate_targets
 
 __all__ = [
     "RowBatches",
+    "ScaledRows",
     "as_rows",
     "as_tensor",
     "centre_and_spread",
@@ -14,5 +16,6 @@ __all__ = [
     "resolve_device",
     "to_device",
     "validate_rows",
+    "validate_targets",
     "working_scale",
 ]

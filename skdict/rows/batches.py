@@ -58,10 +58,14 @@ class RowBatches:
         return -(-self.n_rows // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
+        return map(self.load, self.parts())
+
+    def parts(self) -> Iterator[slice | Tensor]:
+        """Draw an epoch: which rows make up each batch."""
         if self.generator is None:
             for start in range(0, self.n_rows, self.batch_size):
                 part = slice(start, start + self.batch_size)
-                yield self._load(part if self.among is None else self.among[part])
+                yield part if self.among is None else self.among[part]
             return
         order = torch.randperm(
             self.n_rows, generator=self.generator, device=self.generator.device
@@ -70,9 +74,10 @@ class RowBatches:
             order = self.among[order]
         for rows in order.tensor_split(len(self)):
             # In ascending order, so that a memmap is read in one sweep.
-            yield self._load(rows.sort().values)
+            yield rows.sort().values
 
-    def _load(self, rows: slice | Tensor) -> Tensor:
+    def load(self, rows: slice | Tensor) -> Tensor:
+        """Bring some rows to the device, divided by the scale."""
         batch: np.ndarray | Tensor
         if isinstance(self.X, Tensor):
             batch = self.X[rows if isinstance(rows, slice) else rows.to(self.X.device)]

@@ -32,7 +32,7 @@ def centre_and_spread(
     return (mean * scale).to(dtype), squares**0.5 * scale
 
 
-def working_scale(mean: Tensor, spread: float) -> float:
+def working_scale(mean: Tensor, spread: float, name: str = "X") -> float:
     """Number by which rows are divided for training; 0 if they do not vary.
 
     It is their spread, unless the quotients would leave the range of their dtype. That
@@ -42,8 +42,9 @@ def working_scale(mean: Tensor, spread: float) -> float:
     info = torch.finfo(mean.dtype)
     if spread > info.max:
         raise ValueError(
-            f"The rows are too large for {str(mean.dtype).removeprefix('torch.')}: "
-            f"their spread of {spread:.3g} overflows it. Scale X down."
+            f"The rows of {name} are too large for "
+            f"{str(mean.dtype).removeprefix('torch.')}: their spread of {spread:.3g} "
+            f"overflows it. Scale {name} down."
         )
     if spread == 0:
         return 0.0

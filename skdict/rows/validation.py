@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_consistent_length, validate_data
 from torch import Tensor
 
 from skdict._utils.checks import (
     as_floats,
     as_numpy,
     check_finite,
+    check_floats,
     readable,
     refuse_sparse_frames,
 )
@@ -40,6 +41,45 @@ def validate_rows(estimator: Any, X: Data, *, reset: bool) -> AnyArray:
     X = as_floats(X)
     check_finite(X, "Input X", "contains NaN or infinity")
     return X
+
+
+def validate_targets(y: Data, X: AnyArray) -> np.ndarray | Tensor:
+    """Check numbers that go with rows; they get the dtype of the rows.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or (n_samples, n_targets)
+        As the user has them.
+    X : array of shape (n_samples, n_features)
+        From :func:`validate_rows`.
+
+    Returns
+    -------
+    y : ndarray or Tensor
+        Of as many dimensions as before.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, with the number of entries of ``y`` that hold NaN or
+        infinity or that overflow, or what scikit-learn finds wrong.
+    """
+    y = check_floats(y, ensure_2d=False, ensure_all_finite=False, input_name="y")
+    check_consistent_length(X, y)
+    rows = as_rows(y)
+    name = str(X.dtype).rpartition(".")[2]
+    check_finite(_as_table(rows), "Input y", "contains NaN or infinity")
+    if isinstance(rows, Tensor):
+        rows = rows.to(getattr(torch, name))
+    else:
+        with np.errstate(over="ignore"):  # a check for infinity follows
+            rows = rows.astype(name, copy=False)
+    check_finite(_as_table(rows), "Input y", f"overflows {name}")
+    return rows
+
+
+def _as_table(y: AnyArray) -> AnyArray:
+    return y[:, None] if y.ndim == 1 else y
 
 
 def like(tensor: Tensor, X: AnyArray) -> AnyArray:

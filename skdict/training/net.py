@@ -58,17 +58,27 @@ class Rows(Dataset):
 
 
 class Pairs:
-    """Batches of rows, each with its target: the rows themselves."""
+    """Batches of rows, each with its target.
 
-    def __init__(self, batches: RowBatches) -> None:
+    Parameters
+    ----------
+    batches : RowBatches
+        The rows.
+    targets : RowBatches or None
+        What is to be rebuilt from the row of the same index. None: the rows themselves.
+    """
+
+    def __init__(self, batches: RowBatches, targets: RowBatches | None) -> None:
         self.batches = batches
+        self.targets = targets
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self.batches:
-            yield batch, batch
+        for rows in self.batches.parts():
+            batch = self.batches.load(rows)
+            yield batch, batch if self.targets is None else self.targets.load(rows)
 
 
 class DictionaryNet(NeuralNet):
@@ -83,9 +93,14 @@ class DictionaryNet(NeuralNet):
     batch_size : int
         Rows per step.
     scale : float
-        Number by which the rows are divided.
+        Number by which the targets are divided, and the rows where they are the
+        targets.
     variance : float
-        Mean squared distance of the rows from their mean, in the net's scale.
+        Mean squared distance of the targets from their mean, in the net's scale.
+    targets : array of shape (n, d_out), default=None
+        What is to be rebuilt from the row of the same index. None: the rows themselves.
+    input_scale : float
+        Number by which rows that are no targets are divided.
     n_steps : int or None, default=None
         Number of steps over which the learning rate falls linearly to zero. None: a
         stream without end, whose rate falls with the square root of the steps.
@@ -110,6 +125,8 @@ class DictionaryNet(NeuralNet):
         generator: torch.Generator,
         scale: float = 1.0,
         variance: float = 1.0,
+        targets: np.ndarray | Tensor | None = None,
+        input_scale: float = 1.0,
         n_steps: int | None = None,
         held_out: Tensor | None = None,
         tol: float | None = None,
@@ -133,6 +150,8 @@ class DictionaryNet(NeuralNet):
         self.generator = generator
         self.scale = scale
         self.variance = variance
+        self.targets = targets
+        self.input_scale = input_scale
         self.n_steps = n_steps
         self.held_out = held_out
         self.tol = tol
@@ -237,16 +256,19 @@ class DictionaryNet(NeuralNet):
         return Rows(X, learned_from.nonzero()[:, 0]), Rows(X, self.held_out)
 
     def get_iterator(self, dataset: Rows, training: bool = False) -> Pairs:
-        return Pairs(
-            RowBatches(
-                dataset.X,
-                self.batch_size,
-                self.module_.atoms.device,
-                scale=self.scale,
-                generator=self.generator if training else None,
-                among=dataset.among,
-            )
+        size, device = self.batch_size, self.module_.atoms.device
+        targets = None
+        if self.targets is not None:
+            targets = RowBatches(self.targets, size, device, scale=self.scale)
+        batches = RowBatches(
+            dataset.X,
+            size,
+            device,
+            scale=self.scale if targets is None else self.input_scale,
+            generator=self.generator if training else None,
+            among=dataset.among,
         )
+        return Pairs(batches, targets)
 
     def infer(self, x: Tensor, **fit_params: Any) -> Tensor:
         """Return the reconstruction, which scorers and `predict` compare."""
