@@ -25,6 +25,7 @@ from .decomposition import (
     MatryoshkaSAE,
     Reconstructor,
     TopKSAE,
+    Transcoder,
     Truncator,
 )
 from .feature_extraction import TokenExtractor
@@ -47,6 +48,7 @@ __all__ = [
     "Reconstructor",
     "TokenExtractor",
     "TopKSAE",
+    "Transcoder",
     "Truncator",
     "datasets",
     "decomposition",

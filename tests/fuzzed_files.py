@@ -30,6 +30,7 @@ from skdict import (
     ControlPCAWhitener,
     Reconstructor,
     TopKSAE,
+    Transcoder,
     Truncator,
     load,
 )
@@ -79,6 +80,12 @@ ESTIMATORS = {
         X, control=CONTROL & False, batch=BATCH
     ),
     "reconstructor": lambda: Reconstructor(ICFL(7, 3, **SMALL)).fit(X),
+    "transcoder": lambda: Transcoder(7, 3, **SMALL).fit(X, X[:, 0]),
+    "transcoder-stream": lambda: (
+        Transcoder(7, 3, activation="batch_topk", skip_connection=True, **SMALL)
+        .partial_fit(X, X[:, :2])
+        .partial_fit(X, X[:, :2])
+    ),
     "truncator": lambda: Truncator(TopKSAE(7, 3, **SMALL), k=2).fit(X),
     "truncator-pca": lambda: Truncator(PCA(3), k=2).fit(X),
     "pipeline": lambda: make_pipeline(Normalizer(), TopKSAE(7, 3, **SMALL)).fit(X),

@@ -25,6 +25,7 @@ from skdict import (
     Reconstructor,
     TokenExtractor,
     TopKSAE,
+    Transcoder,
     Truncator,
 )
 from skdict.decomposition import _registry
@@ -60,6 +61,10 @@ TABLE_ESTIMATORS = {
         TopKSAE(sparse_output=False, random_state=0, **SHORT)
     ),
     "Reconstructor, PCA": Reconstructor(PCA(1)),
+    "Transcoder": Transcoder(),
+    "Transcoder, dense": Transcoder(
+        activation="batch_topk", skip_connection=True, sparse_output=False
+    ),
     "Truncator": Truncator(ICFL(random_state=0, **SHORT)),
     "Truncator, dense": Truncator(
         TopKSAE(sparse_output=False, random_state=0, **SHORT), k=1
@@ -195,12 +200,13 @@ def test_a_refused_fit_leaves_the_old_model_whole(name, method):
         return
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(40, 6)), columns=list("abcdef"))
-    estimator.fit(X)
+    y = rng.normal(size=(40, 2))
+    estimator.fit(X, y)
     before = dict(vars(estimator))
     bad = pd.DataFrame(rng.normal(size=(40, 7)), columns=list("abcdefg"))
     bad.iloc[3, 2] = np.nan
     with pytest.raises(ValueError, match=r"NaN|features|feature names"):
-        getattr(estimator, method)(bad)
+        getattr(estimator, method)(bad, y)
     assert vars(estimator).keys() == before.keys()
     assert all(vars(estimator)[key] is before[key] for key in before)
     estimator.transform(X)
@@ -214,9 +220,10 @@ def test_autocast_of_the_caller_does_not_reach_inside(name):
     estimator = clone(TABLE_ESTIMATORS[name])
     if "random_state" in estimator.get_params():
         estimator.set_params(random_state=0)
-    expected = estimator.fit_transform(X)
+    y = X[:, :2]
+    expected = estimator.fit_transform(X, y)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = clone(estimator).fit_transform(X)
+        found = clone(estimator).fit_transform(X, y)
     found, expected = (
         getattr(a, "toarray", lambda a=a: a)() for a in (found, expected)
     )

@@ -28,6 +28,7 @@ from skdict import (
     ControlPCAWhitener,
     Reconstructor,
     TopKSAE,
+    Transcoder,
     Truncator,
     datasets,
     decomposition,
@@ -238,6 +239,11 @@ def _dictionary(estimator):
     return codes
 
 
+def _transcoder(of):
+    fitted = of(pipe(Transcoder(10, 3, max_iter=1, random_state=0))).fit(X, X[:, :2])
+    return np.concatenate([as_dense(encode(fitted, X)).ravel(), *fitted.predict(X)])
+
+
 def _preprocessing(estimator, X):
     def rows(of):
         fitted = of(make_pipeline(estimator, icfl()))
@@ -300,6 +306,7 @@ CASES = {
         if entry.estimator is not ICFL
     },
     "TrainingHistoryDisplay": _history,
+    "Transcoder": _transcoder,
     "Truncator": _truncator,
     "baseline_dictionaries": _compare,
     "binarize_at_quantiles": _binarize,

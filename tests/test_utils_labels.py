@@ -635,6 +635,10 @@ OTHERS = {
         )
         for method in ("fit", "partial_fit", "fit_transform", "score")
     },
+    **{
+        f"Transcoder.{method}(y)": "targets, numbers; tested in test_transcoder.py"
+        for method in ("fit", "partial_fit", "fit_transform", "score")
+    },
 }
 
 NAMES = {"y", "labels", "groups", "batch", "control", "metadata"}

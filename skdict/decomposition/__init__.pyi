@@ -10,6 +10,7 @@ from ._matryoshka_sae import MatryoshkaSAE
 from ._reconstructor import Reconstructor
 from ._sae import SAE
 from ._topk_sae import TopKSAE
+from ._transcoder import Transcoder
 from ._truncator import Truncator
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "MatryoshkaSAE",
     "Reconstructor",
     "TopKSAE",
+    "Transcoder",
     "Truncator",
 ]

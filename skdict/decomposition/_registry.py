@@ -1,5 +1,8 @@
 """All dictionaries: the tests, the guide's table and the checks take theirs from here.
 
+:class:`Transcoder` is not among them, because it is fitted to pairs of rows and
+targets; tests/test_transcoder.py has its tests.
+
 A new dictionary is a file in ``skdict/models``, a file here, a line in the registry,
 and its name among the exports.
 """

@@ -15,6 +15,7 @@ from skdict.models.penalised import PenalisedAutoencoder
 from skdict.models.pursuit import PursuitDictionary
 from skdict.models.relu import ReLUAutoencoder
 from skdict.models.topk import TopKAutoencoder
+from skdict.models.transcoder import Transcoder, transcoder
 
 __all__ = [
     "ArchetypalAutoencoder",
@@ -35,4 +36,6 @@ __all__ = [
     "PursuitDictionary",
     "ReLUAutoencoder",
     "TopKAutoencoder",
+    "Transcoder",
+    "transcoder",
 ]
