@@ -53,6 +53,13 @@ OURS: dict[str, Callable] = {
     "ICFL, positive, one step": lambda *a, **p: ICFL(
         *a, positive_code=True, atoms_per_step=10, **p
     ),
+    "ICFL, factor 2": lambda *a, **p: ICFL(*a, training_factor=2, **p),
+    "ICFL, factor 2, positive": lambda *a, **p: ICFL(
+        *a, training_factor=2, positive_code=True, **p
+    ),
+    "ICFL, factor 2, pos., refit": lambda *a, **p: ICFL(
+        *a, training_factor=2, positive_code=True, refit=True, **p
+    ),
     "ICFL, one atom a step": lambda *a, **p: ICFL(*a, atoms_per_step=1, **p),
     "TopKSAE": TopKSAE,
     "BatchTopKSAE": BatchTopKSAE,

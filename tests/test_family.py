@@ -1,5 +1,6 @@
 """What each dictionary of the family promises beside what all have in common."""
 
+import math
 import pickle
 
 import numpy as np
@@ -365,3 +366,33 @@ def test_positive_codes_are_the_pursuit_without_its_negative_coefficients(refit)
     np.testing.assert_array_equal(codes.toarray(), signed.clip(min=0))
     other = ICFL(32, 4, refit=refit, max_iter=5, random_state=0).fit(X)
     assert not np.array_equal(icfl.components_, other.components_)
+
+
+@pytest.mark.parametrize(("factor", "atoms_per_step"), [(2, 5), (1.5, 4), (0.5, 3)])
+def test_training_may_pick_more_atoms_than_the_codes_have(factor, atoms_per_step):
+    icfl = ICFL(32, 6, training_factor=factor, random_state=0)
+    icfl.set_params(atoms_per_step=atoms_per_step, max_iter=5).fit(X)
+    codes = icfl.transform(X)
+    assert codes.nnz == 6 * len(X)
+    density = np.diff(codes.tocsc().indptr) / len(X)
+    np.testing.assert_allclose(icfl.feature_density_, density, atol=1e-12)
+    model = icfl._fitted_model().train()
+    batch = torch.tensor(X[:50], dtype=torch.float32)
+    in_training = model.encode(batch)
+    assert in_training.values.shape[1] == 6 * factor
+    same_steps = icfl.with_encoder(
+        k=int(6 * factor),
+        atoms_per_step=math.ceil(6 * factor / -(-6 // atoms_per_step)),
+    )
+    np.testing.assert_array_equal(
+        in_training.to_dense(32).numpy(),
+        same_steps._fitted_model().eval().encode(batch).to_dense(32).numpy(),
+    )
+
+
+def test_a_training_factor_of_one_changes_nothing():
+    fits = [
+        ICFL(32, 6, training_factor=factor, max_iter=3, random_state=0).fit(X)
+        for factor in (1, 0.99)  # both mean six atoms
+    ]
+    np.testing.assert_array_equal(fits[0].components_, fits[1].components_)

@@ -963,7 +963,8 @@ def test_histograms_are_drawn_to_scale(open_page, path, cards):
 
 # How far each text sticks out of its figure, in CSS pixels.
 STICKS_OUT = """texts => texts.map(text => {
-  const [inner, outer] = [text, text.closest("svg")].map(e => e.getBoundingClientRect());
+  const inner = text.getBoundingClientRect();
+  const outer = text.closest("svg").getBoundingClientRect();
   return Math.max(
     outer.left - inner.left, outer.top - inner.top,
     inner.right - outer.right, inner.bottom - outer.bottom,

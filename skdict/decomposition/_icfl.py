@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
+from numbers import Real
 from typing import Literal, Self
 
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skdict._utils.constraints import Interval
 from skdict._utils.types import ArrayLike, Callbacks, Seed
 from skdict.decomposition._base import PURSUIT, FixedSparsity
 from skdict.decomposition._shared_docs import documented
@@ -48,6 +51,10 @@ class ICFL(FixedSparsity):
         Set coefficients that come out negative to zero, in training and in
         :meth:`transform`, so that rows may have fewer than ``k`` non-zeros. A feature
         then has one meaning, not two opposite ones.
+    training_factor : float, default=1
+        In training, a code has up to ``training_factor * k`` non-zeros, picked in as
+        many steps as the ``k`` of :meth:`transform`. With 2, atoms are purer: on
+        planted features, more of them are one feature each and fewer are doubles.
     reset_similarity : float, default=0.9
         Of two atoms with a larger cosine similarity, the one that fired less is
         redrawn uniformly from the unit sphere.
@@ -142,6 +149,7 @@ class ICFL(FixedSparsity):
         **FixedSparsity._parameter_constraints,
         **PURSUIT,
         "positive_code": ["boolean"],
+        "training_factor": [Interval(Real, 0, None, closed="neither")],
     }
 
     _model = PursuitDictionary
@@ -155,6 +163,7 @@ class ICFL(FixedSparsity):
         selection: Selection = "positive",
         refit: Refit = False,
         positive_code: bool = False,
+        training_factor: float = 1,
         reset_similarity: float = 0.9,
         reset_every: int = 100,
         learning_rate: float = 0.5,
@@ -177,6 +186,7 @@ class ICFL(FixedSparsity):
         self.selection = selection
         self.refit = refit
         self.positive_code = positive_code
+        self.training_factor = training_factor
         self.reset_similarity = reset_similarity
         self.reset_every = reset_every
         self.learning_rate = learning_rate
@@ -265,13 +275,15 @@ class ICFL(FixedSparsity):
         return other
 
     def _new_model(self, atoms: Tensor, n_samples: int) -> PursuitDictionary:
+        k = self._n_active(*atoms.shape)
         return PursuitDictionary(
             atoms,
-            self._n_active(*atoms.shape),
+            k,
             atoms_per_step=self.atoms_per_step,
             selection=self.selection,
             refit=self.refit,
             positive_code=self.positive_code,
+            training_k=min(math.ceil(self.training_factor * k), len(atoms)),
             reset_similarity=self.reset_similarity,
             reset_every=self.reset_every,
         )

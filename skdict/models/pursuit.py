@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,9 @@ class PursuitDictionary(FixedCodeDictionary):
         As in :func:`skdict.ops.batched_omp`.
     positive_code : bool, default=False
         Whether coefficients that come out negative become zero.
+    training_k : int, default=None
+        Largest number of non-zeros of a code in training, where atoms are picked in as
+        many steps as later. None means k.
     reset_similarity : float
         Of two atoms with a larger cosine similarity, one is redrawn.
     reset_every
@@ -39,6 +44,7 @@ class PursuitDictionary(FixedCodeDictionary):
         selection: Selection = "positive",
         refit: Refit = False,
         positive_code: bool = False,
+        training_k: int | None = None,
         reset_similarity: float = 0.9,
         reset_every: int = 100,
     ) -> None:
@@ -48,15 +54,20 @@ class PursuitDictionary(FixedCodeDictionary):
         self.selection = selection
         self.refit = refit
         self.positive_code = positive_code
+        self.training_k = training_k or k
         self.reset_similarity = reset_similarity
         self.gram: Tensor | None = None
 
     def encode(self, x: Tensor) -> SlotCode:
+        k, atoms_per_step = self.k, self.atoms_per_step
+        if self.training and self.training_k != k:
+            n_steps = -(-k // atoms_per_step)
+            k, atoms_per_step = self.training_k, -(-self.training_k // n_steps)
         code = batched_omp(
             x - self.pre_bias,
             self.atoms,
-            self.k,
-            atoms_per_step=self.atoms_per_step,
+            k,
+            atoms_per_step=atoms_per_step,
             selection=self.selection,
             refit=self.refit,
             gram=self.gram,
@@ -68,6 +79,9 @@ class PursuitDictionary(FixedCodeDictionary):
         """Compute the Gram matrix once, if that saves time for this many rows."""
         if choose_form(n_rows, self.atoms, self.k, self.atoms_per_step) == "gram":
             self.gram = gram_matrix(self.atoms)
+
+    def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
+        return self.training_k != self.k
 
     def useless_atoms(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mark one atom of each redundant pair; draw from the unit sphere."""
