@@ -1,4 +1,5 @@
 import copy
+import errno
 import functools
 import io
 import json
@@ -40,6 +41,7 @@ from skdict import (
     load,
     save,
 )
+from skdict._utils.files import write_file
 from skdict.interchange import read_dictionary, write_dictionary
 from skdict.interchange._pursuit import balance
 
@@ -462,7 +464,9 @@ def test_a_pursuit_that_may_differ_is_refused(rng, tmp_path):
     ("header", "message"),
     [
         ({"schema": 1, "cfg": {}}, "several versions"),
-        ({"schema": "5"}, "several versions"),
+        ({"schema": "5"}, "schema '5' is not known"),
+        ({"schema": 6}, "schema 6 is not known"),
+        ({"schema": True}, "schema True is not known"),
         ({"schema": 5}, "None has no estimator"),
         ({"schema": 5, "cfg": {"activation": {"cls": "TopK"}}}, "are negative"),
         ({"schema": 2, "cfg": {"activation": {"cls": "BatchTopK"}}}, "are negative"),
@@ -780,6 +784,10 @@ def test_a_pickle_is_refused_with_what_to_do(name, rng, tmp_path, monkeypatch):
     path.write_bytes(pickle.dumps({"W_dec": np.eye(3)}))
     with pytest.raises(ValueError, match=r"torch\.save\(model\.state_dict\(\)"):
         read_dictionary(path)
+    for content in (b"", b"PK", b"hello"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"no file that torch\.save writes\."):
+            read_dictionary(path)
     torch.save({"W_dec": torch.eye(3)}, path, _use_new_zipfile_serialization=False)
     with pytest.raises(ValueError, match=r"no file that torch\.save writes today"):
         read_dictionary(path)
@@ -793,10 +801,10 @@ def test_a_pickle_is_refused_with_what_to_do(name, rng, tmp_path, monkeypatch):
         ({3: torch.eye(3)}, "tensors by name"),
         ({"W_dec": 3}, "tensors by name"),
         ({"W_dec": torch.ones(1).expand(2**40)}, "repeats its numbers"),
-        ({"W_dec": torch.ones(3).to_sparse()}, "no dense tensor"),
+        ({"W_dec": torch.ones(3).to_sparse()}, "more than dense tensors"),
         ({"W_dec": torch.ones(3, dtype=torch.complex64)}, "has the dtype"),
         ({"W_dec": torch.ones(3, dtype=torch.bool)}, "has the dtype"),
-        ({"W_dec": torch.empty(2**40, device="meta")}, "no dense tensor"),
+        ({"W_dec": torch.empty(2**40, device="meta")}, "more than dense tensors"),
     ],
 )
 def test_state_dicts_that_are_none(value, message, rng, tmp_path):
@@ -840,6 +848,74 @@ def test_archives_that_lie(rng, tmp_path):
     rewritten(path, lambda n, c: c + bytes(2**20) if n.endswith("pkl") else c)
     with pytest.raises(ValueError, match="describes too many"):
         read_dictionary(folder)
+
+
+@pytest.mark.parametrize("member", ["a/data.pkl", "a/DATA.PKL"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        b"cbuiltins\nbytearray\n(I4\ntR",
+        b"c__builtin__\nbytearray\n(I4\ntR",
+        b"ctorch\nFloatTensor\n(I4\ntR",
+        b"ccollections\nCounter\n(tR",
+        b"(I4\nibuiltins\nbytearray\n",
+    ],
+)
+def test_a_state_dict_calls_nothing_that_makes_memory(call, member, rng, tmp_path):
+    """weights_only=True does: bytearray(10**12) would fill the memory."""
+    folder = other.make_case("dictionary_learning-AutoEncoder", rng).write(tmp_path)
+    with zipfile.ZipFile(folder / "ae.pt", "w") as archive:
+        archive.writestr(member, b"\x80\x02}X\x04\x00\x00\x00bias" + call + b"s.")
+        archive.writestr("a/version", b"3\n")
+    with pytest.raises(ValueError, match="holds more than dense tensors"):
+        read_dictionary(folder)
+
+
+def test_messages_can_be_printed_whatever_the_names(rng, tmp_path):
+    path = other.make_case("saelens-standard", rng).write(tmp_path) / (
+        "sae_weights.safetensors"
+    )
+    tensors = other.read_safetensors(path)
+    path.write_bytes(other.safetensors({**tensors, "\ud800\n" * 99: np.ones(2)}))
+    with pytest.raises(ValueError, match="has no place") as error:
+        read_dictionary(tmp_path)
+    assert str(error.value).encode().count(b"\n") == 0
+    many = {f"{i}\ud800": np.ones(1) for i in range(1000)}
+    path.write_bytes(other.safetensors(many))
+    with pytest.raises(ValueError, match="W_dec is missing") as error:
+        read_dictionary(tmp_path)
+    assert len(str(error.value).encode()) < 1000
+
+
+def test_a_gain_beyond_all_numbers_is_refused(rng, tmp_path):
+    path = other.make_case("saelens-gated", rng).write(tmp_path) / (
+        "sae_weights.safetensors"
+    )
+    tensors = dict(other.read_safetensors(path))
+    tensors["r_mag"] = tensors["r_mag"] + 800
+    path.write_bytes(other.safetensors(tensors))
+    with pytest.raises(ValueError, match="log gain is as large as 80"):
+        read_dictionary(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"d_in": 6}, {"d_sae": 5}, {"d_sae": None}])
+def test_settings_of_other_weights_are_refused(change, rng, tmp_path):
+    path = other.make_case("saelens-standard", rng).write(tmp_path) / "cfg.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ValueError, match="belongs to other weights"):
+        read_dictionary(tmp_path)
+
+
+def test_one_cfg_beside_the_weights_of_two_formats(rng, tmp_path):
+    other.make_case("saelens-standard", rng).write(tmp_path)
+    case = other.make_case("sparsify-topk", rng)
+    case.write(tmp_path)
+    with pytest.raises(ValueError, match="say by format"):
+        read_dictionary(tmp_path)
+    with pytest.raises(ValueError, match="belongs to other weights"):
+        read_dictionary(tmp_path, format="saelens")
+    read = read_dictionary(tmp_path, format="sparsify")
+    check_same(read, case, rng.normal(size=(9, 5)))
 
 
 @pytest.mark.parametrize("name", ["saelens-standard", "saev-Relu"])
@@ -1036,6 +1112,55 @@ def test_files_of_an_earlier_dictionary_are_replaced(rng, tmp_path):
     check_same(read_dictionary(tmp_path / "new"), case, X)
 
 
+def test_files_of_the_other_format_are_replaced(rng, tmp_path):
+    pipe = fitted("topk", "none", rows(rng))
+    for format, weights in {
+        "saelens": {"sae_weights.safetensors", "sparsity.safetensors"},
+        "sparsify": {"sae.safetensors"},
+    }.items():
+        write_dictionary(pipe, tmp_path, format)
+        names = {path.name for path in tmp_path.iterdir()}
+        assert names == {"cfg.json", *weights}
+
+
+def test_a_write_that_fails_leaves_the_earlier_dictionary(rng, tmp_path, monkeypatch):
+    X = rows(rng)
+    first = fitted("topk", "none", X)
+    write_dictionary(first, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def check_unchanged():
+        assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    (tmp_path / "sparsity.safetensors").chmod(0o444)
+    with pytest.raises(PermissionError, match=r"sparsity\.safetensors is read-only"):
+        write_dictionary(fitted("jumprelu", "none", X), tmp_path)
+    check_unchanged()
+    (tmp_path / "sparsity.safetensors").chmod(0o644)
+
+    def full(path, parts):
+        if path.name == "cfg.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_file(path, parts)
+
+    monkeypatch.setattr("skdict.interchange._write.write_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_dictionary(fitted("jumprelu", "none", X), tmp_path)
+    check_unchanged()
+
+
+def test_places_where_nothing_can_be_written(rng, tmp_path):
+    pipe = fitted("topk", "none", rows(rng))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FileExistsError):
+        write_dictionary(pipe, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+    (tmp_path / "folder/cfg.json").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        write_dictionary(pipe, tmp_path / "folder")
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["cfg.json"]
+
+
 def test_frozen_steps_are_folded(rng, tmp_path):
     X = rows(rng)
     pipe = fitted("topk", "scaler", X)
@@ -1049,6 +1174,15 @@ def test_the_whitener_of_the_fit_is_folded_whatever_its_parameters_say(rng, tmp_
     X = rows(rng)
     pipe = fitted("topk", "whitener", X)
     pipe[0].set_params(method="zca")
+    write_dictionary(pipe, tmp_path)
+    codes, _ = other.theirs(tmp_path, X)
+    np.testing.assert_allclose(codes, dense(pipe.transform(X)), atol=1e-9)
+
+
+def test_the_scaler_is_folded_as_it_transforms_now(rng, tmp_path):
+    X = rows(rng)
+    pipe = fitted("jumprelu", "scaler", X)
+    pipe[0].set_params(with_std=False, with_mean=False)
     write_dictionary(pipe, tmp_path)
     codes, _ = other.theirs(tmp_path, X)
     np.testing.assert_allclose(codes, dense(pipe.transform(X)), atol=1e-9)

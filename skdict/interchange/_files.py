@@ -11,6 +11,8 @@ import json
 import math
 import os
 import pickle
+import pickletools
+import re
 import stat
 import sys
 import zipfile
@@ -27,6 +29,17 @@ _MAX_JSON = 2**20
 # Largest description of the tensors in a file of torch.save.
 _MAX_PICKLE = 2**20
 _MAX_DIMENSIONS = 8
+
+# What the pickle in a file of torch.save may name. weights_only=True keeps code from
+# being run, but allows more: bytearray(10**12) would fill the memory.
+_NAMED = re.compile(
+    r"collections OrderedDict|torch \w+Storage"
+    r"|torch\._utils (_rebuild_tensor_v2|_rebuild_parameter)"
+)
+_BY_NAME = ("GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4")
+_WHAT_TO_DO = (
+    "load it in its own library, and write torch.save(model.state_dict(), path)"
+)
 
 # Names of safetensors, and how numpy reads them. numpy has no bfloat16.
 _DTYPES: dict[str, np.dtype] = {
@@ -211,12 +224,14 @@ def state_dict(file: IO[bytes], path: Path) -> Tensors:
     ValueError
         If the file holds anything else than tensors by name: a pickle can run code.
     """
-    if file.read(4) != b"PK\x03\x04":
+    start = file.read(4)
+    if start[:1] == b"\x80":
         raise ValueError(
-            f"{path} is no file that torch.save writes today. A pickle is refused, "
-            "because reading it can run code: load it in its own library, and write "
-            "torch.save(model.state_dict(), path)."
+            f"{path} is a pickle and no file that torch.save writes today. Reading it "
+            f"can run code: {_WHAT_TO_DO}."
         )
+    if start != b"PK\x03\x04":
+        raise ValueError(f"{path} is no file that torch.save writes.")
     file.seek(0)
     try:
         stored = _check_zip(file)
@@ -224,9 +239,8 @@ def state_dict(file: IO[bytes], path: Path) -> Tensors:
         value = torch.load(file, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} is refused, because it holds Python objects, and reading them can "
-            "run code: load it in its own library, and write "
-            "torch.save(model.state_dict(), path)."
+            f"{path} holds more than dense tensors, and reading Python objects can run "
+            f"code: {_WHAT_TO_DO}."
         ) from error
     # A damaged file can fail anywhere in torch.
     except Exception as error:
@@ -249,19 +263,30 @@ def _check_zip(file: IO[bytes]) -> int:
             raise ValueError("it is compressed")
         if any(m.compress_size != m.file_size for m in members):
             raise ValueError("a member has two sizes")
-        if len({m.filename for m in members}) != len(members):
+        # torch looks for names without regard to case.
+        if len({m.filename.lower() for m in members}) != len(members):
             raise ValueError("two members have one name")
         stored = sum(m.file_size for m in members)
         if stored > file.seek(0, io.SEEK_END):
             raise ValueError("its members overlap")
         for member in members:
-            if member.filename.endswith("/data.pkl") and member.file_size > _MAX_PICKLE:
-                raise ValueError("it describes too many tensors")
-            if member.filename.endswith("/byteorder"):
+            name = member.filename.lower()
+            if name.endswith("/data.pkl"):
+                if member.file_size > _MAX_PICKLE:
+                    raise ValueError("it describes too many tensors")
+                _check_names(archive.read(member))
+            if name.endswith("/byteorder"):
                 order = archive.read(member).decode("ascii")
                 if order != sys.byteorder:
                     raise ValueError(f"its numbers are {order}-endian")
     return stored
+
+
+def _check_names(content: bytes) -> None:
+    """Raise an UnpicklingError if a pickle names anything but dense tensors."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in _BY_NAME and not _NAMED.fullmatch(str(argument)):
+            raise pickle.UnpicklingError(f"{opcode.name} {argument}")
 
 
 def _check_storages(tensors: dict[str, torch.Tensor], stored: int, path: Path) -> None:

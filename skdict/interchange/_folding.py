@@ -65,7 +65,8 @@ def affine(step: Any) -> Affine:
         return _centred(_wide(step.mean_), forward, back)
     if type(step) is StandardScaler:
         n_features = step.n_features_in_
-        scale = np.ones(n_features) if step.scale_ is None else _wide(step.scale_)
+        # with_std may have changed since the fit; transform goes by it.
+        scale = _wide(step.scale_) if step.with_std else np.ones(n_features)
         mean = _wide(step.mean_) if step.with_mean else np.zeros(n_features)
         return _centred(mean, np.diag(1 / scale), np.diag(scale))
     if type(step) is PCA:

@@ -36,6 +36,8 @@ _HALF_PRECISION = 5e-3
 _EQUAL = 1e-6
 # As in the estimators: features that fire less often count as dead.
 _DEAD_DENSITY = 1e-5
+# How many names of tensors a message lists.
+_MOST_NAMES = 20
 
 
 @dataclass
@@ -102,6 +104,13 @@ def estimator_from(parts: Parts) -> Any:
     if parts.threshold is not None:
         # One below zero lets ReLU decide, as zero does.
         parts.threshold = np.maximum(parts.threshold, 0.0)
+    if parts.log_gain is not None and parts.log_gain.max() > np.log(
+        np.finfo(dtype).max
+    ):
+        raise ValueError(
+            f"The log gain is as large as {parts.log_gain.max():.4g}: its exponential "
+            "is beyond the largest number."
+        )
     estimator = _empty_estimator(parts)
     attributes = {
         "components_": parts.decoder,
@@ -302,15 +311,19 @@ def take(tensors: Mapping[str, np.ndarray], names: Mapping[str, str]) -> dict[st
     """
     missing = [name for name in names if name.removesuffix(".T") not in tensors]
     if missing:
+        there = sorted(tensors)
+        names_there = ", ".join(ascii(name)[1:-1] for name in there[:_MOST_NAMES])
+        more = ", ..." if len(there) > _MOST_NAMES else ""
         raise ValueError(
             f"The tensor {missing[0].removesuffix('.T')} is missing: there are "
-            f"{', '.join(sorted(tensors)) or 'none'}."
+            f"{names_there or 'none'}{more}."
         )
     known = {name.removesuffix(".T") for name in names}
     unknown = sorted(tensors.keys() - known)
     if unknown:
         raise ValueError(
-            f"The tensor {unknown[0]} has no place in this kind of dictionary."
+            f"The tensor {ascii(unknown[0])[1:-1]:.60} has no place in this kind of "
+            "dictionary."
         )
     return {
         part: tensors[name.removesuffix(".T")].T

@@ -141,6 +141,13 @@ def _format_of(path: Path) -> Format:
     """The format, by the names of the files or by the beginning of the one file."""
     folder = _folder(path)
     name = None if path.is_dir() else path.name
+    both = (_saelens.WEIGHTS, _sparsify.WEIGHTS)
+    if all((folder / weights).exists() for weights in both):
+        raise ValueError(
+            f"{os.fspath(folder)!r} has {' and '.join(both)}, but one "
+            f"{_saelens.SETTINGS}: say by format to which of them it belongs, or "
+            "remove the other."
+        )
     if name in (None, _saelens.WEIGHTS, _saelens.SETTINGS) and (
         (folder / _saelens.WEIGHTS).exists()
     ):

@@ -80,6 +80,7 @@ def read(folder: Path) -> Parts:
         **take(tensors, names),
         subtracts_bias=settings.get("apply_b_dec_to_input", True),
     )
+    _check_sizes(settings, parts.decoder.shape)
     if architecture in ("topk", "abstopk"):
         parts.k = count(settings.get("k", 100), "k")
         parts.ranks_by_norm = settings.get("rescale_acts_by_decoder_norm", False)
@@ -122,6 +123,16 @@ def _check_normalization(settings: Mapping[str, Any]) -> None:
         raise ValueError(f"normalize_activations is {how!r}: {_PER_ROW}.")
     if isinstance(how, str) and how in _NORMALIZED:
         raise ValueError(f"normalize_activations is {how!r}: {_NORMALIZED[how]}.")
+
+
+def _check_sizes(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """The settings belong to these weights."""
+    for name, size in zip(("d_sae", "d_in"), shape, strict=False):
+        if name not in settings or settings[name] != size:
+            raise ValueError(
+                f"{SETTINGS} belongs to other weights: {name} is "
+                f"{settings.get(name)!r:.40}, and W_dec has the shape {shape}."
+            )
 
 
 def _rename(tensors: Tensors, architecture: str) -> None:

@@ -12,6 +12,7 @@ from skdict.interchange._parts import Parts, count, take, threshold_of_batches
 WEIGHTS = "sae.pt"
 
 _MAX_LINE = 2**16
+_SCHEMAS = range(2, 6)
 _TENSORS = {
     "W_enc.T": "encoder",
     "b_enc": "encoder_bias",
@@ -28,10 +29,15 @@ def read(path: Path) -> Parts:
     schema = header.get("schema")
     if schema is None:  # release 0.1, which subtracts the bias
         return Parts("relu", **take(tensors, _TENSORS))
-    if type(schema) is not int or schema < 2:
+    if type(schema) is int and schema == 1:
         raise ValueError(
-            f"The schema {schema!r:.20} stands for several versions of saev, which "
-            "compute different codes: load the file in saev, and dump it again."
+            "The schema 1 stands for several versions of saev, which compute different "
+            "codes: load the file in saev, and dump it again."
+        )
+    if type(schema) is not int or schema not in _SCHEMAS:
+        raise ValueError(
+            f"The schema {schema!r:.20} is not known. There are {_SCHEMAS[0]} to "
+            f"{_SCHEMAS[-1]}."
         )
     name, options = _activation(header.get("cfg"))
     if name == "Relu":
@@ -48,8 +54,9 @@ def read(path: Path) -> Parts:
         )
     if name in ("TopK", "BatchTopK"):
         raise ValueError(
-            f"{name} of saev keeps the largest activations of a row even where they "
-            "are negative. skdict's TopKSAE sets negative ones to zero."
+            f"{name} of saev keeps the largest pre-activations of a row even where "
+            "they are negative. skdict's TopKSAE keeps the largest positive ones, or "
+            "with selection='absolute' those largest in absolute value."
         )
     raise ValueError(f"The activation {name!r:.40} has no estimator in skdict.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skdict._utils.checks import as_numpy
-from skdict._utils.files import write_file
+from skdict._utils.files import check_destination, write_file
 from skdict._utils.steps import steps_of, unfrozen
 from skdict.decomposition import (
     ICFL,
@@ -69,8 +70,8 @@ def write_dictionary(
         :class:`~sklearn.preprocessing.StandardScaler` and
         :class:`~sklearn.decomposition.PCA`.
     path : str or path-like
-        The folder; it is made where there is none. Files of an earlier dictionary in it
-        are replaced.
+        The folder; it is made where there is none. Files of an earlier dictionary in
+        it, of either format, are replaced.
     format : {"saelens", "sparsify"}, default="saelens"
         The library. sparsify has TopK dictionaries only.
 
@@ -80,7 +81,7 @@ def write_dictionary(
         If the format does not hold such a dictionary, or a step cannot be folded.
         Nothing is written.
     OSError
-        If the files cannot be written.
+        If the files cannot be written. Those of an earlier dictionary are still there.
 
     See Also
     --------
@@ -202,13 +203,26 @@ def _check_icfl(estimator: ICFL) -> None:
 
 
 def _write(folder: Path, contents: list[tuple[str, Any]]) -> None:
-    """Write the files, the settings last: without them no library reads the others."""
+    """Write the files, or leave the folder as it was.
+
+    They are complete beside the earlier ones before these are removed. The settings
+    come last, because no library reads the other files without them.
+    """
+    names = [name for name, _ in contents]
+    # Weights of the other format would be taken to belong to the new settings.
+    earlier = [_saelens.SETTINGS, _saelens.DENSITIES, _saelens.WEIGHTS]
+    earlier.append(_sparsify.WEIGHTS)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (_saelens.SETTINGS, _saelens.DENSITIES):
-        (folder / name).unlink(missing_ok=True)
-    for name, content in contents:
-        if name.endswith(".json"):
-            parts = iter([json.dumps(content, indent=1).encode()])
-        else:
-            parts = safetensors_parts(content)
-        write_file(folder / name, parts)
+    for name in {*names, *earlier}:
+        check_destination(folder / name)
+    with tempfile.TemporaryDirectory(prefix=".skdict-", dir=folder) as new:
+        for name, content in contents:
+            if name.endswith(".json"):
+                parts = iter([json.dumps(content, indent=1).encode()])
+            else:
+                parts = safetensors_parts(content)
+            write_file(Path(new, name), parts)
+        for name in earlier:
+            (folder / name).unlink(missing_ok=True)
+        for name in names:
+            os.replace(Path(new, name), folder / name)
