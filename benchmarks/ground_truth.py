@@ -21,11 +21,11 @@ sae-lens``. ``--only`` chooses dictionaries by name.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import _peers
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -85,8 +85,10 @@ class Data(NamedTuple):
 
 def make_data(n_train: int, n_test: int, seed: int) -> Data:
     """Draw rows from the scaled model."""
-    if importlib.util.find_spec("sae_lens") is None:
-        raise SystemExit("The rows come from SAELens: pip install sae-lens")
+    try:
+        _peers.sae_lens()
+    except _peers.MissingPeerError as error:
+        raise SystemExit(f"The rows come from SAELens: {error}") from error
     from sae_lens.synthetic.firing_magnitudes import (
         FoldedNormalMagnitudeConfig,
         LinearMagnitudeConfig,
@@ -184,7 +186,7 @@ def saelens(kind: str) -> Callable:
     """Train an autoencoder of SAELens, as its benchmark does."""
 
     def run(data: Data, m: int, k: int, samples: int, seed: int) -> dict[str, float]:
-        import sae_lens
+        sae_lens = _peers.sae_lens()
         from sae_lens.config import LoggingConfig, SAETrainerConfig
         from sae_lens.training.sae_trainer import SAETrainer
 

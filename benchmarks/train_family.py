@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import _peers
 import torch
 from _cases import lone_product, planted
 from _timing import Report, arguments, by_turns, ratio
@@ -95,7 +96,7 @@ def our_step(estimator, X, x: Tensor) -> Callable[[], object]:
 def saelens_step(
     kind: str, options: dict, x: Tensor, m: int, k: int
 ) -> Callable[[], None]:
-    import sae_lens
+    sae_lens = _peers.sae_lens()
     from sae_lens.saes.sae import TrainStepInput
 
     options = dict(options)
