@@ -365,10 +365,10 @@ def test_a_scaling_factor_of_one_is_none(rng, tmp_path):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("saelens-standard", {"architecture": "temporal"}, "'temporal' has no estim"),
-        ("saelens-standard", {"architecture": "transcoder"}, "'transcoder' has no"),
-        ("saelens-standard", {"architecture": ["topk"]}, "has no estimator"),
-        ("saelens-standard", {"architecture": None}, "has no estimator"),
+        ("saelens-standard", {"architecture": "temporal"}, "'temporal' is not read"),
+        ("saelens-standard", {"architecture": "transcoder"}, "'transcoder' is not"),
+        ("saelens-standard", {"architecture": ["topk"]}, "is not read"),
+        ("saelens-standard", {"architecture": None}, "is not read"),
         ("saelens-standard", {"normalize_activations": "layer_norm"}, "every row"),
         (
             "saelens-standard",

@@ -67,8 +67,8 @@ def read(folder: Path) -> Parts:
     architecture = settings.get("architecture")
     if architecture not in list(_TENSORS):
         raise ValueError(
-            f"The architecture {architecture!r:.40} has no estimator in skdict. There "
-            f"are: {', '.join(_TENSORS)}."
+            f"The architecture {architecture!r:.40} is not read. There are: "
+            f"{', '.join(_TENSORS)}."
         )
     _check_normalization(settings)
     check_settings(settings, _PLAIN)
