@@ -396,3 +396,22 @@ def test_a_training_factor_of_one_changes_nothing():
         for factor in (1, 0.99)  # both mean six atoms
     ]
     np.testing.assert_array_equal(fits[0].components_, fits[1].components_)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [TopKSAE, BatchTopKSAE, MatryoshkaSAE, JumpReLUSAE, GatedSAE, SAE, ArchetypalSAE],
+)
+def test_autocast_only_moves_what_is_nearly_equal(kind):
+    rows = X.astype(np.float32)
+    half = kind(128, k=3, autocast=True, max_iter=3, random_state=0).fit(rows)
+    codes = half.transform(rows)
+    exact = half.set_params(autocast=False).transform(rows)
+    assert codes.dtype == np.float32
+    fired, fired_exact = codes.toarray() != 0, exact.toarray() != 0
+    agreement = (fired & fired_exact).sum() / (fired | fired_exact).sum()
+    assert 0.97 < agreement < 1
+    same = fired & fired_exact
+    np.testing.assert_allclose(
+        codes.toarray()[same], exact.toarray()[same], rtol=1e-4, atol=1e-5
+    )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from skdict.models.autoencoder import nth_largest
 from skdict.ops import DenseCode, RaggedCode, linear
 from skdict.ops.linear import batch_topk_encode, linear_encode, strongest
+from skdict.ops.topk import topk_encode
 
 
 def latents(seed, n=30, d=6, m=40):
@@ -107,3 +108,39 @@ def test_nth_largest_lies_below_as_many_as_are_asked_for(numbers, parts, data):
     level = nth_largest(tensor.tensor_split(parts), n)
     assert (tensor > level).sum() == n
     assert np.isfinite(float(level))
+
+
+CHOOSERS = {
+    "topk": lambda x, w, b, half: topk_encode(x, w, b, 5, half=half),
+    "absolute": lambda x, w, b, half: topk_encode(x, w, b, 5, "absolute", half=half),
+    "floor": lambda x, w, b, half: linear_encode(x, w, b, 14.0, half=half),
+    "batch": lambda x, w, b, half: batch_topk_encode(x, w, b, 5, half=half),
+}
+
+
+@pytest.mark.parametrize("chooser", CHOOSERS)
+def test_half_products_choose_and_exact_products_give_the_values(chooser):
+    x, encoder, bias = (t.detach().float() for t in latents(0, n=400, d=32, m=96))
+    inputs = [t.requires_grad_() for t in (x, encoder, bias)]
+    half = CHOOSERS[chooser](*inputs, True)
+    codes = half.to_dense(96)
+    dense = torch.addmm(bias, x, encoder.T)
+    fired = codes != 0
+    torch.testing.assert_close(codes, dense * fired, rtol=1e-5, atol=1e-5)
+    # What only one of them chose is nearly equal to the least that the other did. In a
+    # batch, the last choice is among exact values.
+    exact = CHOOSERS[chooser](*inputs, False).to_dense(96)
+    either, both = fired | (exact != 0), fired & (exact != 0)
+    agreement = both.sum() / either.sum()
+    assert agreement == 1 if chooser == "batch" else 0.97 < agreement < 1
+    grads = torch.autograd.grad(half.values.sin().sum(), inputs)
+    expected = torch.autograd.grad((dense.sin() * fired).sum(), inputs)
+    for grad, oracle in zip(grads, expected, strict=True):
+        torch.testing.assert_close(grad, oracle, rtol=1e-4, atol=1e-4)
+
+
+def test_half_products_leave_float64_alone():
+    inputs = latents(0)
+    for chooser in CHOOSERS.values():
+        half, exact = (chooser(*inputs, flag).to_dense(40) for flag in (True, False))
+        torch.testing.assert_close(half, exact, rtol=1e-12, atol=1e-12)

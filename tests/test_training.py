@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.testing import assert_allclose
 from sklearn.metrics import r2_score
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, GradientNormClipping
 
+from skdict import TopKSAE
 from skdict.models import (
     Clock,
     PursuitDictionary,
@@ -17,6 +19,7 @@ from skdict.models import (
 from skdict.models.dictionary import half_squared_error
 from skdict.ops import SlotCode
 from skdict.training import DictionaryNet, restore, state_of
+from skdict.training.schedule import Schedule
 
 N, D, M, K = 40, 6, 15, 2
 
@@ -887,3 +890,28 @@ def test_progress_bar_ends_with_an_early_end(capsys):
 def test_silent_by_default(capsys):
     fit(topk())
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("last_step", [None, 40])
+def test_warmup_raises_the_rate_linearly(last_step):
+    plain = Schedule(0.3, 0, last_step, 20)
+    warm = Schedule(0.3, 0, last_step, 20, warmup_steps=8)
+    ratios = [warm.rate(step) / plain.rate(step) for step in range(12)]
+    assert_allclose(ratios, [min(1, (step + 1) / 9) for step in range(12)])
+    if last_step is not None:
+        assert warm.wind_down(3, 10).rate(3) == warm.rate(3)
+
+
+def test_warmup_reaches_the_optimiser_and_goes_on_in_a_stream():
+    X = np.random.default_rng(0).standard_normal((512, 6))
+    rates = []
+
+    class Watch(Callback):
+        def on_batch_end(self, net, **kwargs):
+            rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    sae = TopKSAE(12, 2, batch_size=128, warmup_steps=6, callbacks=[Watch()])
+    for _ in range(2):
+        sae.partial_fit(X)
+    rates = [rate * (1 + step / 500) ** 0.5 / 3e-3 for step, rate in enumerate(rates)]
+    assert_allclose(rates, [1 / 7, 2 / 7, 3 / 7, 4 / 7, 5 / 7, 6 / 7, 1, 1])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skdict._utils.constraints import Interval
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import AUXILIARY_LOSS, FixedSparsity
+from skdict.decomposition._base import AUTOCAST, AUXILIARY_LOSS, FixedSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import ArchetypalAutoencoder
 
@@ -38,6 +38,7 @@ class ArchetypalSAE(FixedSparsity):
     dead_after : shared
     learning_rate : float, default=3e-3
         Of Adam, on rows that are divided by their spread.
+    warmup_steps : shared
     batch_size : shared
     max_iter : shared
     tol : shared
@@ -47,6 +48,7 @@ class ArchetypalSAE(FixedSparsity):
     warm_start : shared
     sparse_output : shared
     device : shared
+    autocast : shared
     random_state : shared
     verbose : shared
     callbacks : shared
@@ -112,6 +114,7 @@ class ArchetypalSAE(FixedSparsity):
         **FixedSparsity._parameter_constraints,
         "n_archetypes": [Interval(Integral, 1, None, closed="left"), None],
         "delta": [Interval(Real, 0, None, closed="left")],
+        **AUTOCAST,
         **AUXILIARY_LOSS,
     }
 
@@ -125,6 +128,7 @@ class ArchetypalSAE(FixedSparsity):
         auxiliary_weight: float = 1 / 32,
         dead_after: float = 1.0,
         learning_rate: float = 3e-3,
+        warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,
         tol: float | None = 1e-3,
@@ -134,6 +138,7 @@ class ArchetypalSAE(FixedSparsity):
         warm_start: bool = False,
         sparse_output: bool = True,
         device: str = "auto",
+        autocast: bool = False,
         random_state: Seed = None,
         verbose: int = 0,
         callbacks: Callbacks = None,
@@ -145,6 +150,7 @@ class ArchetypalSAE(FixedSparsity):
         self.auxiliary_weight = auxiliary_weight
         self.dead_after = dead_after
         self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -154,6 +160,7 @@ class ArchetypalSAE(FixedSparsity):
         self.warm_start = warm_start
         self.sparse_output = sparse_output
         self.device = device
+        self.autocast = autocast
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
@@ -165,6 +172,7 @@ class ArchetypalSAE(FixedSparsity):
             n_archetypes=self.n_archetypes,
             delta=self.delta,
             scale_encoder=isinstance(self.init, str),
+            autocast=self.autocast,
             auxiliary_weight=self.auxiliary_weight,
             dead_after=self.dead_after * n_samples,
         )

@@ -84,6 +84,9 @@ class DictionaryEstimator(
     of fitted attributes follows from the model's parameters and counters.
     """
 
+    # A parameter of those that descend a gradient.
+    warmup_steps: int = 0
+
     n_iter_: int
     n_steps_: int
     n_samples_seen_: int
@@ -94,6 +97,7 @@ class DictionaryEstimator(
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "warmup_steps": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [
             Interval(Integral, 1, None, closed="left"),
             StrOptions({"auto"}),
@@ -392,6 +396,7 @@ class DictionaryEstimator(
         net = DictionaryNet(
             model.to(to_device(rows[:1], resolve_device(self.device))),
             lr=self.learning_rate,
+            warmup_steps=self.warmup_steps,
             batch_size=batch_size,
             generator=generator,
             scale=targets.divisor,
@@ -572,6 +577,7 @@ AUXILIARY_LOSS = {
     "auxiliary_weight": [Interval(Real, 0, None, closed="left")],
     "dead_after": [Interval(Real, 0, None, closed="neither")],
 }
+AUTOCAST = {"autocast": ["boolean"]}
 PENALTY = {
     "alpha": [Interval(Real, 0, None, closed="left")],
     "k": [Interval(Real, 0, None, closed="neither"), None],

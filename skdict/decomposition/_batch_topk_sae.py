@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import AUXILIARY_LOSS, MeanSparsity
+from skdict.decomposition._base import AUTOCAST, AUXILIARY_LOSS, MeanSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import BatchTopKAutoencoder
 
@@ -33,6 +33,7 @@ class BatchTopKSAE(MeanSparsity):
     dead_after : shared
     learning_rate : float, default=3e-3
         Of Adam, on rows that are divided by their spread.
+    warmup_steps : shared
     batch_size : shared
     max_iter : shared
     tol : shared
@@ -42,6 +43,7 @@ class BatchTopKSAE(MeanSparsity):
     warm_start : shared
     sparse_output : shared
     device : shared
+    autocast : shared
     random_state : shared
     verbose : shared
     callbacks : shared
@@ -97,6 +99,7 @@ class BatchTopKSAE(MeanSparsity):
     _model = BatchTopKAutoencoder
     _parameter_constraints: dict = {
         **MeanSparsity._parameter_constraints,
+        **AUTOCAST,
         **AUXILIARY_LOSS,
     }
 
@@ -108,6 +111,7 @@ class BatchTopKSAE(MeanSparsity):
         auxiliary_weight: float = 1 / 32,
         dead_after: float = 1.0,
         learning_rate: float = 3e-3,
+        warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,
         tol: float | None = 1e-3,
@@ -117,6 +121,7 @@ class BatchTopKSAE(MeanSparsity):
         warm_start: bool = False,
         sparse_output: bool = True,
         device: str = "auto",
+        autocast: bool = False,
         random_state: Seed = None,
         verbose: int = 0,
         callbacks: Callbacks = None,
@@ -126,6 +131,7 @@ class BatchTopKSAE(MeanSparsity):
         self.auxiliary_weight = auxiliary_weight
         self.dead_after = dead_after
         self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -135,6 +141,7 @@ class BatchTopKSAE(MeanSparsity):
         self.warm_start = warm_start
         self.sparse_output = sparse_output
         self.device = device
+        self.autocast = autocast
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
@@ -144,6 +151,7 @@ class BatchTopKSAE(MeanSparsity):
             atoms,
             self._n_active(*atoms.shape),
             scale_encoder=isinstance(self.init, str),
+            autocast=self.autocast,
             auxiliary_weight=self.auxiliary_weight,
             dead_after=self.dead_after * n_samples,
         )

@@ -32,6 +32,7 @@ class Codebook(FixedSparsity):
         move to rows of the batch. No resets in the last ``reset_every`` steps.
     learning_rate : float, default=0.05
         Step towards the minimiser of each code vector.
+    warmup_steps : shared
     batch_size : shared
     max_iter : shared
     tol : shared
@@ -106,6 +107,7 @@ class Codebook(FixedSparsity):
         *,
         reset_every: int = 20,
         learning_rate: float = 0.05,
+        warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,
         tol: float | None = 1e-3,
@@ -123,6 +125,7 @@ class Codebook(FixedSparsity):
         self.k = k
         self.reset_every = reset_every
         self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol

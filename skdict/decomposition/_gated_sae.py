@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import PENALTY, DictionaryEstimator
+from skdict.decomposition._base import AUTOCAST, PENALTY, DictionaryEstimator
 from skdict.decomposition._shared_docs import documented
 from skdict.models import GatedAutoencoder
 
@@ -35,6 +35,7 @@ class GatedSAE(DictionaryEstimator):
         It rises from zero over the first tenth of the steps.
     learning_rate : float, default=3e-3
         Of Adam, on rows that are divided by their spread.
+    warmup_steps : shared
     batch_size : shared
     max_iter : shared
     tol : shared
@@ -48,6 +49,7 @@ class GatedSAE(DictionaryEstimator):
     warm_start : shared
     sparse_output : shared
     device : shared
+    autocast : shared
     random_state : shared
     verbose : shared
     callbacks : shared
@@ -109,6 +111,7 @@ class GatedSAE(DictionaryEstimator):
     _model = GatedAutoencoder
     _parameter_constraints: dict = {
         **DictionaryEstimator._parameter_constraints,
+        **AUTOCAST,
         **PENALTY,
     }
 
@@ -119,6 +122,7 @@ class GatedSAE(DictionaryEstimator):
         *,
         alpha: float = 0.05,
         learning_rate: float = 3e-3,
+        warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,
         tol: float | None = None,
@@ -128,6 +132,7 @@ class GatedSAE(DictionaryEstimator):
         warm_start: bool = False,
         sparse_output: bool = True,
         device: str = "auto",
+        autocast: bool = False,
         random_state: Seed = None,
         verbose: int = 0,
         callbacks: Callbacks = None,
@@ -136,6 +141,7 @@ class GatedSAE(DictionaryEstimator):
         self.k = k
         self.alpha = alpha
         self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -145,6 +151,7 @@ class GatedSAE(DictionaryEstimator):
         self.warm_start = warm_start
         self.sparse_output = sparse_output
         self.device = device
+        self.autocast = autocast
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
@@ -155,4 +162,5 @@ class GatedSAE(DictionaryEstimator):
             alpha=self.alpha,
             k=self.k,
             scale_encoder=isinstance(self.init, str),
+            autocast=self.autocast,
         )

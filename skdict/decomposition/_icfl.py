@@ -66,6 +66,7 @@ class ICFL(FixedSparsity):
         atom. It therefore needs no tuning to the data's scale, to ``k`` or to how
         often atoms fire. 1 moves an atom to its minimiser if it shares no row with
         another. Values between 0.1 and 1 differ little.
+    warmup_steps : shared
     batch_size : shared
     max_iter : shared
     tol : shared
@@ -167,6 +168,7 @@ class ICFL(FixedSparsity):
         reset_similarity: float = 0.9,
         reset_every: int = 100,
         learning_rate: float = 0.5,
+        warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 30,
         tol: float | None = 1e-3,
@@ -190,6 +192,7 @@ class ICFL(FixedSparsity):
         self.reset_similarity = reset_similarity
         self.reset_every = reset_every
         self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -276,6 +279,7 @@ class ICFL(FixedSparsity):
 
     def _new_model(self, atoms: Tensor, n_samples: int) -> PursuitDictionary:
         k = self._n_active(*atoms.shape)
+        in_training = min(math.ceil(self.training_factor * k), len(atoms))
         return PursuitDictionary(
             atoms,
             k,
@@ -283,7 +287,7 @@ class ICFL(FixedSparsity):
             selection=self.selection,
             refit=self.refit,
             positive_code=self.positive_code,
-            training_k=min(math.ceil(self.training_factor * k), len(atoms)),
+            training_k=None if in_training == k else in_training,
             reset_similarity=self.reset_similarity,
             reset_every=self.reset_every,
         )

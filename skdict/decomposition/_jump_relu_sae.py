@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skdict._utils.constraints import Interval
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import PENALTY, DictionaryEstimator
+from skdict.decomposition._base import AUTOCAST, PENALTY, DictionaryEstimator
 from skdict.decomposition._shared_docs import documented
 from skdict.models import JumpReLUAutoencoder
 
@@ -40,6 +40,7 @@ class JumpReLUSAE(DictionaryEstimator):
         that are divided by their spread.
     learning_rate : float, default=3e-3
         Of Adam, on rows that are divided by their spread.
+    warmup_steps : shared
     batch_size : shared
     max_iter : shared
     tol : shared
@@ -53,6 +54,7 @@ class JumpReLUSAE(DictionaryEstimator):
     warm_start : shared
     sparse_output : shared
     device : shared
+    autocast : shared
     random_state : shared
     verbose : shared
     callbacks : shared
@@ -111,6 +113,7 @@ class JumpReLUSAE(DictionaryEstimator):
     _model = JumpReLUAutoencoder
     _parameter_constraints: dict = {
         **DictionaryEstimator._parameter_constraints,
+        **AUTOCAST,
         **PENALTY,
         "bandwidth": [Interval(Real, 0, None, closed="neither")],
     }
@@ -123,6 +126,7 @@ class JumpReLUSAE(DictionaryEstimator):
         alpha: float = 0.005,
         bandwidth: float = 0.1,
         learning_rate: float = 3e-3,
+        warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,
         tol: float | None = None,
@@ -132,6 +136,7 @@ class JumpReLUSAE(DictionaryEstimator):
         warm_start: bool = False,
         sparse_output: bool = True,
         device: str = "auto",
+        autocast: bool = False,
         random_state: Seed = None,
         verbose: int = 0,
         callbacks: Callbacks = None,
@@ -141,6 +146,7 @@ class JumpReLUSAE(DictionaryEstimator):
         self.alpha = alpha
         self.bandwidth = bandwidth
         self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -150,6 +156,7 @@ class JumpReLUSAE(DictionaryEstimator):
         self.warm_start = warm_start
         self.sparse_output = sparse_output
         self.device = device
+        self.autocast = autocast
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
@@ -161,4 +168,5 @@ class JumpReLUSAE(DictionaryEstimator):
             k=self.k,
             bandwidth=self.bandwidth,
             scale_encoder=isinstance(self.init, str),
+            autocast=self.autocast,
         )

@@ -118,6 +118,7 @@ class KSVD(FixedSparsity):
         "learning_rate": [Interval(Real, 0, 1, closed="right")],
         "update": [StrOptions({"ksvd", "mod"})],
     }
+    del _parameter_constraints["warmup_steps"]  # nothing descends a gradient
 
     def __init__(
         self,

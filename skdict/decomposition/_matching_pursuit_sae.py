@@ -28,6 +28,7 @@ class MatchingPursuitSAE(FixedSparsity):
     k : shared
     learning_rate : float, default=3e-3
         Of Adam, on rows that are divided by their spread.
+    warmup_steps : shared
     batch_size : shared
     max_iter : shared
     tol : shared
@@ -94,6 +95,7 @@ class MatchingPursuitSAE(FixedSparsity):
         k: int | None = None,
         *,
         learning_rate: float = 3e-3,
+        warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,
         tol: float | None = 1e-3,
@@ -110,6 +112,7 @@ class MatchingPursuitSAE(FixedSparsity):
         self.n_components = n_components
         self.k = k
         self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol

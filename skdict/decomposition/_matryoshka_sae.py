@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import AUXILIARY_LOSS, MeanSparsity
+from skdict.decomposition._base import AUTOCAST, AUXILIARY_LOSS, MeanSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import MatryoshkaAutoencoder
 
@@ -42,6 +42,7 @@ class MatryoshkaSAE(MeanSparsity):
     dead_after : shared
     learning_rate : float, default=3e-3
         Of Adam, on rows that are divided by their spread.
+    warmup_steps : shared
     batch_size : shared
     max_iter : shared
     tol : shared
@@ -51,6 +52,7 @@ class MatryoshkaSAE(MeanSparsity):
     warm_start : shared
     sparse_output : shared
     device : shared
+    autocast : shared
     random_state : shared
     verbose : shared
     callbacks : shared
@@ -106,6 +108,7 @@ class MatryoshkaSAE(MeanSparsity):
     _parameter_constraints: dict = {
         **MeanSparsity._parameter_constraints,
         "prefixes": ["array-like"],
+        **AUTOCAST,
         **AUXILIARY_LOSS,
     }
 
@@ -118,6 +121,7 @@ class MatryoshkaSAE(MeanSparsity):
         auxiliary_weight: float = 1 / 32,
         dead_after: float = 1.0,
         learning_rate: float = 3e-3,
+        warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,
         tol: float | None = 1e-3,
@@ -127,6 +131,7 @@ class MatryoshkaSAE(MeanSparsity):
         warm_start: bool = False,
         sparse_output: bool = True,
         device: str = "auto",
+        autocast: bool = False,
         random_state: Seed = None,
         verbose: int = 0,
         callbacks: Callbacks = None,
@@ -137,6 +142,7 @@ class MatryoshkaSAE(MeanSparsity):
         self.auxiliary_weight = auxiliary_weight
         self.dead_after = dead_after
         self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -146,6 +152,7 @@ class MatryoshkaSAE(MeanSparsity):
         self.warm_start = warm_start
         self.sparse_output = sparse_output
         self.device = device
+        self.autocast = autocast
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
@@ -199,6 +206,7 @@ class MatryoshkaSAE(MeanSparsity):
             self._n_active(*atoms.shape),
             prefixes=_lengths(self.prefixes, len(atoms)),
             scale_encoder=isinstance(self.init, str),
+            autocast=self.autocast,
             auxiliary_weight=self.auxiliary_weight,
             dead_after=self.dead_after * n_samples,
         )

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import PENALTY, DictionaryEstimator
+from skdict.decomposition._base import AUTOCAST, PENALTY, DictionaryEstimator
 from skdict.decomposition._shared_docs import documented
 from skdict.models import ReLUAutoencoder
 
@@ -36,6 +36,7 @@ class SAE(DictionaryEstimator):
         tenth of the steps.
     learning_rate : float, default=3e-3
         Learning rate of Adam, on rows divided by their spread.
+    warmup_steps : shared
     batch_size : shared
     max_iter : shared
     tol : shared
@@ -49,6 +50,7 @@ class SAE(DictionaryEstimator):
     warm_start : shared
     sparse_output : shared
     device : shared
+    autocast : shared
     random_state : shared
     verbose : shared
     callbacks : shared
@@ -106,6 +108,7 @@ class SAE(DictionaryEstimator):
     _model = ReLUAutoencoder
     _parameter_constraints: dict = {
         **DictionaryEstimator._parameter_constraints,
+        **AUTOCAST,
         **PENALTY,
     }
 
@@ -116,6 +119,7 @@ class SAE(DictionaryEstimator):
         *,
         alpha: float = 0.05,
         learning_rate: float = 3e-3,
+        warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,
         tol: float | None = None,
@@ -125,6 +129,7 @@ class SAE(DictionaryEstimator):
         warm_start: bool = False,
         sparse_output: bool = True,
         device: str = "auto",
+        autocast: bool = False,
         random_state: Seed = None,
         verbose: int = 0,
         callbacks: Callbacks = None,
@@ -133,6 +138,7 @@ class SAE(DictionaryEstimator):
         self.k = k
         self.alpha = alpha
         self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -142,6 +148,7 @@ class SAE(DictionaryEstimator):
         self.warm_start = warm_start
         self.sparse_output = sparse_output
         self.device = device
+        self.autocast = autocast
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
@@ -152,4 +159,5 @@ class SAE(DictionaryEstimator):
             alpha=self.alpha,
             k=self.k,
             scale_encoder=isinstance(self.init, str),
+            autocast=self.autocast,
         )

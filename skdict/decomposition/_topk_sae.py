@@ -8,7 +8,7 @@ from torch import Tensor
 
 from skdict._utils.sklearn_private import StrOptions
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import AUXILIARY_LOSS, FixedSparsity
+from skdict.decomposition._base import AUTOCAST, AUXILIARY_LOSS, FixedSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import TopKAutoencoder
 
@@ -35,6 +35,7 @@ class TopKSAE(FixedSparsity):
     dead_after : shared
     learning_rate : float, default=3e-3
         Learning rate of Adam, on rows divided by their spread.
+    warmup_steps : shared
     batch_size : shared
     max_iter : shared
     tol : shared
@@ -44,6 +45,7 @@ class TopKSAE(FixedSparsity):
     warm_start : shared
     sparse_output : shared
     device : shared
+    autocast : shared
     random_state : shared
     verbose : shared
     callbacks : shared
@@ -108,6 +110,7 @@ class TopKSAE(FixedSparsity):
     _parameter_constraints: dict = {
         **FixedSparsity._parameter_constraints,
         "selection": [StrOptions({"positive", "absolute"})],
+        **AUTOCAST,
         **AUXILIARY_LOSS,
     }
 
@@ -122,6 +125,7 @@ class TopKSAE(FixedSparsity):
         auxiliary_weight: float = 1 / 32,
         dead_after: float = 1.0,
         learning_rate: float = 3e-3,
+        warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,
         tol: float | None = 1e-3,
@@ -131,6 +135,7 @@ class TopKSAE(FixedSparsity):
         warm_start: bool = False,
         sparse_output: bool = True,
         device: str = "auto",
+        autocast: bool = False,
         random_state: Seed = None,
         verbose: int = 0,
         callbacks: Callbacks = None,
@@ -141,6 +146,7 @@ class TopKSAE(FixedSparsity):
         self.auxiliary_weight = auxiliary_weight
         self.dead_after = dead_after
         self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -150,6 +156,7 @@ class TopKSAE(FixedSparsity):
         self.warm_start = warm_start
         self.sparse_output = sparse_output
         self.device = device
+        self.autocast = autocast
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
@@ -159,6 +166,7 @@ class TopKSAE(FixedSparsity):
             atoms,
             self._n_active(*atoms.shape),
             scale_encoder=isinstance(self.init, str),
+            autocast=self.autocast,
             selection=self.selection,
             auxiliary_weight=self.auxiliary_weight,
             dead_after=self.dead_after * n_samples,

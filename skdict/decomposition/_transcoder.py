@@ -17,7 +17,12 @@ from skdict._utils.constraints import Interval
 from skdict._utils.fitted import Fitted, Flag, Number
 from skdict._utils.sklearn_private import StrOptions
 from skdict._utils.types import AnyArray, ArrayLike, Callbacks, Codes, Data, Seed
-from skdict.decomposition._base import AUXILIARY_LOSS, MeanSparsity, check_batch
+from skdict.decomposition._base import (
+    AUTOCAST,
+    AUXILIARY_LOSS,
+    MeanSparsity,
+    check_batch,
+)
 from skdict.decomposition._shared_docs import documented
 from skdict.models import Transcoder as TranscoderModel
 from skdict.models import transcoder
@@ -69,6 +74,7 @@ class Transcoder(RegressorMixin, MeanSparsity):
     dead_after : shared
     learning_rate : float, default=3e-3
         Of Adam, on rows and targets that are divided by their spread.
+    warmup_steps : shared
     batch_size : shared
     max_iter : shared
     tol : float, "auto" or None, default="auto"
@@ -86,6 +92,7 @@ class Transcoder(RegressorMixin, MeanSparsity):
     warm_start : shared
     sparse_output : shared
     device : shared
+    autocast : shared
     random_state : shared
     verbose : shared
     callbacks : shared
@@ -171,6 +178,7 @@ class Transcoder(RegressorMixin, MeanSparsity):
             StrOptions({"topk", "batch_topk", "relu", "jump_relu", "gated"})
         ],
         "skip_connection": ["boolean"],
+        **AUTOCAST,
         **AUXILIARY_LOSS,
         "tol": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"}), None],
     }
@@ -188,6 +196,7 @@ class Transcoder(RegressorMixin, MeanSparsity):
         auxiliary_weight: float = 1 / 32,
         dead_after: float = 1.0,
         learning_rate: float = 3e-3,
+        warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,
         tol: float | Literal["auto"] | None = "auto",
@@ -197,6 +206,7 @@ class Transcoder(RegressorMixin, MeanSparsity):
         warm_start: bool = False,
         sparse_output: bool = True,
         device: str = "auto",
+        autocast: bool = False,
         random_state: Seed = None,
         verbose: int = 0,
         callbacks: Callbacks = None,
@@ -208,6 +218,7 @@ class Transcoder(RegressorMixin, MeanSparsity):
         self.auxiliary_weight = auxiliary_weight
         self.dead_after = dead_after
         self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
@@ -217,6 +228,7 @@ class Transcoder(RegressorMixin, MeanSparsity):
         self.warm_start = warm_start
         self.sparse_output = sparse_output
         self.device = device
+        self.autocast = autocast
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
@@ -449,6 +461,7 @@ class Transcoder(RegressorMixin, MeanSparsity):
             n_features=self.n_features_in_,
             k=self._n_active(len(atoms), self.n_features_in_),
             scale_encoder=isinstance(self.init, str),
+            autocast=self.autocast,
             **options,
         )
 

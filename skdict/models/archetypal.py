@@ -28,7 +28,7 @@ class ArchetypalAutoencoder(TopKAutoencoder):
 
     Parameters
     ----------
-    atoms, k, scale_encoder, auxiliary_weight, dead_after
+    atoms, k, scale_encoder, autocast, auxiliary_weight, dead_after
         As in :class:`TopKAutoencoder`.
     n_archetypes : int or None
         Clusters of the rows, at most as many as there are rows to start with. None: as

@@ -21,6 +21,8 @@ class Autoencoder(Dictionary):
         As in :class:`Dictionary`.
     scale_encoder : bool, default=True
         Scale the first encoder so that it rebuilds the rows best.
+    autocast : bool, default=False
+        Choose latents by products in bfloat16.
     """
 
     fitted = {
@@ -29,8 +31,11 @@ class Autoencoder(Dictionary):
         "encoder_bias": Parameter("encoder_bias_", Array(ATOMS[:1])),
     }
 
-    def __init__(self, atoms: Tensor, *, scale_encoder: bool = True) -> None:
+    def __init__(
+        self, atoms: Tensor, *, scale_encoder: bool = True, autocast: bool = False
+    ) -> None:
         super().__init__(atoms)
+        self.autocast = autocast
         self.encoder = nn.Parameter(atoms.clone())
         self.encoder_bias = nn.Parameter(atoms.new_zeros(len(atoms)))
         self.scale_encoder = scale_encoder

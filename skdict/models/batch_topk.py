@@ -27,7 +27,7 @@ class BatchTopKAutoencoder(TopKAutoencoder):
 
     Parameters
     ----------
-    atoms, k, scale_encoder, auxiliary_weight, dead_after
+    atoms, k, scale_encoder, autocast, auxiliary_weight, dead_after
         As in :class:`TopKAutoencoder`; ``k`` may be fractional.
     """
 
@@ -43,8 +43,8 @@ class BatchTopKAutoencoder(TopKAutoencoder):
     def encode(self, x: Tensor) -> Code:
         latents = self.centred(x), self.encoder, self.encoder_bias
         if self.training:
-            return batch_topk_encode(*latents, self.k)
-        code = linear_encode(*latents, self.threshold)
+            return batch_topk_encode(*latents, self.k, self.autocast)
+        code = linear_encode(*latents, self.threshold, self.autocast)
         return code.with_values(code.values * (code.values > self.threshold))
 
     @torch.no_grad()

@@ -13,7 +13,6 @@ from skdict.models.autoencoder import Autoencoder, nth_largest
 from skdict.models.dictionary import ATOMS, Objective, Parameter, half_squared_error
 from skdict.models.penalised import PenalisedAutoencoder
 from skdict.ops import Code
-from skdict.ops.linear import linear_encode
 
 
 class GatedAutoencoder(PenalisedAutoencoder):
@@ -25,7 +24,7 @@ class GatedAutoencoder(PenalisedAutoencoder):
 
     Parameters
     ----------
-    atoms, scale_encoder, alpha, k
+    atoms, scale_encoder, autocast, alpha, k
         As in :class:`PenalisedAutoencoder`.
     """
 
@@ -45,7 +44,7 @@ class GatedAutoencoder(PenalisedAutoencoder):
 
     def _gate(self, x: Tensor) -> tuple[Code, Code]:
         """The open gates, and the code."""
-        gate = linear_encode(self.centred(x), self.encoder, self.encoder_bias)
+        gate = self.latents_above(x, 0.0)
         linear = gate.values - gate.at(self.encoder_bias)
         magnitude = linear * gate.at(self.log_gain.exp()) + gate.at(self.magnitude_bias)
         is_open = gate.values.detach() > 0

@@ -13,7 +13,6 @@ from skdict.models.autoencoder import Autoencoder, nth_largest
 from skdict.models.dictionary import ATOMS, Objective, Parameter
 from skdict.models.penalised import PenalisedAutoencoder
 from skdict.ops import Code
-from skdict.ops.linear import linear_encode
 
 # Where the thresholds start, if no sparsity tells (Rajamanoharan et al. 2024).
 _FIRST_THRESHOLD = 1e-3
@@ -24,7 +23,7 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
 
     Parameters
     ----------
-    atoms, scale_encoder, alpha, k
+    atoms, scale_encoder, autocast, alpha, k
         As in :class:`PenalisedAutoencoder`.
     bandwidth : float
         Width around a threshold in which pre-activations tell its gradient.
@@ -48,12 +47,7 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
 
         ``below`` is how far under their threshold pre-activations take part.
         """
-        code = linear_encode(
-            self.centred(x),
-            self.encoder,
-            self.encoder_bias,
-            self.threshold.detach() - below,
-        )
+        code = self.latents_above(x, self.threshold.detach() - below)
         threshold = code.at(self.threshold)
         values, steps = _JumpReLU.apply(code.values, threshold, self.bandwidth)
         return code.with_values(values), steps

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from skdict._utils.fitted import Array
 from skdict.models.autoencoder import Autoencoder
 from skdict.models.dictionary import Clock, Objective
+from skdict.ops import Code
+from skdict.ops.linear import linear_encode
 
 # The penalty rises from zero over this fraction of the steps; in a stream, over this
 # number of steps.
@@ -24,7 +28,7 @@ class PenalisedAutoencoder(Autoencoder):
 
     Parameters
     ----------
-    atoms, scale_encoder
+    atoms, scale_encoder, autocast
         As in :class:`Autoencoder`.
     alpha : float
         Weight of the penalty, for rows that spread 1 around their centre.
@@ -53,11 +57,17 @@ class PenalisedAutoencoder(Autoencoder):
         *,
         alpha: float,
         k: float | None = None,
-        scale_encoder: bool = True,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(atoms, scale_encoder=scale_encoder)
+        super().__init__(atoms, **kwargs)
         self.alpha = alpha
         self.k = k
+
+    def latents_above(self, x: Tensor, floor: Tensor | float) -> Code:
+        """Pre-activations that lie above a floor."""
+        return linear_encode(
+            self.centred(x), self.encoder, self.encoder_bias, floor, self.autocast
+        )
 
     @property
     def weight(self) -> Tensor:

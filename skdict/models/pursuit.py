@@ -54,13 +54,13 @@ class PursuitDictionary(FixedCodeDictionary):
         self.selection = selection
         self.refit = refit
         self.positive_code = positive_code
-        self.training_k = training_k or k
+        self.training_k = training_k
         self.reset_similarity = reset_similarity
         self.gram: Tensor | None = None
 
     def encode(self, x: Tensor) -> SlotCode:
         k, atoms_per_step = self.k, self.atoms_per_step
-        if self.training and self.training_k != k:
+        if self.training and self.training_k is not None:
             n_steps = -(-k // atoms_per_step)
             k, atoms_per_step = self.training_k, -(-self.training_k // n_steps)
         code = batched_omp(
@@ -81,7 +81,7 @@ class PursuitDictionary(FixedCodeDictionary):
             self.gram = gram_matrix(self.atoms)
 
     def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
-        return self.training_k != self.k
+        return self.training_k is not None
 
     def useless_atoms(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mark one atom of each redundant pair; draw from the unit sphere."""

@@ -11,7 +11,6 @@ from skdict.models.autoencoder import nth_largest
 from skdict.models.dictionary import Objective
 from skdict.models.penalised import PenalisedAutoencoder
 from skdict.ops import Code
-from skdict.ops.linear import linear_encode
 
 
 class ReLUAutoencoder(PenalisedAutoencoder):
@@ -19,12 +18,12 @@ class ReLUAutoencoder(PenalisedAutoencoder):
 
     Parameters
     ----------
-    atoms, alpha, k, scale_encoder
+    atoms, scale_encoder, autocast, alpha, k
         As in :class:`PenalisedAutoencoder`.
     """
 
     def encode(self, x: Tensor) -> Code:
-        code = linear_encode(self.centred(x), self.encoder, self.encoder_bias)
+        code = self.latents_above(x, 0.0)
         return code.with_values(code.values.relu())
 
     def objective(self, x: Tensor, target: Tensor) -> Objective:

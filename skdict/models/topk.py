@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ class TopKAutoencoder(Autoencoder):
 
     Parameters
     ----------
-    atoms, scale_encoder
+    atoms, scale_encoder, autocast
         As in :class:`Autoencoder`.
     k : float
         Largest number of non-zeros of a code.
@@ -45,11 +45,11 @@ class TopKAutoencoder(Autoencoder):
         k: float,
         *,
         selection: Literal["positive", "absolute"] = "positive",
-        scale_encoder: bool = True,
         auxiliary_weight: float = 0.0,
         dead_after: float = torch.inf,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(atoms, scale_encoder=scale_encoder)
+        super().__init__(atoms, **kwargs)
         self.k = k
         self.selection = selection
         self.auxiliary_weight = auxiliary_weight
@@ -58,9 +58,13 @@ class TopKAutoencoder(Autoencoder):
         self.register_buffer("dead", self.rows_since_fired[:0], persistent=False)
 
     def encode(self, x: Tensor) -> Code:
-        k = round(self.k)
         return topk_encode(
-            self.centred(x), self.encoder, self.encoder_bias, k, self.selection
+            self.centred(x),
+            self.encoder,
+            self.encoder_bias,
+            round(self.k),
+            self.selection,
+            self.autocast,
         )
 
     def objective_of(self, x: Tensor, code: Code, target: Tensor) -> Objective:

@@ -9,14 +9,19 @@ from torch import Tensor
 
 from skdict.ops.chunks import rows_per_chunk
 from skdict.ops.code import DenseCode
-from skdict.ops.ragged import RaggedCode, offsets_of
+from skdict.ops.products import pre_activations
+from skdict.ops.ragged import RaggedCode, active_products, offsets_of
 
 # With a larger fraction of active entries, dense products are faster.
 _SPARSE = 1 / 16
 
 
 def linear_encode(
-    x: Tensor, encoder: Tensor, bias: Tensor, floor: Tensor | float = 0.0
+    x: Tensor,
+    encoder: Tensor,
+    bias: Tensor,
+    floor: Tensor | float = 0.0,
+    half: bool = False,
 ) -> RaggedCode | DenseCode:
     """Pre-activations ``x @ encoder.T + bias`` that lie above a floor.
 
@@ -33,6 +38,9 @@ def linear_encode(
         One offset per latent.
     floor : float or Tensor of shape (M,), default=0.0
         Pre-activations above it are kept.
+    half : bool, default=False
+        Choose what is kept by products in bfloat16. Their values are exact, and so are
+        all values where many are kept.
 
     Returns
     -------
@@ -44,14 +52,19 @@ def linear_encode(
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         most = _SPARSE * len(encoder)
         for rows in x.split(rows_per_chunk(x, len(encoder))):
-            pre_activations = torch.addmm(bias, rows, encoder.T)
-            above = pre_activations > floor
+            activations = pre_activations(rows, encoder, bias, half)
+            above = activations > floor
             counts = above.sum(1)
             if not parts and counts.sum() > most * len(rows):
                 break
             places = above.flatten().nonzero()[:, 0]
-            values = pre_activations.flatten()[places]
-            parts.append((counts, places % len(encoder), values))
+            indices = places % len(encoder)
+            if half:
+                values = active_products(rows, encoder, indices, offsets_of(counts))
+                values += bias[indices]
+            else:
+                values = activations.flatten()[places]
+            parts.append((counts, indices, values))
     if not parts and len(x):
         return DenseCode(torch.addmm(bias, x, encoder.T))
     counts, indices, values = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -107,13 +120,13 @@ def strongest(code: RaggedCode | DenseCode, n: int) -> RaggedCode | DenseCode:
 
 
 def batch_topk_encode(
-    x: Tensor, encoder: Tensor, bias: Tensor, k: float
+    x: Tensor, encoder: Tensor, bias: Tensor, k: float, half: bool = False
 ) -> RaggedCode | DenseCode:
     """Keep the ``k * n`` largest of ``relu(x @ encoder.T + bias)`` in the whole batch.
 
     Parameters
     ----------
-    x, encoder, bias
+    x, encoder, bias, half
         As in :func:`linear_encode`.
     k : float
         Mean number of active latents of a row.
@@ -128,12 +141,12 @@ def batch_topk_encode(
     # the whole batch need not be sorted.
     sample = x[:: max(1, len(x) // _SAMPLE)]
     with torch.no_grad():
-        activations = torch.addmm(bias, sample, encoder.T).flatten()
+        activations = pre_activations(sample, encoder, bias).flatten()
         wanted = min(int(_MARGIN * k * len(sample)) + 1, len(activations))
         floor = activations.topk(wanted, sorted=False).values.amin().clamp(min=0)
-    code = linear_encode(x, encoder, bias, floor)
+    code = linear_encode(x, encoder, bias, floor, half)
     if floor > 0 and (code.values.detach() > 0).sum() < n:
-        code = linear_encode(x, encoder, bias)
+        code = linear_encode(x, encoder, bias, half=half)
     return strongest(code, n)
 
 

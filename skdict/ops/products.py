@@ -43,6 +43,20 @@ def has_csr_kernels(device_type: str) -> bool:
     return True
 
 
+def pre_activations(
+    x: Tensor, encoder: Tensor, bias: Tensor, half: bool = False
+) -> Tensor:
+    """``x @ encoder.T + bias``, of shape (n, M).
+
+    With ``half``, float32 factors are rounded to bfloat16. Their products are summed in
+    float32 by the hardware, and the sums rounded to bfloat16 once more.
+    """
+    if half and x.dtype == torch.float32:
+        product = x.bfloat16() @ encoder.bfloat16().T
+        return product.to(x.dtype) + bias
+    return torch.addmm(bias, x, encoder.T)
+
+
 def sum_rows_per_atom(
     atoms: Tensor, rows: Tensor, values: Tensor, x: Tensor, n_components: int
 ) -> Tensor:

@@ -122,7 +122,7 @@ class _Decode(torch.autograd.Function):
         values, dictionary, indices, offsets = ctx.saved_tensors
         grad_values = grad_dictionary = None
         if ctx.needs_input_grad[0]:
-            grad_values = _active_products(grad, dictionary, indices, offsets)
+            grad_values = active_products(grad, dictionary, indices, offsets)
         if ctx.needs_input_grad[1]:
             grad_dictionary = sum_rows_per_atom(
                 indices, rows_of(offsets), values, grad, len(dictionary)
@@ -130,7 +130,7 @@ class _Decode(torch.autograd.Function):
         return grad_values, grad_dictionary, None, None
 
 
-def _active_products(
+def active_products(
     x: Tensor, dictionary: Tensor, indices: Tensor, offsets: Tensor
 ) -> Tensor:
     """Inner products ``<x_i, W_m>`` for the entries only."""

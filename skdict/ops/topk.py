@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from skdict.ops.chunks import rows_per_chunk
-from skdict.ops.slots import SlotCode
+from skdict.ops.products import pre_activations
+from skdict.ops.slots import SlotCode, active_products
 
 
 def topk_encode(
@@ -17,6 +18,7 @@ def topk_encode(
     bias: Tensor,
     k: int,
     selection: Literal["positive", "absolute"] = "positive",
+    half: bool = False,
 ) -> SlotCode:
     """Keep the ``k`` largest of ``relu(x @ encoder.T + bias)`` in each row.
 
@@ -36,6 +38,8 @@ def topk_encode(
     selection : {"positive", "absolute"}, default="positive"
         "absolute" keeps those of the largest magnitude, with their signs, and without
         ReLU.
+    half : bool, default=False
+        Choose the latents by products in bfloat16. Their values are exact.
 
     Returns
     -------
@@ -44,7 +48,7 @@ def topk_encode(
         of automatic differentiation, summed from the active latents only: the
         (n, M) activations are neither kept nor differentiated.
     """
-    values, indices = _TopKEncode.apply(x, encoder, bias, k, selection)
+    values, indices = _TopKEncode.apply(x, encoder, bias, k, selection, half)
     return SlotCode(indices, values)
 
 
@@ -57,16 +61,20 @@ class _TopKEncode(torch.autograd.Function):
         bias: Tensor,
         k: int,
         selection: Literal["positive", "absolute"],
+        half: bool,
     ) -> tuple[Tensor, Tensor]:
         parts = []
         for rows in x.split(rows_per_chunk(x, len(encoder))):
-            activations = torch.addmm(bias, rows, encoder.T)
-            if selection == "absolute":
-                best = activations.abs().topk(k, dim=1, sorted=False).indices
-                parts.append((activations.gather(1, best), best))
+            activations = pre_activations(rows, encoder, bias, half)
+            by = activations.abs() if selection == "absolute" else activations
+            best = by.topk(k, dim=1, sorted=False).indices
+            if half:
+                values = active_products(rows, encoder, best) + bias[best]
             else:
-                largest = activations.topk(k, dim=1, sorted=False)
-                parts.append((largest.values.relu_(), largest.indices))
+                values = activations.gather(1, best)
+            if selection == "positive":
+                values.relu_()
+            parts.append((values, best))
         values, indices = (torch.cat(part) for part in zip(*parts, strict=True))
         ctx.save_for_backward(x, encoder, indices, values)
         ctx.mark_non_differentiable(indices)
@@ -75,7 +83,7 @@ class _TopKEncode(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any, grad: Tensor, _: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None]:
         x, encoder, indices, values = ctx.saved_tensors
         fired = SlotCode(indices, grad * (values != 0))
         grad_x = grad_encoder = grad_bias = None
@@ -87,7 +95,7 @@ class _TopKEncode(torch.autograd.Function):
             grad_bias = grad.new_zeros(len(encoder)).index_add_(
                 0, indices.flatten(), fired.values.flatten()
             )
-        return grad_x, grad_encoder, grad_bias, None, None
+        return grad_x, grad_encoder, grad_bias, None, None, None
 
 
 def decode_strongest(

@@ -30,7 +30,11 @@ class LearningRate(Callback):
 
     def on_train_begin(self, net: Net, **kwargs: Any) -> None:
         self.schedule_ = Schedule(
-            net.lr, 0, net.clock.last_step, net.module_.stream_steps
+            net.lr,
+            0,
+            net.clock.last_step,
+            net.module_.stream_steps,
+            net.warmup_steps,
         )
 
     def on_batch_begin(self, net: Net, training: bool = False, **kwargs: Any) -> None:

@@ -104,6 +104,8 @@ class DictionaryNet(NeuralNet):
     n_steps : int or None, default=None
         Number of steps over which the learning rate falls linearly to zero. None: a
         stream without end, whose rate falls with the square root of the steps.
+    warmup_steps : int, default=0
+        Number of first steps in which the learning rate rises linearly.
     held_out : Tensor of int64, default=None
         Indices of the rows on which each epoch is validated, and from which nothing is
         learned.
@@ -128,6 +130,7 @@ class DictionaryNet(NeuralNet):
         targets: np.ndarray | Tensor | None = None,
         input_scale: float = 1.0,
         n_steps: int | None = None,
+        warmup_steps: int = 0,
         held_out: Tensor | None = None,
         tol: float | None = None,
         n_iter_no_change: int = 5,
@@ -153,6 +156,7 @@ class DictionaryNet(NeuralNet):
         self.targets = targets
         self.input_scale = input_scale
         self.n_steps = n_steps
+        self.warmup_steps = warmup_steps
         self.held_out = held_out
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
