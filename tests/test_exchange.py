@@ -363,6 +363,16 @@ class TestWarnings:
         codes = rng.random((len(y), 3)) * (rng.random((len(y), 3)) < 0.5)
         selectivity_report(codes, y, batch=groups, n_permutations=5, random_state=0)
 
+    def test_smallest_grid(self, rng):
+        y = np.tile([0, 0, 1, 0, 0, 1, 1, 1, 1], 200)
+        with pytest.warns(UserWarning, match=r"pass grid_shape=\(3, 3\)"):
+            selectivity_report(
+                rng.random((1800, 2)),
+                y,
+                batch=np.repeat(range(200), 9),
+                n_permutations=2,
+            )
+
     def test_false_alarms_on_labels_in_any_order(self, rng):
         groups = np.repeat(np.arange(10), 100)
         codes = rng.random((1000, 2)) * (rng.random((1000, 2)) < 0.5)
@@ -407,3 +417,8 @@ class TestWarnings:
         assert not are_neighbours_alike(rng.integers(0, 2, 144), (12, 12))
         assert not are_neighbours_alike(np.zeros(144, int), (12, 12))
         assert not are_neighbours_alike(np.array([0, 1]), (1, 1))
+
+    def test_few_pairs_of_neighbours_are_no_evidence(self):
+        halves = np.tile([0, 0, 1, 1], 4)  # Moran's I of 2/3
+        assert not are_neighbours_alike(halves, (4, 4))
+        assert are_neighbours_alike(np.tile(halves, 10), (4, 4))

@@ -27,6 +27,7 @@ from skdict import (
 )
 from skdict.datasets import make_planted_dictionary
 from skdict.models import (
+    CodebookModel,
     GatedAutoencoder,
     JumpReLUAutoencoder,
     KSVDDictionary,
@@ -109,6 +110,13 @@ def test_the_threshold_survives(batch_topk, tmp_path):
         np.testing.assert_array_equal(other.transform(X[:50]).toarray(), codes)
 
 
+def test_no_latent_below_zero_is_active():
+    # Of eight latents, about half are positive: fewer than k asks for.
+    model = BatchTopKSAE(8, 7.9, max_iter=2, random_state=0).fit(SMALL)
+    assert model.threshold_ == 0
+    assert (model.transform(SMALL).data > 0).all()
+
+
 def test_a_stream_follows_the_threshold():
     model = BatchTopKSAE(32, 3, random_state=0)
     for part in np.split(X, 16):
@@ -150,21 +158,23 @@ def test_the_gate_learns_without_the_reconstruction_and_atoms_without_the_gate()
         model.encoder_bias.uniform_(-0.3, 0.3)
         model.log_gain.uniform_(-0.2, 0.2)
         model.magnitude_bias.uniform_(-0.1, 0.3)
+        model.pre_bias.uniform_(-0.1, 0.1)
     x = rows()
     objective = model.objective(x, x)
     objective.loss.backward()
-    linear = x @ model.encoder.T
+    linear = (x - model.pre_bias) @ model.encoder.T
     gate = linear + model.encoder_bias
     magnitude = (linear * model.log_gain.exp() + model.magnitude_bias).relu()
     z = magnitude * (gate > 0)
-    by_gate = gate.relu() @ model.atoms.detach()
+    by_gate = gate.relu() @ model.atoms.detach() + model.pre_bias.detach()
     loss = (
-        (x - z @ model.atoms).square().sum() / 2
+        (x - z @ model.atoms - model.pre_bias).square().sum() / 2
         + (x - by_gate).square().sum() / 2
         + 0.2 * gate.relu().sum()
     ) / len(x)
     torch.testing.assert_close(objective.loss, loss)
-    names = ["atoms", "encoder", "encoder_bias", "log_gain", "magnitude_bias"]
+    names = ["atoms", "pre_bias", "encoder", "encoder_bias"]
+    names += ["log_gain", "magnitude_bias"]
     parameters = [model.get_parameter(name) for name in names]
     for name, oracle in zip(names, torch.autograd.grad(loss, parameters), strict=True):
         torch.testing.assert_close(model.get_parameter(name).grad, oracle)
@@ -282,6 +292,15 @@ def test_archetypal_atoms_stay_in_the_hull_at_every_step(delta):
     np.testing.assert_allclose(model.components_, made, atol=1e-5)
 
 
+def test_a_relaxation_shorter_than_delta_stays_as_it_is():
+    model = ArchetypalSAE(12, 3, n_archetypes=15, delta=0.3, max_iter=1, random_state=0)
+    module = model.fit(SMALL)._fitted_model()
+    with torch.no_grad():
+        before = module.relaxation.mul_(0.1).clone()
+    module.project_()
+    torch.testing.assert_close(module.relaxation.detach(), before, rtol=0, atol=0)
+
+
 def test_archetypal_gradients_are_those_of_its_atoms():
     model = ArchetypalSAE(12, 3, n_archetypes=15, max_iter=1, random_state=0)
     module = model.fit(SMALL.astype(np.float64))._fitted_model()
@@ -330,6 +349,12 @@ def test_closed_form_updates_never_raise_the_error(update):
     assert error() <= before * (1 + 1e-9)
 
 
+def test_atoms_in_closed_form_where_none_is_used():
+    model = KSVD(8, 2, update="mod", max_iter=2, random_state=0).fit(np.ones((40, 5)))
+    assert model.transform(np.ones((40, 5))).nnz == 0
+    np.testing.assert_allclose(np.linalg.norm(model.components_, axis=1), 1, rtol=1e-6)
+
+
 def test_ksvd_explains_more_than_gradient_steps_with_the_same_encoder():
     pursuit = {"atoms_per_step": 1, "selection": "absolute", "refit": "every_step"}
     icfl = ICFL(32, 3, random_state=0, **pursuit).fit(TRAIN)
@@ -348,6 +373,18 @@ def test_codebook_of_one_is_k_means():
     np.testing.assert_array_equal(codes.indices, distances.argmin(1))
     inertia = KMeans(12, n_init=5, random_state=0).fit(x).inertia_
     assert distances.min(1).sum() < 1.1 * inertia
+
+
+def test_code_vectors_are_redrawn_at_centred_rows():
+    model = CodebookModel(unit_rows(30), 2, seeded=False)
+    with torch.no_grad():
+        model.pre_bias.fill_(10)
+    x = rows() + 10
+    model.step_(x, x, lambda objective: None)
+    model.fired_since_reset[::2] = 1
+    useless, drawn = model.useless_atoms(torch.Generator().manual_seed(0))
+    assert torch.equal(useless, torch.arange(30) % 2 == 1)
+    assert torch.cdist(drawn, (x - 10) / 2).amin(1).max() < 1e-6
 
 
 def test_codes_of_a_codebook_are_k_ones():

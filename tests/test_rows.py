@@ -174,6 +174,13 @@ def test_centre_and_spread(seed, n, d, batch_size, dtype, magnitude, offset, ten
     )
 
 
+def test_the_mean_is_summed_in_float64():
+    X = np.random.default_rng(0).normal(size=(20_000, 8)).astype(np.float32)
+    mean, _ = centre_and_spread(X)
+    expected = X.mean(axis=0, dtype=np.float64).astype(np.float32)
+    np.testing.assert_array_equal(mean, expected)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_numbers_at_the_ends_of_their_range(dtype):
     info = np.finfo(dtype)

@@ -145,6 +145,12 @@ class TestPValues:
         assert_array_equal(all_pairs(codes, y), 1.0)
         assert_array_equal(all_pairs(codes, y, batch=np.arange(12) // 6), 1.0)
 
+    def test_a_count_of_zero_is_certain(self, planted):
+        codes, y, batch = planted
+        codes[:, 0] = 0
+        codes[-1, 0] = 1  # in class "c"
+        assert_array_equal(all_pairs(codes, y, batch=batch)[0, :2], 1.0)
+
     def test_groups_with_a_single_sample(self, planted, monkeypatch):
         monkeypatch.setattr(module, "_MAYBE_SIGNIFICANT", 1.0)
         codes, y, _ = planted

@@ -592,6 +592,14 @@ def test_weight_of_the_penalty_follows_the_wanted_number():
     assert factor(None) == 1
 
 
+def test_weight_of_the_penalty_is_finite_where_nothing_is_active():
+    net = relu(k=2.0)
+    with torch.no_grad():
+        net.module_.encoder_bias.fill_(-100.0)
+    fit(net, max_iter=1)
+    assert -1 < net.module_.log_factor < 0
+
+
 def test_held_out_rows_that_activate_more_lower_the_target():
     model = relu(k=4).module_
     model.active.fill_(2.0)
@@ -705,6 +713,21 @@ def test_held_out_rows_are_validated_on_and_never_learned_from(make):
     )
 
 
+def test_a_model_is_calibrated_on_the_held_out_rows():
+    held_out, seen = torch.tensor([3, 17, 39]), []
+    net = relu(k=2.0, held_out=held_out)
+
+    def watch(batches, n_rows):
+        assert not net.module_.training
+        seen.append((torch.cat(list(batches)), n_rows))
+
+    net.module_.calibrate_ = watch
+    fit(net, max_iter=1)
+    ((rows, n_rows),) = seen
+    assert torch.equal(rows, X[held_out])
+    assert n_rows == len(held_out)
+
+
 def script_validation(monkeypatch, net, errors, after=lambda: None):
     """Let the held-out rows have these errors, epoch by epoch."""
     errors, run_single_epoch = iter(errors), net.run_single_epoch
@@ -732,6 +755,16 @@ def test_the_epoch_that_is_best_on_held_out_rows_is_kept(monkeypatch, make):
     code = net.module_.encode(X[8:])
     assert torch.equal(net.fired, (code.to_dense(M) != 0).sum(0))
     assert net.rows_seen == N - 8
+
+
+def test_with_a_penalty_the_last_epoch_is_kept(monkeypatch):
+    # A sparser code explains less, and is what the penalty asks for.
+    net, seen = relu(held_out=torch.arange(8)), []
+    script_validation(
+        monkeypatch, net, [0.5, 0.1, 0.3], lambda: seen.append(parameters(net))
+    )
+    fit(net, max_iter=3)
+    assert same(parameters(net), seen[-1])
 
 
 def test_winding_down_starts_from_the_best_epoch(monkeypatch):
