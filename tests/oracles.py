@@ -1,5 +1,8 @@
 """Slow and plain versions of what is tested, and data that several files draw."""
 
+import copy
+import functools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -8,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from skdict import ICFL, KSVD, Codebook, TopKSAE
+from skdict import ICFL, KSVD, SAE, BatchTopKSAE, Codebook, TopKSAE
 from skdict.datasets import make_planted_dictionary
 from skdict.decomposition._base import FixedSparsity
 from skdict.decomposition._registry import DICTIONARIES
@@ -68,6 +71,11 @@ FEW = X64[:60, :8]
 
 CLASSES = [entry.estimator for entry in DICTIONARIES]
 dictionaries = pytest.mark.parametrize("cls", CLASSES)
+# One of each kind, for what the base class and the net do alike for all: codes in slots
+# by a pursuit and by an encoder, ragged codes, dense codes with a penalty, and atoms in
+# closed form.
+KINDS = [ICFL, TopKSAE, BatchTopKSAE, SAE, KSVD]
+kinds = pytest.mark.parametrize("cls", KINDS)
 fixed_sparsity = pytest.mark.parametrize(
     "cls", [cls for cls in CLASSES if issubclass(cls, FixedSparsity)]
 )
@@ -91,6 +99,16 @@ def planted(cls, **params):
     # Those that do not end early need not go on for long here.
     shorter = {} if cls().tol else {"max_iter": 25}
     return cls(24, 2, **({"random_state": 0} | shorter | params))
+
+
+@functools.cache
+def _fitted(cls, params):
+    return planted(cls, **dict(params)).fit(X)
+
+
+def fitted(cls, **params):
+    """A copy of `planted(cls, **params).fit(X)`, which is fitted once in a process."""
+    return copy.deepcopy(_fitted(cls, tuple(sorted(params.items()))))
 
 
 def steps_per_epoch(cls):

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from oracles import X64, X, dictionaries, planted
+from oracles import X64, X, dictionaries, fitted, planted
 from sklearn.exceptions import NotFittedError
 
 from skdict import ICFL, TopKSAE
@@ -22,7 +22,7 @@ def test_rows_that_are_not_finite(cls, method):
     rows[[4, 7], 2], rows[9, 0], rows[9, 3] = np.nan, np.inf, -np.inf
     model = planted(cls, max_iter=1)
     if method in ("transform", "score"):
-        model.fit(X)
+        model = fitted(cls, max_iter=1)
     with pytest.raises(ValueError, match=r"NaN or infinity in 3 of 60 rows, .*row 4"):
         getattr(model, method)(rows)
 
@@ -47,7 +47,7 @@ def test_bad_rows(cls, rows, error, message):
     for method in (model.fit, model.partial_fit):
         with pytest.raises(error, match=message):
             method(rows)
-    model.fit(X)
+    model = fitted(cls, max_iter=1)
     for method in (model.transform, model.score):
         with pytest.raises(error, match=f"{message}|0 feature|expecting 16"):
             method(rows)
@@ -55,7 +55,7 @@ def test_bad_rows(cls, rows, error, message):
 
 @dictionaries
 def test_number_of_features(cls):
-    model = planted(cls, max_iter=1).fit(X)
+    model = fitted(cls, max_iter=1)
     for method in (model.transform, model.score, model.partial_fit):
         with pytest.raises(ValueError, match=r"15 features, but .* expecting 16"):
             method(X[:, :15])
@@ -63,7 +63,7 @@ def test_number_of_features(cls):
 
 @dictionaries
 def test_codes_of_the_wrong_kind(cls):
-    model = planted(cls, max_iter=1).fit(X)
+    model = fitted(cls, max_iter=1)
     codes = model.transform(X)
     for wrong in (codes[:, :23], codes.toarray()[:, :23]):
         with pytest.raises(ValueError, match=r"23 columns, but .* has 24 components"):
@@ -172,7 +172,7 @@ def test_rows_at_the_end_of_the_range_are_refused(cls, rows):
 @dictionaries
 def test_the_row_that_overflowed_is_counted_over_all_batches(cls, monkeypatch):
     monkeypatch.setattr(_base, "_INFERENCE_ROWS", 100)
-    model, rows = planted(cls, max_iter=1).fit(X), X.copy()
+    model, rows = fitted(cls, max_iter=1), X.copy()
     rows[1234] = np.sign(X[1234]) * np.finfo(np.float32).max
     for method in (model.transform, model.score):
         with pytest.raises(ValueError, match=r"1 of 1500 rows, .*row 1234\."):
@@ -190,7 +190,7 @@ def test_a_reconstruction_that_overflows_is_told(cls, monkeypatch):
             x_hat[34] = np.inf
         return x_hat
 
-    model = planted(cls, max_iter=1).fit(X)
+    model = fitted(cls, max_iter=1)
     monkeypatch.setattr(Dictionary, "decode", overflow)
     with pytest.raises(ValueError, match=r"reconstruction overflows .*row 1234\."):
         model.score(X)

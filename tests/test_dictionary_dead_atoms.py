@@ -83,7 +83,7 @@ def test_auxiliary_loss_revives_dead_latents():
     def revive(weight):
         model = planted(TopKSAE, max_iter=1).fit(X)
         model.encoder_bias_[::2] = -1.5
-        model.set_params(warm_start=True, auxiliary_weight=weight, max_iter=60)
+        model.set_params(warm_start=True, auxiliary_weight=weight, max_iter=30)
         return model.set_params(tol=None, learning_rate=0.02).fit(X)
 
     without, revived = revive(0), revive(1 / 32)

@@ -12,6 +12,7 @@ from oracles import (
     PLANTED,
     X64,
     X,
+    fitted,
     fixed_sparsity,
     frozen,
     make_variant,
@@ -31,7 +32,7 @@ from skdict.metrics import explained_variance
 
 
 @pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
 )
 def test_icfl_recovers_planted_atoms(seed):
     data = make_planted_dictionary(
@@ -43,14 +44,14 @@ def test_icfl_recovers_planted_atoms(seed):
 
 @pytest.mark.slow
 def test_topk_sae_recovers_most_planted_atoms():
-    data = make_planted_dictionary(random_state=0)
+    data = make_planted_dictionary(6000, random_state=0)
     model = TopKSAE(n_components=128, k=5, random_state=0).fit(data.data)
     assert recovered(model, data) >= 0.8
 
 
 @pytest.mark.parametrize(("cls", "share"), [(ICFL, 0.9), (TopKSAE, 0.7)])
 def test_small_planted_dictionary(cls, share):
-    model = planted(cls).fit(X)
+    model = fitted(cls)
     assert recovered(model, PLANTED) >= share
     assert model.score(X) > 0.85
 
@@ -120,7 +121,7 @@ DRIFTING = np.float32(np.random.default_rng(0).gamma(0.3, size=(600, 20)))
 def test_pre_bias_of_icfl_stays_at_the_mean(how):
     model = ICFL(40, 4, tol=None, random_state=0)
     if how == "fit":
-        long = clone(model).set_params(max_iter=150).fit(DRIFTING)
+        long = clone(model).set_params(max_iter=60).fit(DRIFTING)
         assert long.score(DRIFTING) > model.fit(DRIFTING).score(DRIFTING) - 0.01
         model = long
     elif how == "warm_start":

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from oracles import X64, X, dictionaries, planted, same_fit
+from oracles import CLASSES, KINDS, X64, X, dictionaries, kinds, planted, same_fit
 from sklearn import config_context
 
 from skdict import ICFL, TopKSAE
@@ -17,7 +17,7 @@ from skdict import ICFL, TopKSAE
 def test_same_seed_same_result_to_the_bit(cls):
     def fit(seed):
         # Batches smaller than the data, or the order of the rows plays no part.
-        return planted(cls, random_state=seed, max_iter=3, batch_size=100).fit(X)
+        return planted(cls, random_state=seed, max_iter=2, batch_size=100).fit(X[:400])
 
     same_fit(fit(3), fit(3))
     same_fit(fit(np.random.RandomState(3)), fit(np.random.RandomState(3)))
@@ -57,9 +57,12 @@ def test_global_random_state_is_left_alone(cls):
 # Modes of torch
 
 
-@dictionaries
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_torch_may_be_told_not_to_keep_gradients(cls, mode):
+@pytest.mark.parametrize(
+    ("mode", "cls"),
+    [(torch.inference_mode, cls) for cls in CLASSES]
+    + [(torch.no_grad, cls) for cls in KINDS],
+)
+def test_torch_may_be_told_not_to_keep_gradients(mode, cls):
     # As in scripts that extract embeddings and learn a dictionary in one go.
     expected = planted(cls, max_iter=2).fit(X)
     with mode():
@@ -93,7 +96,7 @@ def test_default_device_of_torch_does_not_matter(init):
     same_fit(model, expected.partial_fit(X).partial_fit(X))
 
 
-@dictionaries
+@kinds
 def test_autocast_of_the_caller_changes_nothing(cls):
     model = planted(cls, max_iter=2).fit(X)
     codes = model.transform(X)
@@ -112,7 +115,7 @@ def test_autocast_of_the_caller_changes_nothing(cls):
 # Memory
 
 
-@dictionaries
+@kinds
 def test_memory_layout_does_not_matter(cls, tmp_path):
     expected = planted(cls, max_iter=3, batch_size=100).fit(X)
     np.save(tmp_path / "rows.npy", X)
@@ -138,7 +141,7 @@ def test_memory_layout_does_not_matter(cls, tmp_path):
     assert_array_equal(mapped, X)
 
 
-@dictionaries
+@kinds
 def test_estimator_loaded_as_a_read_only_memmap(cls, tmp_path):
     model = planted(cls, max_iter=2, warm_start=True).fit(X)
     model.partial_fit(X)

@@ -10,13 +10,14 @@ from oracles import (
     assert_sound,
     close_atoms,
     dictionaries,
-    fixed_sparsity,
+    fitted,
     frozen,
+    kinds,
     planted,
     same_fit,
 )
 
-from skdict import ICFL, Codebook, TopKSAE
+from skdict import ICFL, KSVD, Codebook, TopKSAE
 from skdict.metrics import match_dictionaries
 
 # init
@@ -87,23 +88,23 @@ def test_topk_sae_starts_at_the_magnitude_of_its_rows():
 # Warm starts
 
 
-@fixed_sparsity
+@pytest.mark.parametrize("cls", [ICFL, TopKSAE, KSVD])
 def test_warm_start(cls):
-    model = planted(cls, warm_start=True).fit(X)
+    model = fitted(cls).set_params(warm_start=True)
     score, n_steps, loss = model.score(X), model.n_steps_, model.history_[-1]["loss"]
     atoms = model.components_.copy()
     model.set_params(init="random").fit(X)
     assert model.score(X) > score - 0.01
     assert model.n_steps_ < n_steps
     assert match_dictionaries(atoms, model.components_)[1].mean() > 0.9
-    cold = planted(cls).fit(X)
+    cold = fitted(cls)
     assert model.history_[0]["loss"] < 0.8 * cold.history_[0]["loss"]
     assert model.history_[0]["loss"] == pytest.approx(loss, rel=0.3)
 
 
 @dictionaries
 def test_warm_start_needs_the_same_shape(cls):
-    model = planted(cls, warm_start=True, max_iter=1).fit(X)
+    model = fitted(cls, max_iter=1).set_params(warm_start=True)
     before = model.transform(X)
     with pytest.raises(ValueError, match=r"8 features, but .* expecting 16"):
         model.fit(X[:, :8])
@@ -115,7 +116,7 @@ def test_warm_start_needs_the_same_shape(cls):
     assert_array_equal(model.transform(X).toarray(), before.toarray())
 
 
-@dictionaries
+@kinds
 def test_the_dtype_may_change_on_the_way(cls):
     for first, second in [(X, X64), (X64, X)]:
         model = planted(cls, max_iter=2, warm_start=True).fit(first)

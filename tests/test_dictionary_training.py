@@ -8,6 +8,8 @@ from oracles import (
     X,
     assert_sound,
     dictionaries,
+    fitted,
+    kinds,
     planted,
     same_fit,
     steps_per_epoch,
@@ -20,7 +22,7 @@ from skdict import ICFL, KSVD, TopKSAE
 # Batches and epochs
 
 
-@dictionaries
+@kinds
 def test_batch_size(cls):
     def steps(rows, **params):
         return planted(cls, validation_fraction=None, **params).fit(rows).n_steps_
@@ -32,7 +34,7 @@ def test_batch_size(cls):
     assert steps(X, max_iter=2, tol=None) == 2 * steps_per_epoch(cls)
 
 
-@dictionaries
+@kinds
 def test_early_stopping(cls):
     # A tolerance that nothing passes: the first pass sets the mark, two are flat,
     # and the rate takes two more to fall to zero.
@@ -61,7 +63,7 @@ def test_held_out_rows_are_a_fraction_rounded_down(cls):
 # What goes on beside the training
 
 
-@dictionaries
+@kinds
 def test_callbacks(cls):
     records = []
     model = planted(cls, max_iter=3, tol=None, callbacks=[records.append]).fit(X)
@@ -79,7 +81,7 @@ def test_callbacks(cls):
     assert records[-1]["loss"] == model.history_[-1]["loss"]
 
 
-@dictionaries
+@kinds
 def test_progress_bar(cls, capsys):
     planted(cls, max_iter=2).fit(X)
     planted(cls).partial_fit(X)
@@ -108,7 +110,7 @@ def test_interrupt_leaves_the_last_fit(cls):
     def interrupt(record):
         raise KeyboardInterrupt
 
-    model = planted(cls, max_iter=2).fit(X)
+    model = fitted(cls, max_iter=2)
     before = model.transform(X)
     model.set_params(callbacks=[interrupt])
     for method in (model.fit, model.partial_fit):
@@ -135,7 +137,7 @@ def test_interrupt_leaves_the_last_fit(cls):
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @dictionaries
 def test_a_refused_fit_leaves_the_old_model_whole(cls, method, params, rows, error):
-    model = planted(cls, max_iter=2).fit(X)
+    model = fitted(cls, max_iter=2)
     before, codes = dict(vars(model)), model.transform(X)
     if method == "partial_fit" and "init" in params:
         return  # counts for the first call only

@@ -94,22 +94,26 @@ def test_stubs_list_what_they_import(stub):
     assert sorted(package.__all__) == sorted(imported)
 
 
-@pytest.mark.parametrize(
-    ("statement", "absent"),
-    [
-        ("import skdict", {"torch", "sklearn", "numpy", "scipy", "pandas"}),
-        ("import skdict.metrics", {"torch", "skorch"}),
-        ("from skdict.metrics import *", {"torch", "skorch"}),
-    ],
-)
-def test_light_imports(statement, absent):
+# In this order, in one process: each adds to what the others have loaded.
+LIGHT_IMPORTS = {
+    "import skdict": {"torch", "sklearn", "numpy", "scipy", "pandas"},
+    "from skdict.metrics import *": {"torch", "skorch"},
+    "import skdict.inspection": {"matplotlib"},
+}
+
+
+def test_light_imports():
     """Names are imported when they are used; and metrics never need torch."""
-    script = f"{statement}\nimport sys\nprint(*sys.modules)"
+    script = "import sys\n"
+    script += "".join(f"{line}\nprint(*sys.modules)\n" for line in LIGHT_IMPORTS)
     command = [sys.executable, "-c", script]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
-    loaded = {name.partition(".")[0] for name in run.stdout.split()}
-    assert "skdict" in loaded
-    assert not loaded & absent
+    for (statement, absent), modules in zip(
+        LIGHT_IMPORTS.items(), run.stdout.splitlines(), strict=True
+    ):
+        loaded = {name.partition(".")[0] for name in modules.split()}
+        assert "skdict" in loaded
+        assert not loaded & absent, statement
 
 
 def test_public_names_are_listed_and_exist():
