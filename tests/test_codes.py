@@ -208,6 +208,10 @@ def test_every_kind_stands_for_its_matrix(kind, case):
     assert len(code) == len(dense)
     torch.testing.assert_close(code.to_dense(m), dense)
     torch.testing.assert_close(code.decode(W), dense @ W)
+    for part in (slice(0, m // 2), slice(m // 2, m)):
+        torch.testing.assert_close(
+            code.decode_range(W, part.start, part.stop), dense[:, part] @ W[part]
+        )
     fired = code.fire_counts(m)
     assert fired.dtype == torch.int64
     assert torch.equal(fired, (dense != 0).sum(0))
