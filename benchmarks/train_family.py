@@ -82,7 +82,8 @@ def main() -> None:
 
 
 def our_step(estimator, X, x: Tensor) -> Callable[[], object]:
-    model = estimator.set_params(max_iter=0).fit(X)._fitted_model(len(X))
+    """A training step on the device of ``x``, waited for."""
+    model = estimator.set_params(max_iter=0).fit(X)._fitted_model(len(X)).to(x)
     net = DictionaryNet(
         model,
         lr=1e-4,
@@ -90,7 +91,13 @@ def our_step(estimator, X, x: Tensor) -> Callable[[], object]:
         batch_size=len(X),
         n_steps=1000,
     ).start()
-    return lambda: net.train_step((x, x))
+
+    def step() -> None:
+        net.train_step((x, x))
+        if x.is_cuda:
+            torch.cuda.synchronize()
+
+    return step
 
 
 def saelens_step(
