@@ -34,6 +34,7 @@ from skdict.models import (
     MatchingPursuit,
     MatryoshkaAutoencoder,
 )
+from skdict.models.dictionary import Clock
 
 X = make_planted_dictionary(8000, 16, n_components=24, n_active=3, random_state=0).data
 TRAIN, TEST = train_test_split(X, random_state=0)
@@ -144,6 +145,37 @@ def test_jump_relu_gradients_are_those_of_the_paper():
     torch.testing.assert_close(
         model.encoder.grad, (grad_z * (a > theta)).T @ x, rtol=1e-6, atol=1e-9
     )
+
+
+def test_the_penalty_of_jump_relu_changes_sign_at_k():
+    model, x = JumpReLUAutoencoder(unit_rows(9), k=2, bandwidth=0.4), rows()
+    model.warm_up.fill_(1)
+    losses = []
+    for active, excess, weight in [(4, 1, 0.1), (1, 2, 0), (2, 0, 0), (1, 0, -0.05)]:
+        model.active.fill_(active)
+        model.excess.fill_(excess)
+        assert float(model.weight) == pytest.approx(weight)
+        losses.append(float(model.objective(x, x).loss.detach()))
+    assert losses[0] > losses[1] == losses[2] > losses[3]
+
+
+def test_thresholds_that_are_too_high_come_down():
+    model = JumpReLUAutoencoder(unit_rows(9), k=2, bandwidth=0.4)
+    x = rows(500)
+    model.calibrate_([x], len(x))
+    with torch.no_grad():
+        model.threshold *= 2
+    optimizer = torch.optim.SGD([model.threshold], lr=0.1)
+    active = []
+    for step in range(1, 201):
+        objective = model.objective(x, x)
+        optimizer.zero_grad()
+        objective.loss.backward()
+        optimizer.step()
+        model.maintain_(objective, Clock(step, 200, torch.Generator()))
+        active.append(float(objective.fired.sum()) / len(x))
+    assert active[0] < 1
+    assert active[-1] == pytest.approx(2, rel=0.1)
 
 
 def test_thresholds_are_never_negative():

@@ -214,18 +214,6 @@ def test_dead_latents_rebuild_the_residual_of_the_target():
     torch.testing.assert_close(objective.loss, plain + expected)
 
 
-def test_the_penalty_of_jump_relu_turns_round_below_k():
-    model, x, y = model_of("jump_relu", False), draw(40, D), draw(40, OUT, seed=9)
-    model.warm_up.fill_(1)
-    for active in (2 * K, K, K / 2):
-        model.active.fill_(active)
-        expected = model.alpha * (active / K - 1)
-        assert float(model.weight) == pytest.approx(expected)
-    penalised = model.objective(x, y).loss
-    model.warm_up.fill_(0)
-    assert penalised < model.objective(x, y).loss
-
-
 # Where it starts
 
 

@@ -29,12 +29,13 @@ class JumpReLUSAE(DictionaryEstimator):
     ----------
     n_components : shared
     k : float, default=None
-        Wanted mean number of non-zeros of a code. The weight of the penalty then starts
-        at ``alpha`` and moves during training, and the thresholds are set in the end so
-        that held-out rows have that many. None: the weight stays at ``alpha``.
+        Wanted mean number of non-zeros of a code. The weight of the penalty is then
+        proportional to how far the number is from ``k``, and negative below, and the
+        thresholds are set in the end so that held-out rows have that many. None: the
+        weight is ``alpha``.
     alpha : float, default=0.005
-        Weight of the number of non-zeros, for rows that are divided by their spread.
-        It rises from zero over the first tenth of the steps.
+        Weight of the number of non-zeros if ``k`` is None, for rows that are divided by
+        their spread. It rises from zero over the first tenth of the steps.
     bandwidth : float, default=0.1
         Width around a threshold in which activations tell its gradient, for rows
         that are divided by their spread.
@@ -88,9 +89,10 @@ class JumpReLUSAE(DictionaryEstimator):
     float64 like the rows, never in a shorter format, which would lose what they learn.
 
     Departures from [1]_: the encoder starts as the decoder; with ``k``, all thresholds
-    start at the number that ``k`` activations a row exceed, where [1]_ has 0.001, a
-    controller moves the weight of the penalty, and after training one factor scales
-    all thresholds; Adam has its usual momentum.
+    start at the number that ``k`` activations a row exceed, where [1]_ has 0.001, the
+    penalty is ``(||z||_0 - k)^2`` of the mean number of non-zeros (its gradient is
+    limited far from ``k``), and after training one factor scales all thresholds; Adam
+    has its usual momentum.
 
     Training does not end early by default, and the last epoch is kept: while the codes
     become sparse, they explain less.

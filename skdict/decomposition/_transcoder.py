@@ -35,7 +35,7 @@ Activation = Literal["topk", "batch_topk", "relu", "jump_relu", "gated"]
 _PENALTIES: dict[str, dict[str, float]] = {
     "relu": {"alpha": 0.05},
     "gated": {"alpha": 0.05},
-    "jump_relu": {"alpha": 0.1, "bandwidth": 0.1},
+    "jump_relu": {"bandwidth": 0.1},
 }
 # Attributes that only some activations have.
 _OPTIONAL = ("threshold_", "log_gain_", "magnitude_bias_", "skip_components_")
@@ -147,9 +147,7 @@ class Transcoder(RegressorMixin, MeanSparsity):
     zeros (the skip connection does). The mean of the rows is subtracted before
     encoding and before the skip connection; ``encoder_bias_`` and ``bias_`` could hold
     what it contributes, and it is not learned. ``k`` sets the sparsity of every
-    activation. With "jump_relu" the penalty is ``(active - k)^2``, which turns round
-    below ``k``: under a penalty that can only vanish, thresholds that have become too
-    high stay so.
+    activation.
 
     References
     ----------

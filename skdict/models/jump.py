@@ -14,6 +14,8 @@ from skdict.models.dictionary import ATOMS, Objective, Parameter
 from skdict.models.penalised import PenalisedAutoencoder
 from skdict.ops import Code
 
+# Weight of the penalty where twice as many latents are active as wanted, or more.
+_ALPHA = 0.1
 # Where the thresholds start, if no sparsity tells (Rajamanoharan et al. 2024).
 _FIRST_THRESHOLD = 1e-3
 
@@ -21,10 +23,18 @@ _FIRST_THRESHOLD = 1e-3
 class JumpReLUAutoencoder(PenalisedAutoencoder):
     """``z = a`` where ``a > threshold``, else 0; the penalty is ``||z||_0``.
 
+    With ``k`` its weight is proportional to ``active - k`` and changes sign there. A
+    weight that can only fall to zero does not bring thresholds down that have become
+    too high, for too few pre-activations lie near them.
+
     Parameters
     ----------
-    atoms, scale_encoder, autocast, alpha, k
+    atoms, scale_encoder, autocast
         As in :class:`PenalisedAutoencoder`.
+    alpha : float, default=0.0
+        Weight of the penalty, if ``k`` is None.
+    k : float or None
+        Wanted mean number of active latents.
     bandwidth : float
         Width around a threshold in which pre-activations tell its gradient.
     """
@@ -34,10 +44,20 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
         "threshold": Parameter("threshold_", Array(ATOMS[:1], low=0)),
     }
 
-    def __init__(self, atoms: Tensor, *, bandwidth: float, **kwargs: Any) -> None:
-        super().__init__(atoms, **kwargs)
+    def __init__(
+        self, atoms: Tensor, *, bandwidth: float, alpha: float = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(atoms, alpha=alpha, **kwargs)
         self.bandwidth = bandwidth
         self.threshold = nn.Parameter(atoms.new_full((len(atoms),), _FIRST_THRESHOLD))
+
+    @property
+    def weight(self) -> Tensor:
+        if self.k is None:
+            return super().weight
+        excess = torch.where(self.excess > 0, self.excess, 1.0)
+        distance = self.active * excess / self.k - 1
+        return self.warm_up * _ALPHA * distance.clamp(-1, 1)
 
     def encode(self, x: Tensor) -> Code:
         return self._jump(x, 0.0)[0]

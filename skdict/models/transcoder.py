@@ -19,28 +19,11 @@ from skdict.models.relu import ReLUAutoencoder
 from skdict.models.topk import TopKAutoencoder
 from skdict.ops.centre import geometric_median
 
-
-class _AimingJumpReLU(JumpReLUAutoencoder):
-    """Its penalty turns round where fewer latents are active than wanted.
-
-    It is the gradient of ``(active - k)^2``. A penalty that can only vanish leaves
-    thresholds where they are once they have become too high, for too few
-    pre-activations lie near them.
-    """
-
-    @property
-    def weight(self) -> Tensor:
-        assert self.k is not None
-        excess = torch.where(self.excess > 0, self.excess, 1.0)
-        distance = self.active * excess / self.k - 1
-        return self.warm_up * self.alpha * distance.clamp(-1, 1)
-
-
 _ACTIVATIONS: dict[str, type[Autoencoder]] = {
     "topk": TopKAutoencoder,
     "batch_topk": BatchTopKAutoencoder,
     "relu": ReLUAutoencoder,
-    "jump_relu": _AimingJumpReLU,
+    "jump_relu": JumpReLUAutoencoder,
     "gated": GatedAutoencoder,
 }
 _PARAMETERS = {
@@ -110,7 +93,7 @@ def transcoder(activation: str, skip_connection: bool) -> type[Transcoder]:
     base = _ACTIVATIONS[activation]
     skip = {"skip": _SKIP} if skip_connection else {}
     fitted = {**base.fitted, **_PARAMETERS, **skip}
-    name = f"{base.__name__.lstrip('_')}Transcoder"
+    name = f"{base.__name__}Transcoder"
     return type(name, (Transcoder, base), {"fitted": fitted})
 
 
