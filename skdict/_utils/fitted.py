@@ -286,7 +286,8 @@ def check_fitted(estimator: Any) -> None:
     parameters = cls._get_param_names()
     try:
         for key in state:
-            if hasattr(cls, key):
+            # A class may hold the default of a parameter.
+            if key not in parameters and hasattr(cls, key):
                 raise ValueError(f"{key} hides what the class defines")
         for key in parameters:
             if key not in state:
