@@ -484,3 +484,9 @@ def test_autocast_only_moves_what_is_nearly_equal(kind):
     np.testing.assert_allclose(
         codes.toarray()[same], exact.toarray()[same], rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("kind", [SAE, GatedSAE, JumpReLUSAE])
+def test_no_bias_is_moved_where_all_latents_may_be_active(kind):
+    model = kind(12, k=12, max_iter=3, learning_rate=1e-3, random_state=0)
+    assert model.fit(SMALL).score(SMALL) > 0

@@ -61,10 +61,10 @@ class GatedAutoencoder(PenalisedAutoencoder):
 
     @torch.no_grad()
     def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
-        if self.k is None:
+        if self.aim is None:
             return False
         gates = (self.pre_activations(x) for x in batches)
-        self.encoder_bias.sub_(nth_largest(gates, round(self.k * n_rows)))
+        self.encoder_bias.sub_(nth_largest(gates, round(self.aim * n_rows)))
         return True
 
     @torch.no_grad()

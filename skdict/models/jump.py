@@ -85,12 +85,12 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
 
     @torch.no_grad()
     def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
-        if self.k is None:
+        if self.aim is None:
             return False
         # Where all are zero, as a model by hand may have them, no factor moves them.
         self.threshold.clamp_(min=torch.finfo(self.threshold.dtype).eps)
         ratios = (self.pre_activations(x) / self.threshold for x in batches)
-        factor = nth_largest(ratios, round(self.k * n_rows))
+        factor = nth_largest(ratios, round(self.aim * n_rows))
         self.threshold.mul_(factor.clamp(min=0))
         return True
 

@@ -63,6 +63,11 @@ class PenalisedAutoencoder(Autoencoder):
         self.alpha = alpha
         self.k = k
 
+    @property
+    def aim(self) -> float | None:
+        """``k``, if fewer active latents are wanted than there are."""
+        return None if self.k is None or self.k >= len(self.atoms) else self.k
+
     def latents_above(self, x: Tensor, floor: Tensor | float) -> Code:
         """Pre-activations that lie above a floor."""
         return linear_encode(

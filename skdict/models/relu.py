@@ -35,8 +35,8 @@ class ReLUAutoencoder(PenalisedAutoencoder):
     def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
         # At the start, too: with k active latents from the first step, the penalty need
         # not grow until it has silenced the others, and shrunk those that stay.
-        if self.k is None:
+        if self.aim is None:
             return False
         activations = (self.pre_activations(x) for x in batches)
-        self.encoder_bias.sub_(nth_largest(activations, round(self.k * n_rows)))
+        self.encoder_bias.sub_(nth_largest(activations, round(self.aim * n_rows)))
         return True
