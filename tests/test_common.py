@@ -64,9 +64,9 @@ TABLE_ESTIMATORS = {
         TopKSAE(sparse_output=False, random_state=0, **SHORT)
     ),
     "Reconstructor, PCA": Reconstructor(PCA(1)),
-    "Transcoder": Transcoder(),
+    "Transcoder": Transcoder(max_iter=30),
     "Transcoder, dense": Transcoder(
-        activation="batch_topk", skip_connection=True, sparse_output=False
+        activation="batch_topk", skip_connection=True, sparse_output=False, max_iter=20
     ),
     "Truncator": Truncator(ICFL(random_state=0, **SHORT)),
     "Truncator, dense": Truncator(
