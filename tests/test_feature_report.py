@@ -1145,7 +1145,7 @@ class TestSizes:
     @pytest.mark.slow
     def test_8192_features_stay_below_30_mb(self, rng, tmp_path):
         """Noise is what compresses least."""
-        n_images, n_features = 400, 8192
+        n_images, n_features = 150, 8192
         X = rng.normal(size=(n_images * 144, 16)).astype(np.float32)
         dictionary = ICFL(n_features, 4, max_iter=0, random_state=0, device="cpu").fit(
             X[:10000]
