@@ -24,7 +24,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from skdict import ICFL, ControlPCAWhitener, TopKSAE, Truncator
+from skdict import ICFL, ControlPCAWhitener, TopKSAE, Transcoder, Truncator
 from skdict.datasets import make_planted_dictionary
 from skdict.evaluation import (
     baseline_dictionaries,
@@ -439,6 +439,8 @@ def test_bad_dictionaries_are_named():
         compare_dictionaries({"a": ICFL}, X)
     with pytest.raises(ValueError, match=r"last step of 'b'.* no inverse_transform"):
         compare_dictionaries({"a": icfl(), "b": make_pipeline(Normalizer())}, X)
+    with pytest.raises(ValueError, match=r"'b' is Transcoder\(.*rebuilds targets"):
+        compare_dictionaries({"a": icfl(), "b": Transcoder(8)}, X)
     with pytest.raises(ValueError, match=r"No step of any dictionary asks for \['con"):
         compare_dictionaries({"a": icfl()}, X, control=CONTROL)
 

@@ -229,7 +229,7 @@ def test_every_prefix_is_a_dictionary(batch_topk):
     assert sae.prefix(8).score(X) > batch_topk.score(X) - 1  # rebuilds on its own
     assert 0 < sae.prefix(8).score(X) < sae.prefix(16).score(X) < sae.score(X)
     for n in (0, 33):
-        with pytest.raises(ValueError, match="32 atoms"):
+        with pytest.raises(ValueError, match="from 1 to 32"):
             sae.prefix(n)
 
 
@@ -490,3 +490,22 @@ def test_autocast_only_moves_what_is_nearly_equal(kind):
 def test_no_bias_is_moved_where_all_latents_may_be_active(kind):
     model = kind(12, k=12, max_iter=3, learning_rate=1e-3, random_state=0)
     assert model.fit(SMALL).score(SMALL) > 0
+
+
+def test_a_training_in_which_all_atoms_may_be_active_is_told():
+    with pytest.warns(UserWarning, match="training_factor=4 lets all 24 components"):
+        ICFL(24, 6, training_factor=4, max_iter=1).fit(SMALL)
+    with pytest.warns(UserWarning, match="training_factor=1e"):
+        ICFL(24, 6, training_factor=1e308, max_iter=1).fit(SMALL)
+
+
+def test_a_warmup_that_never_ends_is_told():
+    with pytest.warns(UserWarning, match="never reaches its full value"):
+        TopKSAE(24, 3, warmup_steps=100, max_iter=2).fit(SMALL)
+
+
+@pytest.mark.parametrize("n_components", [0.5, "8", None])
+def test_a_prefix_is_a_whole_number_of_atoms(n_components):
+    sae = MatryoshkaSAE(24, k=3, max_iter=1, random_state=0).fit(SMALL)
+    with pytest.raises(TypeError, match="whole number of atoms"):
+        sae.prefix(n_components)

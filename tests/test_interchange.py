@@ -540,7 +540,7 @@ def test_overcomplete_does_not_tell_its_class(estimator, message, rng, tmp_path)
 
 
 def test_the_estimator_is_for_overcomplete_only(rng, tmp_path):
-    with pytest.raises(ValueError, match="files of overcomplete"):
+    with pytest.raises(ValueError, match="one of sparsify, which tells its class"):
         read_dictionary(
             other.make_case("sparsify-topk", rng).write(tmp_path), estimator=SAE()
         )
@@ -786,7 +786,9 @@ def test_a_pickle_is_refused_with_what_to_do(name, rng, tmp_path, monkeypatch):
         read_dictionary(path)
     for content in (b"", b"PK", b"hello"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"no file that torch\.save writes\."):
+        with pytest.raises(
+            ValueError, match=r"It is no file that torch\.save writes\."
+        ):
             read_dictionary(path)
     torch.save({"W_dec": torch.eye(3)}, path, _use_new_zipfile_serialization=False)
     with pytest.raises(ValueError, match=r"no file that torch\.save writes today"):

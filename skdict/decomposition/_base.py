@@ -393,6 +393,11 @@ class DictionaryEstimator(
             held_out = order[:n_held_out].sort().values
         batch_size = min(self._batch_size(n_samples), n_samples)
         n_steps = max_iter * -(-n_samples // batch_size)
+        if not streaming and 0 < n_steps <= self.warmup_steps:
+            warn(
+                f"The learning rate rises over warmup_steps={self.warmup_steps}, and "
+                f"there are {n_steps} steps in all: it never reaches its full value."
+            )
         net = DictionaryNet(
             model.to(to_device(rows[:1], resolve_device(self.device))),
             lr=self.learning_rate,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skdict._utils.constraints import Interval
 from skdict._utils.types import ArrayLike, Callbacks, Seed
+from skdict._utils.warn import warn
 from skdict.decomposition._base import PURSUIT, FixedSparsity
 from skdict.decomposition._shared_docs import documented
 from skdict.models import PursuitDictionary
@@ -52,9 +53,11 @@ class ICFL(FixedSparsity):
         :meth:`transform`, so that rows may have fewer than ``k`` non-zeros. A feature
         then has one meaning, not two opposite ones.
     training_factor : float, default=1
-        In training, a code has up to ``training_factor * k`` non-zeros, picked in as
-        many steps as the ``k`` of :meth:`transform`. With 2, atoms are purer: on
+        In training, a code has up to ``ceil(training_factor * k)`` non-zeros, picked in
+        as many steps as the ``k`` of :meth:`transform`. With 2, atoms are purer: on
         planted features, more of them are one feature each and fewer are doubles.
+        ``loss`` and ``explained_variance`` in ``history_`` are those of the codes in
+        training.
     reset_similarity : float, default=0.9
         Of two atoms with a larger cosine similarity, the one that fired less is
         redrawn uniformly from the unit sphere.
@@ -277,9 +280,19 @@ class ICFL(FixedSparsity):
         other._check_sparsity(len(self.components_))
         return other
 
+    def _check_sparsity(self, n_components: int) -> None:
+        super()._check_sparsity(n_components)
+        k = self._n_active(n_components, self.n_features_in_)
+        if k < n_components <= self.training_factor * k:
+            warn(
+                f"training_factor={self.training_factor} lets all {n_components} "
+                f"components be active in training, where k is {k}: the atoms are not "
+                "learned from sparse codes."
+            )
+
     def _new_model(self, atoms: Tensor, n_samples: int) -> PursuitDictionary:
         k = self._n_active(*atoms.shape)
-        in_training = min(math.ceil(self.training_factor * k), len(atoms))
+        in_training = math.ceil(min(self.training_factor * k, len(atoms)))
         return PursuitDictionary(
             atoms,
             k,

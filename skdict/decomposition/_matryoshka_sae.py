@@ -168,7 +168,8 @@ class MatryoshkaSAE(MeanSparsity):
         Returns
         -------
         sae : MatryoshkaSAE
-            A fitted copy. Its codes are the first columns of this one's.
+            A fitted copy. Its codes are the first columns of this one's, so a row has
+            fewer than ``k`` non-zeros. ``history_`` is that of the whole training.
 
         Raises
         ------
@@ -179,9 +180,16 @@ class MatryoshkaSAE(MeanSparsity):
         """
         check_is_fitted(self)
         n = len(self.components_)
-        if not 0 < operator.index(n_components) <= n:
+        try:
+            operator.index(n_components)
+        except TypeError:
+            raise TypeError(
+                f"n_components must be a whole number of atoms, got {n_components!r}."
+            ) from None
+        if not 0 < n_components <= n:
             raise ValueError(
-                f"n_components={n_components!r}, but the dictionary has {n} atoms."
+                f"n_components must be from 1 to {n}, the number of atoms, got "
+                f"{n_components!r}."
             )
         shorter = copy.copy(self)
         shorter.n_components = int(n_components)

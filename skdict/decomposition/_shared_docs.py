@@ -20,8 +20,8 @@ PARAMETERS = {
     auxiliary loss. A number of rows would not suit tables of all sizes. A call of
     :meth:`partial_fit` is an epoch.""",
     "warmup_steps": """int, default={default}
-    Number of steps over which the learning rate rises linearly to what it would be
-    without. The steps of earlier calls of :meth:`partial_fit` count.""",
+    Over this many first steps, the learning rate is multiplied by a factor that rises
+    linearly from 0 to 1. The steps of earlier calls of :meth:`partial_fit` count.""",
     "batch_size": """int or "auto", default={default}
     Number of rows per step. "auto" takes a 16th of the rows, at least 256 and at most
     4096.""",
@@ -56,7 +56,8 @@ PARAMETERS = {
     "autocast": """bool, default={default}
     Choose latents by products in bfloat16, which an accelerator computes several times
     faster. Their values, thresholds, norms and sums stay float32, so codes differ only
-    where two latents are nearly equal. float64 rows are not affected.""",
+    where two latents are nearly equal. It has an effect on float32 rows only; the codes
+    of float64 rows stay exact.""",
     "random_state": """int, RandomState instance or None, default={default}
     Seed of the first atoms, of the order of the rows and of redrawn atoms. With an
     int, two fits on the same machine with the same number of threads agree to

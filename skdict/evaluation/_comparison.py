@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 from sklearn import config_context
+from sklearn.base import is_regressor
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
@@ -28,7 +29,7 @@ from skdict._utils.sklearn_private import (
     safe_indexing,
     validate_params,
 )
-from skdict._utils.steps import takes_frames
+from skdict._utils.steps import takes_frames, unfrozen
 from skdict._utils.types import Data
 from skdict.metrics import make_linear_probe
 from skdict.stats import check_grid_shape, is_of_images, number_images
@@ -539,6 +540,11 @@ def _check_dictionaries(dictionaries: dict[str, Any], params: dict[str, Any]) ->
                 f"{name!r} is the class {estimator.__name__}; pass an instance of it."
             )
         _, last = split_steps(estimator)
+        if is_regressor(unfrozen(last)):
+            raise ValueError(
+                f"The last step of {name!r} is {last!r}, which rebuilds targets and no "
+                "rows: it cannot be compared with dictionaries."
+            )
         for method in ("fit", "transform", "inverse_transform"):
             if not hasattr(last, method):
                 raise ValueError(

@@ -231,7 +231,7 @@ def state_dict(file: IO[bytes], path: Path) -> Tensors:
             f"can run code: {_WHAT_TO_DO}."
         )
     if start != b"PK\x03\x04":
-        raise ValueError(f"{path} is no file that torch.save writes.")
+        raise ValueError("It is no file that torch.save writes.")
     file.seek(0)
     try:
         stored = _check_zip(file)

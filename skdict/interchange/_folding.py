@@ -145,7 +145,8 @@ def folded(parts: Parts, step: Affine, dtype: np.dtype) -> Parts:
             raise ValueError(
                 "A matching pursuit encodes with its atoms, so only a step that keeps "
                 "lengths and angles can be folded into it, such as PCA without "
-                "whitening."
+                "whitening. Write the dictionary alone (pipeline[-1]), and give the "
+                "other library the rows that the earlier steps make (pipeline[:-1])."
             )
         return new
     moved = shifted(parts, left)

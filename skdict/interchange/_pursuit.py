@@ -53,5 +53,6 @@ def check_balance(atoms: np.ndarray) -> None:
         raise ValueError(
             "No positive multiples of the atoms were found that add up to zero. There "
             "may be rows whose residual has no positive correlation with any atom: "
-            "skdict then takes the least negative one, and SAELens takes none."
+            "skdict then takes the least negative one, and SAELens takes none. Centred "
+            "rows and more training spread the atoms to all sides."
         )

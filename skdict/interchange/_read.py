@@ -101,12 +101,13 @@ def read_dictionary(
         format = _format_of(place)
     if format not in _FORMATS:
         raise ValueError(
-            f"format={format!r} is not known: there are auto, {', '.join(_FORMATS)}."
+            f"format={format!r} is not known: it must be auto or one of "
+            f"{', '.join(_FORMATS)}."
         )
     if estimator is not None and format != "overcomplete":
         raise ValueError(
-            f"estimator says what files of overcomplete do not tell. Those of {format} "
-            "tell it."
+            f"The file was taken for one of {format}, which tells its class and k by "
+            "itself. Leave estimator out, or pass format='overcomplete'."
         )
     try:
         if format == "saelens":

@@ -133,12 +133,13 @@ def write_dictionary(
     """
     if format not in _FORMATS:
         raise ValueError(
-            f"format={format!r} cannot be written: there are {', '.join(_FORMATS)}."
+            f"format={format!r} cannot be written: it must be one of "
+            f"{', '.join(_FORMATS)}."
         )
     *before, last = steps_of(estimator)
     dictionary = unfrozen(last)
     parts = checked(_parts_of(dictionary))
-    if parts.activation == "pursuit":
+    if parts.activation == "pursuit" and format == "saelens":
         check_balance(parts.decoder)
     dtype = as_numpy(dictionary.components_).dtype
     if before:
