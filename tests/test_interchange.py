@@ -1331,3 +1331,9 @@ def test_balance_of_atoms_in_a_subspace():
     atoms = np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
     assert balance(atoms)
     assert not balance(atoms[:3])
+
+
+def test_a_file_of_save_is_known(tmp_path):
+    save(TopKSAE(8, k=2, max_iter=1).fit(np.eye(6)), tmp_path / "own")
+    with pytest.raises(ValueError, match=r"skdict\.save wrote it: use skdict\.load"):
+        read_dictionary(tmp_path / "own")

@@ -259,6 +259,8 @@ def _check_zip(file: IO[bytes]) -> int:
     """Number of bytes stored, after a check that nothing is compressed."""
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
+        if any(member.filename == "schema.json" for member in members):
+            raise ValueError("skdict.save wrote it: use skdict.load")
         if any(m.compress_type != zipfile.ZIP_STORED for m in members):
             raise ValueError("it is compressed")
         if any(m.compress_size != m.file_size for m in members):
