@@ -70,7 +70,7 @@ OURS: dict[str, Callable] = {
     "SAE": SAE,
     "ArchetypalSAE": ArchetypalSAE,
     "MatchingPursuitSAE": MatchingPursuitSAE,
-    "KSVD": KSVD,
+    "KSVD": lambda *a, **p: KSVD(*a, **p | {"batch_size": "auto"}),  # all rows
     "Codebook": Codebook,
 }
 
@@ -160,9 +160,16 @@ def measure(
 
 
 def run_ours(
-    make: Callable, data: Data, m: int, k: int, samples: int, seed: int
+    make: Callable,
+    data: Data,
+    m: int,
+    k: int,
+    samples: int,
+    seed: int,
+    batch_size: int | str,
 ) -> dict[str, float]:
-    model = make(m, k, max_iter=samples // len(data.train), random_state=seed)
+    epochs = samples // len(data.train)
+    model = make(m, k, max_iter=epochs, batch_size=batch_size, random_state=seed)
     start = time.perf_counter()
     model.fit(data.train)
     seconds = time.perf_counter() - start
@@ -308,6 +315,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=3_000_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--k", type=int, default=10)
+    parser.add_argument(
+        "--batch-size",
+        type=lambda text: text if text == "auto" else int(text),
+        default=1024,
+        help="rows a step of ours, or auto; SAELens has 1024, as published",
+    )
     parser.add_argument("--only", nargs="+", help="names of dictionaries")
     parser.add_argument("--quick", action="store_true", help="does it run at all?")
     args = parser.parse_args()
@@ -324,7 +337,7 @@ def main() -> None:
                 continue
             common = data, 512, args.k, args.samples, seed
             if name in OURS:
-                row = run_ours(OURS[name], *common)
+                row = run_ours(OURS[name], *common, args.batch_size)
             else:
                 row = PEERS[name](*common)
             runs.setdefault(name, []).append(row)
