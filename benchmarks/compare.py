@@ -1,6 +1,7 @@
 """ICFL, TopKSAE and the baselines on real tokens, over seeds and folds.
 
-With ``--family``, all dictionaries of the package at the same k take their place.
+With ``--family``, all dictionaries of the package at the same k take their place; with
+``--options``, the options of ICFL for purer atoms.
 
 Two tables, each for rows centred on the controls and for rows whitened by them:
 
@@ -77,7 +78,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", choices=DATA, nargs="+", default=list(DATA))
-    parser.add_argument("--family", action="store_true", help="all dictionaries")
+    rivals = parser.add_mutually_exclusive_group()
+    rivals.add_argument("--family", action="store_true", help="all dictionaries")
+    rivals.add_argument("--options", action="store_true", help="options of ICFL")
     parser.add_argument("--quick", action="store_true", help="tiny: does it run?")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, help="processes, each with one thread")
@@ -96,7 +99,7 @@ def main() -> None:
 def compare(name: str, args) -> None:
     X, y, options, preprocessing, epochs = DATA[name](args)
     n_components, k = (64, 4) if args.quick else (640, 8)
-    make = family if args.family else dictionaries_of
+    make = family if args.family else options_of_icfl if args.options else baselines
     dictionaries = make(n_components, k, 1 / 30 if args.quick else epochs)
     options |= {"n_jobs": args.jobs, "seeds": 2 if args.quick else args.seeds}
     for how, steps in preprocessing.items():
@@ -118,7 +121,7 @@ def compare(name: str, args) -> None:
             table.to_csv(args.to / f"{name}_{how}.csv", index=False)
 
 
-def dictionaries_of(n_components: int, k: int, epochs: float) -> dict:
+def baselines(n_components: int, k: int, epochs: float) -> dict:
     """ICFL, TopKSAE and the baselines, with a fraction of their default epochs."""
     dictionaries = {
         "ICFL": ICFL(n_components, k),
@@ -127,10 +130,10 @@ def dictionaries_of(n_components: int, k: int, epochs: float) -> dict:
         "TopKSAE": TopKSAE(n_components, k),
     }
     shorten(dictionaries, epochs)
-    baselines = baseline_dictionaries(n_components, k)
-    mini_batch = baselines.pop("MiniBatchDictionaryLearning")
+    others = baseline_dictionaries(n_components, k)
+    mini_batch = others.pop("MiniBatchDictionaryLearning")
     mini_batch.set_params(max_iter=2 if epochs == 1 else 1)
-    return {**dictionaries, **baselines, "MiniBatchDL": mini_batch}
+    return {**dictionaries, **others, "MiniBatchDL": mini_batch}
 
 
 def family(n_components: int, k: int, epochs: float) -> dict:
@@ -153,6 +156,22 @@ def family(n_components: int, k: int, epochs: float) -> dict:
                 Codebook,
             )
         },
+    }
+    shorten(dictionaries, epochs)
+    return dictionaries
+
+
+def options_of_icfl(n_components: int, k: int, epochs: float) -> dict:
+    """ICFL with what is meant to keep atoms purer."""
+    options: dict[str, dict] = {
+        "ICFL": {},
+        "positive": {"positive_code": True},
+        "factor 2": {"training_factor": 2},
+        "factor 2, positive": {"training_factor": 2, "positive_code": True},
+        "all three": {"training_factor": 2, "positive_code": True, "refit": True},
+    }
+    dictionaries = {
+        name: ICFL(n_components, k, **given) for name, given in options.items()
     }
     shorten(dictionaries, epochs)
     return dictionaries

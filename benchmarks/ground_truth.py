@@ -61,6 +61,13 @@ OURS: dict[str, Callable] = {
     "ICFL, factor 2, pos., refit": lambda *a, **p: ICFL(
         *a, training_factor=2, positive_code=True, refit=True, **p
     ),
+    "ICFL, factor 3, positive": lambda *a, **p: ICFL(
+        *a, training_factor=3, positive_code=True, **p
+    ),
+    "ICFL, factor 0.5, positive": lambda *a, **p: ICFL(
+        *a, training_factor=0.5, positive_code=True, **p
+    ),
+    "ICFL, resets at 0.7": lambda *a, **p: ICFL(*a, reset_similarity=0.7, **p),
     "ICFL, one atom a step": lambda *a, **p: ICFL(*a, atoms_per_step=1, **p),
     "TopKSAE": TopKSAE,
     "BatchTopKSAE": BatchTopKSAE,

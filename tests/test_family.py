@@ -509,3 +509,16 @@ def test_a_prefix_is_a_whole_number_of_atoms(n_components):
     sae = MatryoshkaSAE(24, k=3, max_iter=1, random_state=0).fit(SMALL)
     with pytest.raises(TypeError, match="whole number of atoms"):
         sae.prefix(n_components)
+
+
+def test_density_of_a_small_stream_is_that_of_the_codes():
+    rows = X[:100]  # too few to be calibrated by
+    icfl = ICFL(24, 3, training_factor=2, random_state=0).partial_fit(rows)
+    density = np.diff(icfl.transform(rows).tocsc().indptr) / len(rows)
+    np.testing.assert_allclose(icfl.feature_density_, density)
+
+
+def test_another_encoder_does_not_warn_of_the_training(recwarn):
+    icfl = ICFL(24, 3, training_factor=2, max_iter=1, random_state=0).fit(SMALL)
+    icfl.with_encoder(k=12)
+    assert not recwarn.list

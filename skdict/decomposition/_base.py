@@ -552,9 +552,13 @@ class DictionaryEstimator(
         for name, value in values.items():
             setattr(self, name, like(value, X))
         density = net.fired.cpu().double() / net.rows_seen
-        self.feature_density_ = like(density, X)
-        self.dead_features_ = like(density < _DEAD_DENSITY, X)
+        self._keep_density(like(density, X))
         self.n_steps_ = net.clock.n_steps
+
+    def _keep_density(self, density: AnyArray) -> None:
+        """Set how often each feature fires, and which are dead."""
+        self.feature_density_ = density
+        self.dead_features_ = density < _DEAD_DENSITY
 
     def _inconsistency(self) -> str | None:
         """Say what is wrong with an estimator from a file, beyond its table's rules."""

@@ -277,7 +277,8 @@ class ICFL(FixedSparsity):
             **{name: value for name, value in given.items() if value is not None}
         )
         other._validate_params()
-        other._check_sparsity(len(self.components_))
+        # Training is over, so training_factor does not matter.
+        FixedSparsity._check_sparsity(other, len(self.components_))
         return other
 
     def _check_sparsity(self, n_components: int) -> None:

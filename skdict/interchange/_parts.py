@@ -34,8 +34,6 @@ Activation = Literal["relu", "topk", "abstopk", "batchtopk", "jump", "gated", "p
 _HALF_PRECISION = 5e-3
 # Norms that differ from each other by less, relatively, are equal.
 _EQUAL = 1e-6
-# As in the estimators: features that fire less often count as dead.
-_DEAD_DENSITY = 1e-5
 # How many names of tensors a message lists.
 _MOST_NAMES = 20
 
@@ -127,8 +125,7 @@ def estimator_from(parts: Parts) -> Any:
             with np.errstate(over="ignore"):
                 setattr(estimator, name, np.array(value, dtype, order="C"))
     if parts.density is not None:
-        estimator.feature_density_ = parts.density.astype(dtype)
-        estimator.dead_features_ = parts.density < _DEAD_DENSITY
+        estimator._keep_density(parts.density.astype(dtype))
     check_fitted(estimator)
     return estimator
 

@@ -230,6 +230,11 @@ class Dictionary(nn.Module):
         """
         return False
 
+    @property
+    def trains_with_other_codes(self) -> bool:
+        """Whether a row's code in training is not the one that it gets later."""
+        return False
+
     @torch.no_grad()
     def project_(self) -> None:
         """Put the atoms back on the unit sphere."""

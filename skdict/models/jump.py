@@ -55,8 +55,7 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
     def weight(self) -> Tensor:
         if self.k is None:
             return super().weight
-        excess = torch.where(self.excess > 0, self.excess, 1.0)
-        distance = self.active * excess / self.k - 1
+        distance = self.active * self.known_excess / self.k - 1
         return self.warm_up * _ALPHA * distance.clamp(-1, 1)
 
     def encode(self, x: Tensor) -> Code:

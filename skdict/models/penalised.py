@@ -68,6 +68,11 @@ class PenalisedAutoencoder(Autoencoder):
         """``k``, if fewer active latents are wanted than there are."""
         return None if self.k is None or self.k >= len(self.atoms) else self.k
 
+    @property
+    def known_excess(self) -> Tensor:
+        """``excess``, or 1 while it is unknown."""
+        return torch.where(self.excess > 0, self.excess, 1.0)
+
     def latents_above(self, x: Tensor, floor: Tensor | float) -> Code:
         """Pre-activations that lie above a floor."""
         return linear_encode(
@@ -87,8 +92,8 @@ class PenalisedAutoencoder(Autoencoder):
         if self.k is not None:
             active = objective.fired.sum() / len(objective.code)
             self.active.lerp_(active.to(self.active), _NEWEST)
-            k = self.k / torch.where(self.excess > 0, self.excess, 1.0)
-            self.log_factor += _GAIN * (active / k).clamp(0.1, 10).log()
+            ratio = active * self.known_excess / self.k
+            self.log_factor += _GAIN * ratio.clamp(0.1, 10).log()
         return super().maintain_(objective, clock)
 
     def watch_(self, fired: Tensor, n_rows: int) -> None:

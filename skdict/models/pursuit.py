@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
@@ -80,7 +78,8 @@ class PursuitDictionary(FixedCodeDictionary):
         if choose_form(n_rows, self.atoms, self.k, self.atoms_per_step) == "gram":
             self.gram = gram_matrix(self.atoms)
 
-    def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
+    @property
+    def trains_with_other_codes(self) -> bool:
         return self.training_k is not None
 
     def useless_atoms(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:

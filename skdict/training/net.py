@@ -214,7 +214,7 @@ class DictionaryNet(NeuralNet):
             If training diverged.
         """
         # Whether what fires must be counted anew when the training has ended.
-        self.codes_changed = max_iter == 0
+        self.codes_changed = max_iter == 0 or self.module_.trains_with_other_codes
         if max_iter > 0:
             with ExitStack() as self.resources:
                 self.notify("on_train_begin", X=X, y=None, max_iter=max_iter)
