@@ -709,6 +709,15 @@ class TestCards:
                 page.features["null"][feature], abs=1e-4
             )
 
+    def test_equally_near_neighbours_come_in_their_order(self, rng):
+        atoms = np.repeat(np.eye(4), [9, 3, 7, 1], axis=0)[rng.permutation(20)]
+        order, cosines = _cards.nearest_atoms(atoms, slice(3, 17))
+        found = atoms[3:17] @ atoms.T
+        found[np.arange(14), np.arange(3, 17)] = -np.inf
+        expected = np.argsort(-found, axis=1, kind="stable")[:, :5]
+        assert_array_equal(order, expected)
+        assert_array_equal(cosines, np.take_along_axis(found, expected, axis=1))
+
     def test_neighbours(self, page, pipe):
         cosines = direction_cosines(pipe[-1].components_, pipe[-1].components_)
         np.fill_diagonal(cosines, -2)
@@ -1158,7 +1167,7 @@ class TestSizes:
             y,
             images=images,
             metadata={"batch": np.arange(n_images) % 4},
-            n_permutations=20,
+            n_permutations=2,
             verbose=False,
         )
         path = report.to_html(tmp_path / "large.html")
