@@ -11,11 +11,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_wine
-from sklearn.decomposition import MiniBatchDictionaryLearning
+from sklearn.decomposition import SparseCoder
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import r2_score
 from sklearn.metrics.pairwise import paired_cosine_distances
 from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.preprocessing import normalize
 
 from skdict.metrics import (
     dead_feature_fraction,
@@ -305,12 +306,10 @@ class TestMatch:
 @pytest.fixture(scope="module")
 def digits():
     X, y = load_digits(return_X_y=True)
-    X, y = X[:600], y[:600]
-    dictionary = MiniBatchDictionaryLearning(
-        100, transform_n_nonzero_coefs=6, max_iter=2, random_state=0
-    )
-    codes = dictionary.fit_transform(X - X.mean(axis=0))
-    return X, codes, y
+    centred = X - X.mean(axis=0)
+    atoms = normalize(centred[600:700])
+    coder = SparseCoder(atoms, transform_n_nonzero_coefs=6)
+    return X[:600], coder.transform(centred[:600]), y[:600]
 
 
 class TestProbe:

@@ -447,16 +447,25 @@ def test_without(): pass
 
 
 def run_two_tests(tmp_path, *options, **environment):
-    """What pytest makes of one test with a browser and one without, PATH empty."""
+    """What pytest makes of one test with a browser and one without, PATH empty.
+
+    Without the plugins of other packages, whose imports take longer than the tests.
+    """
     (tmp_path / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text())
     (tmp_path / "test_two.py").write_text(TWO_TESTS)
     ours = ("SKDICT_", "PYTEST_XDIST_")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_two.py",
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "xdist",
+         "test_two.py",
          "--rootdir", tmp_path, "-c", ROOT / "pyproject.toml", *options],
         cwd=tmp_path,
-        env={**kept, "PATH": str(tmp_path), **environment},
+        env={
+            **kept,
+            "PATH": str(tmp_path),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            **environment,
+        },
         capture_output=True,
         text=True,
         check=False,

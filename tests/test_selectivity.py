@@ -627,8 +627,7 @@ class TestScorer:
             loose, X, y
         ) == make_selectivity_scorer()(strict, X, y)
 
-    @pytest.mark.parametrize("n_jobs", [1, 2])
-    def test_grid_search(self, iris, routing, n_jobs):
+    def test_grid_search(self, iris, routing):
         X, y = iris
         levels = [0.1, 0.5, 1.0, 1.5]
         search = GridSearchCV(
@@ -636,7 +635,6 @@ class TestScorer:
             {"dictionary__level": levels},
             scoring=make_selectivity_scorer(),
             cv=StratifiedKFold(3),
-            n_jobs=n_jobs,
             error_score="raise",
         ).fit(X, y)
         expected = []
