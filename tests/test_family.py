@@ -437,21 +437,21 @@ def test_positive_codes_are_the_pursuit_without_its_negative_coefficients(refit)
     assert not np.array_equal(icfl.components_, other.components_)
 
 
-@pytest.mark.parametrize(("factor", "atoms_per_step"), [(2, 5), (1.5, 4), (0.5, 3)])
+@pytest.mark.parametrize(("factor", "atoms_per_step"), [(2, 3), (1.5, 3), (0.5, 2)])
 def test_training_may_pick_more_atoms_than_the_codes_have(factor, atoms_per_step):
-    icfl = ICFL(32, 6, training_factor=factor, random_state=0)
+    icfl = ICFL(32, 4, training_factor=factor, random_state=0)
     icfl.set_params(atoms_per_step=atoms_per_step, max_iter=5).fit(X)
     codes = icfl.transform(X)
-    assert codes.nnz == 6 * len(X)
+    assert codes.nnz == 4 * len(X)
     density = np.diff(codes.tocsc().indptr) / len(X)
     np.testing.assert_allclose(icfl.feature_density_, density, atol=1e-12)
     model = icfl._fitted_model().train()
     batch = torch.tensor(X[:50], dtype=torch.float32)
     in_training = model.encode(batch)
-    assert in_training.values.shape[1] == 6 * factor
+    assert in_training.values.shape[1] == 4 * factor
     same_steps = icfl.with_encoder(
-        k=int(6 * factor),
-        atoms_per_step=math.ceil(6 * factor / -(-6 // atoms_per_step)),
+        k=int(4 * factor),
+        atoms_per_step=math.ceil(4 * factor / -(-4 // atoms_per_step)),
     )
     np.testing.assert_array_equal(
         in_training.to_dense(32).numpy(),
@@ -492,11 +492,26 @@ def test_no_bias_is_moved_where_all_latents_may_be_active(kind):
     assert model.fit(SMALL).score(SMALL) > 0
 
 
-def test_a_training_in_which_all_atoms_may_be_active_is_told():
-    with pytest.warns(UserWarning, match="training_factor=4 lets all 24 components"):
-        ICFL(24, 6, training_factor=4, max_iter=1).fit(SMALL)
-    with pytest.warns(UserWarning, match="training_factor=1e"):
-        ICFL(24, 6, training_factor=1e308, max_iter=1).fit(SMALL)
+@pytest.mark.parametrize(
+    ("n_components", "k", "factor", "most"),
+    [(24, 6, 4, 8), (24, 6, 1e308, 8), (6, 4, 2, 6), (24, 12, 2, 12)],
+)
+def test_half_of_the_features_is_the_most_in_training(n_components, k, factor, most):
+    icfl = ICFL(n_components, k, training_factor=factor, max_iter=1, random_state=0)
+    with pytest.warns(UserWarning, match=f"allow: {most} are taken"):
+        icfl.fit(SMALL)
+    codes = icfl._fitted_model().train().encode(torch.tensor(SMALL[:9]).float())
+    assert codes.values.shape[1] == most
+
+
+def test_no_row_has_more_atoms_in_training_than_tell_something():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(480, 12)) + 2 * rng.normal(size=(3, 12))[[0, 1, 2] * 160]
+    for seed in range(4):
+        icfl = ICFL(640, 8, refit=True, positive_code=True, random_state=seed)
+        with pytest.warns(UserWarning, match="8 are taken"):
+            icfl.set_params(training_factor=2).fit(rows)
+        assert icfl.score(rows) > 0.9
 
 
 def test_a_warmup_that_never_ends_is_told():

@@ -54,7 +54,8 @@ class ICFL(FixedSparsity):
         then has one meaning, not two opposite ones.
     training_factor : float, default=1
         In training, a code has up to ``ceil(training_factor * k)`` non-zeros, picked in
-        as many steps as the ``k`` of :meth:`transform`. With 2, atoms are purer: on
+        as many steps as the ``k`` of :meth:`transform`; but not more than ``k`` or half
+        of the number of features of ``X``. With 2, atoms are purer: on
         planted features, more of them are one feature each and fewer are doubles.
         ``loss`` and ``explained_variance`` in ``history_`` are those of the codes in
         training.
@@ -284,16 +285,23 @@ class ICFL(FixedSparsity):
     def _check_sparsity(self, n_components: int) -> None:
         super()._check_sparsity(n_components)
         k = self._n_active(n_components, self.n_features_in_)
-        if k < n_components <= self.training_factor * k:
+        most = self._training_k(k, n_components)
+        if self.training_factor * k > most:
             warn(
-                f"training_factor={self.training_factor} lets all {n_components} "
-                f"components be active in training, where k is {k}: the atoms are not "
-                "learned from sparse codes."
+                f"training_factor={self.training_factor} asks for more than {most} "
+                f"atoms of a code in training, which {n_components} components and "
+                f"{self.n_features_in_} features do not allow: {most} are taken."
             )
+
+    def _training_k(self, k: int, n_components: int) -> int:
+        """Largest number of non-zeros of a code in training."""
+        # Nearly as many atoms as dimensions rebuild any row, whatever they are.
+        most = max(k, min(n_components, self.n_features_in_ // 2))
+        return math.ceil(min(self.training_factor * k, most))
 
     def _new_model(self, atoms: Tensor, n_samples: int) -> PursuitDictionary:
         k = self._n_active(*atoms.shape)
-        in_training = math.ceil(min(self.training_factor * k, len(atoms)))
+        in_training = self._training_k(k, len(atoms))
         return PursuitDictionary(
             atoms,
             k,
