@@ -30,7 +30,12 @@ from .decomposition import (
 )
 from .feature_extraction import TokenExtractor
 from .persistence import load, save
-from .preprocessing import ControlCenterScaler, ControlPCAWhitener
+from .preprocessing import (
+    ControlCenterScaler,
+    ControlPCAWhitener,
+    InMemory,
+    RowwiseTransformer,
+)
 
 __all__ = [
     "ICFL",
@@ -42,10 +47,12 @@ __all__ = [
     "ControlCenterScaler",
     "ControlPCAWhitener",
     "GatedSAE",
+    "InMemory",
     "JumpReLUSAE",
     "MatchingPursuitSAE",
     "MatryoshkaSAE",
     "Reconstructor",
+    "RowwiseTransformer",
     "TokenExtractor",
     "TopKSAE",
     "Transcoder",

@@ -28,7 +28,9 @@ from skdict import (
     ICFL,
     ControlCenterScaler,
     ControlPCAWhitener,
+    InMemory,
     Reconstructor,
+    RowwiseTransformer,
     TopKSAE,
     Transcoder,
     Truncator,
@@ -80,6 +82,8 @@ ESTIMATORS = {
         X, control=CONTROL & False, batch=BATCH
     ),
     "reconstructor": lambda: Reconstructor(ICFL(7, 3, **SMALL)).fit(X),
+    "rowwise": lambda: RowwiseTransformer(Normalizer()).fit(X),
+    "in-memory": lambda: InMemory().fit(X),
     "transcoder": lambda: Transcoder(7, 3, **SMALL).fit(X, X[:, 0]),
     "transcoder-stream": lambda: (
         Transcoder(7, 3, activation="batch_topk", skip_connection=True, **SMALL)
@@ -94,7 +98,7 @@ ESTIMATORS = {
 INSIDE = {"pipeline": lambda e: e[-1], "truncator": lambda e: e.estimator_}
 
 # One change of this many is tried; few fit an estimator that holds little but another.
-EVERY = {"reconstructor": 7, "truncator-pca": 7}
+EVERY = {"reconstructor": 7, "truncator-pca": 7, "rowwise": 5, "in-memory": 3}
 
 DELETED = object()
 

@@ -25,6 +25,7 @@ __all__ = [
     "on_host",
     "readable",
     "refuse_sparse_frames",
+    "rows_not_finite",
 ]
 
 
@@ -152,14 +153,7 @@ def check_finite(
     ValueError
         With the number of rows that hold NaN or infinity, and the first of them.
     """
-    entries = X.data if sp.issparse(X) else X
-    xp, _ = get_namespace(entries)
-    # A finite sum proves that all entries are finite; a sum that is not may only have
-    # overflowed.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if bool(xp.isfinite(xp.sum(entries))):
-            return
-    bad = _rows_not_finite(X, xp)
+    bad = rows_not_finite(X)
     if len(bad):
         raise ValueError(
             f"{name} {problem} in {len(bad)} of {X.shape[0]} rows, the first of them "
@@ -167,7 +161,15 @@ def check_finite(
         )
 
 
-def _rows_not_finite(X: AnyArray, xp: Any) -> np.ndarray:
+def rows_not_finite(X: AnyArray) -> np.ndarray:
+    """Find the rows that hold NaN or infinity."""
+    entries = X.data if sp.issparse(X) else X
+    xp, _ = get_namespace(entries)
+    # A finite sum proves that all entries are finite; a sum that is not may only have
+    # overflowed.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if bool(xp.isfinite(xp.sum(entries))):
+            return np.empty(0, dtype=np.int64)
     if sp.issparse(X):
         entries = X.tocoo()
         return np.unique(entries.coords[0][~np.isfinite(entries.data)])

@@ -46,8 +46,12 @@ from skdict.ops.atoms import random_unit_rows, unit_rows
 from skdict.rows import (
     RowBatches,
     ScaledRows,
+    StoredRows,
+    Table,
     as_rows,
+    by_blocks,
     centre_and_spread,
+    draw_rows,
     like,
     resolve_device,
     to_device,
@@ -69,6 +73,8 @@ _RECORD_KEYS = (
 )
 # With fewer rows than this, an epoch cannot be judged.
 _LEAST_HELD_OUT = 5
+# Of stored rows no more than this are held out: they tell enough.
+_MOST_HELD_OUT = 2**16
 # Rows per batch at inference; the ops cut them further to fit the cache.
 _INFERENCE_ROWS = 8192
 # Rows from which the initial atoms and the pre-bias are taken.
@@ -213,6 +219,7 @@ class DictionaryEstimator(
         self._learn(X, y, streaming=True, go_on=self._has_begun)
         return self
 
+    @by_blocks
     @own_precision
     def transform(self, X: Data) -> Codes:
         """Encode rows as sparse codes.
@@ -243,6 +250,7 @@ class DictionaryEstimator(
         dense = [code.to_dense(n_components) for _, code, _ in self._encode(X)]
         return like(torch.cat(dense), X)
 
+    @by_blocks
     @own_precision
     def inverse_transform(self, X: Codes) -> AnyArray:
         """Reconstruct rows from their codes: ``X @ components_ + pre_bias_``.
@@ -363,7 +371,7 @@ class DictionaryEstimator(
         rows = inputs.rows
         generator = self._new_generator()
         max_iter = 1 if streaming else self.max_iter
-        n_held_out = 0 if streaming else self._n_held_out(len(rows))
+        n_held_out = 0 if streaming else self._n_held_out(rows)
         n_samples = len(rows) - n_held_out
 
         if go_on:
@@ -389,9 +397,10 @@ class DictionaryEstimator(
 
         held_out = None
         if n_held_out:
-            order = torch.randperm(len(rows), generator=generator, device="cpu")
-            held_out = order[:n_held_out].sort().values
+            held_out = draw_rows(rows, n_held_out, generator).sort().values
         batch_size = min(self._batch_size(n_samples), n_samples)
+        if self.batch_size == "auto" and isinstance(rows, StoredRows):
+            batch_size = min(batch_size, rows.buffer_rows)
         n_steps = max_iter * -(-n_samples // batch_size)
         if not streaming and 0 < n_steps <= self.warmup_steps:
             warn(
@@ -469,8 +478,7 @@ class DictionaryEstimator(
         generator: torch.Generator,
     ) -> Dictionary:
         """Build the model for its first step, on rows divided by the scale."""
-        chosen = torch.randperm(len(targets.rows), generator=generator, device="cpu")
-        chosen = chosen[:_START_ROWS]
+        chosen = draw_rows(targets.rows, _START_ROWS, generator)
         sample, mean = targets.sample(chosen), targets.mean / targets.divisor
         atoms = self._initial_atoms(sample - mean, generator)
         self._check_sparsity(len(atoms))
@@ -522,11 +530,13 @@ class DictionaryEstimator(
                 f"{what} has shape {tuple(shape)}, but ({symbols}) is {expected}."
             )
 
-    def _n_held_out(self, n_samples: int) -> int:
-        """Number of rows for validation."""
+    def _n_held_out(self, rows: Table) -> int:
+        """Number of rows for validation. They are kept in memory."""
         if self.validation_fraction is None or self.max_iter == 0:
             return 0
-        n_held_out = int(self.validation_fraction * n_samples)
+        n_held_out = int(self.validation_fraction * len(rows))
+        if isinstance(rows, StoredRows):
+            n_held_out = min(n_held_out, rows.buffer_rows, _MOST_HELD_OUT)
         return n_held_out if n_held_out >= _LEAST_HELD_OUT else 0
 
     def _batch_size(self, n_samples: int) -> int:

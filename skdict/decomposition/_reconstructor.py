@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdict._utils.steps import encode
 from skdict._utils.types import AnyArray, Data
 from skdict.decomposition._meta import _MetaTransformer
+from skdict.rows import by_blocks
 
 __all__ = ["Reconstructor"]
 
@@ -64,6 +65,7 @@ class Reconstructor(OneToOneFeatureMixin, _MetaTransformer):
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
+    @by_blocks
     def transform(self, X: Data) -> AnyArray:
         """Encode rows and decode them again.
 

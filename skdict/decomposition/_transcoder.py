@@ -26,7 +26,7 @@ from skdict.decomposition._base import (
 from skdict.decomposition._shared_docs import documented
 from skdict.models import Transcoder as TranscoderModel
 from skdict.models import transcoder
-from skdict.rows import ScaledRows, as_rows, like, validate_targets
+from skdict.rows import ScaledRows, as_rows, by_blocks, like, validate_targets
 from skdict.training import DictionaryNet
 
 Activation = Literal["topk", "batch_topk", "relu", "jump_relu", "gated"]
@@ -291,6 +291,7 @@ class Transcoder(RegressorMixin, MeanSparsity):
         """
         return super().partial_fit(X, y)
 
+    @by_blocks
     @own_precision
     def predict(self, X: Data) -> AnyArray:
         """Predict targets from the codes of rows, and from the skip connection.

@@ -20,6 +20,7 @@ from skdict._utils.steps import encode, unfrozen
 from skdict._utils.types import AnyArray, Codes, Data
 from skdict.decomposition._base import FixedSparsity, default_k
 from skdict.decomposition._meta import _MetaTransformer
+from skdict.rows import by_blocks
 
 __all__ = ["Truncator"]
 
@@ -114,6 +115,7 @@ class Truncator(_MetaTransformer):
             clone(self.estimator), X, y, params
         )
 
+    @by_blocks
     def transform(self, X: Data) -> Codes:
         """Encode rows with at most ``k`` non-zeros.
 

@@ -7,6 +7,7 @@ import numpy as np
 from skdict._utils.checks import as_numpy
 from skdict._utils.labels import join, kind_of
 from skdict._utils.types import Data
+from skdict.rows import is_deferred
 
 __all__ = ["known_positions", "split_off_column", "union"]
 
@@ -49,6 +50,11 @@ def split_off_column(
         number = names.index(column)
     else:
         number = column
+    if names is None and is_deferred(X):
+        raise ValueError(
+            f"batch_column={column}, but the rows are read later: pass the labels as "
+            "batch instead."
+        )
     if names is None:
         # As objects, because strings in a list would make strings of its numbers.
         X = as_numpy(X) if hasattr(X, "dtype") else np.array(X, dtype=object)

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from skdict._guards import learns, own_precision
 from skdict._utils.arrays import blocks
-from skdict._utils.checks import as_numpy
 from skdict._utils.constraints import Interval
 from skdict._utils.fitted import (
     Array,
@@ -55,7 +54,7 @@ from skdict.preprocessing._rows import (
     place_in,
     storage_eps,
 )
-from skdict.rows import as_tensor, validate_rows
+from skdict.rows import as_rows, as_tensor, by_blocks, validate_rows
 
 __all__ = ["ControlCenterScaler"]
 
@@ -416,6 +415,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
         fitted = self.fit(X, y, control=control, batch=batch)
         return fitted.transform(X, batch=batch)
 
+    @by_blocks
     @own_precision
     def transform(
         self, X: Data, *, control: Data | None = None, batch: Data | None = None
@@ -462,6 +462,7 @@ cross_validate` as ``params={"control": control, "batch": batch}``. Two gaps of
             what="Centring and scaling",
         )
 
+    @by_blocks
     @own_precision
     def inverse_transform(self, X: Data, *, batch: Data | None = None) -> AnyArray:
         """Undo the centring and scaling.
@@ -763,8 +764,7 @@ def _moments_of(
 
     `codes` are the numbers of their batches.
     """
-    if not isinstance(X, Tensor):
-        X = as_numpy(X)
+    X = as_rows(X)
     if rows is not None and len(rows) == X.shape[0]:
         rows = None  # slices instead of a gather
     n_rows = X.shape[0] if rows is None else len(rows)

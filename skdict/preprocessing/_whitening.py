@@ -76,7 +76,7 @@ from skdict.preprocessing._rows import (
     place_in,
     storage_eps,
 )
-from skdict.rows import as_tensor, validate_rows
+from skdict.rows import as_rows, as_tensor, by_blocks, validate_rows
 
 __all__ = ["ControlPCAWhitener"]
 
@@ -390,6 +390,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             self._whiten(moments, found, home)
         return self
 
+    @by_blocks
     @own_precision
     def transform(self, X: Data) -> AnyArray:
         """Whiten X.
@@ -439,6 +440,7 @@ permutation_test_score` permutes `y`, and with it the controls that `control_lab
             what="Whitening",
         )
 
+    @by_blocks
     @own_precision
     def inverse_transform(self, X: Data) -> AnyArray:
         """Map whitened samples back to the space of the input.
@@ -793,8 +795,7 @@ def _moments_of(
 
     Rows are read in blocks, so that X is never copied as a whole.
     """
-    if not isinstance(X, torch.Tensor):
-        X = as_numpy(X)
+    X = as_rows(X)
     if rows is not None and len(rows) == X.shape[0]:
         rows = None  # slices instead of a gather
     n_rows = X.shape[0] if rows is None else len(rows)

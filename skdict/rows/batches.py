@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from skdict.rows.devices import to_device
+from skdict.rows.shuffling import BufferedEpochs
+from skdict.rows.stored import Part, StoredRows, Table, take
 
 
 class RowBatches:
@@ -16,7 +17,7 @@ class RowBatches:
 
     Parameters
     ----------
-    X : ndarray or Tensor of shape (n, d)
+    X : ndarray, Tensor or StoredRows of shape (n, d)
         The rows. Never written to, never copied as a whole: a read-only memmap
         serves.
     batch_size : int
@@ -28,39 +29,95 @@ class RowBatches:
         Number by which the rows are divided.
     generator : torch.Generator, default=None
         Shuffles the rows anew in each epoch; None keeps their order.
-    among : Tensor of int64, default=None
-        Indices of the rows that take part. None: all.
+    without : Tensor of int64, default=None
+        Rows that do not take part, in ascending order.
     """
 
     def __init__(
         self,
-        X: np.ndarray | Tensor,
+        X: Table,
         batch_size: int,
         device: torch.device,
         *,
         scale: float = 1.0,
         generator: torch.Generator | None = None,
-        among: Tensor | None = None,
+        without: Tensor | None = None,
     ) -> None:
-        self.X = X
-        self.among = among
-        self.batch_size = batch_size
+        self.epochs = epochs([X], batch_size, generator, without)
         self.device = device
         self.scale = scale
-        self.generator = generator
 
     @property
     def n_rows(self) -> int:
         """Number of rows that take part."""
-        return len(self.X if self.among is None else self.among)
+        return self.epochs.n_rows
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for (rows,) in self.epochs:
+            yield load(rows, self.device, self.scale)
+
+
+def load(rows: Part, device: torch.device, scale: float) -> Tensor:
+    """Bring rows to the device, divided by the scale."""
+    loaded = to_device(rows, device)
+    return loaded if scale == 1.0 else loaded / scale
+
+
+def epochs(
+    tables: Sequence[Table],
+    batch_size: int,
+    generator: torch.Generator | None = None,
+    without: Tensor | None = None,
+) -> WholeEpochs | BufferedEpochs:
+    """Cut tables into batches, from memory or from where they are stored."""
+    if any(isinstance(table, StoredRows) for table in tables):
+        return BufferedEpochs(tables, batch_size, generator, without)
+    return WholeEpochs(tables, batch_size, generator, without)
+
+
+class WholeEpochs:
+    """Batches of rows of one or more tables in memory; row i of each goes together.
+
+    Parameters
+    ----------
+    tables : sequence of ndarray or Tensor of shape (n, ...)
+        Not stored elsewhere.
+    batch_size, generator, without
+        As in :class:`RowBatches`.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        without: Tensor | None = None,
+    ) -> None:
+        self.tables = tables
+        self.batch_size = batch_size
+        self.generator = generator
+        self.among = None
+        if without is not None:
+            takes_part = torch.ones(len(tables[0]), dtype=torch.bool, device="cpu")
+            takes_part[without] = False
+            self.among = takes_part.nonzero()[:, 0]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows that take part."""
+        return len(self.tables[0] if self.among is None else self.among)
 
     def __len__(self) -> int:
         return -(-self.n_rows // self.batch_size)
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return map(self.load, self.parts())
+    def __iter__(self) -> Iterator[list[Part]]:
+        for rows in self._parts():
+            yield [take(table, rows) for table in self.tables]
 
-    def parts(self) -> Iterator[slice | Tensor]:
+    def _parts(self) -> Iterator[slice | Tensor]:
         """Draw an epoch: which rows make up each batch."""
         if self.generator is None:
             for start in range(0, self.n_rows, self.batch_size):
@@ -75,13 +132,3 @@ class RowBatches:
         for rows in order.tensor_split(len(self)):
             # In ascending order, so that a memmap is read in one sweep.
             yield rows.sort().values
-
-    def load(self, rows: slice | Tensor) -> Tensor:
-        """Bring some rows to the device, divided by the scale."""
-        batch: np.ndarray | Tensor
-        if isinstance(self.X, Tensor):
-            batch = self.X[rows if isinstance(rows, slice) else rows.to(self.X.device)]
-        else:
-            batch = self.X[rows if isinstance(rows, slice) else rows.numpy()]
-        loaded = to_device(batch, self.device)
-        return loaded if self.scale == 1.0 else loaded / self.scale

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from skdict.rows.batches import RowBatches
+from skdict.rows.stored import Table
 
 
-def centre_and_spread(
-    X: np.ndarray | Tensor, batch_size: int = 8192
-) -> tuple[Tensor, float]:
+def centre_and_spread(X: Table, batch_size: int = 8192) -> tuple[Tensor, float]:
     """Mean row, and root mean square distance of the rows from it.
 
-    Sums are in float64. The rows are first divided by a power of two near their
-    largest entry, which is exact, so that squares neither overflow nor vanish. Sums
-    start from the first row as origin, so that equal rows have a spread of exactly 0.
+    The rows are read once. Sums are in float64, of distances from the first row, so
+    that equal rows have a spread of exactly 0; batches are joined by the pairwise
+    update of Chan, Golub and LeVeque. Rows are first divided by a power of two near the
+    largest entry so far, which is exact, so that squares neither overflow nor vanish.
     """
-    cpu = torch.device("cpu")
-    largest = max(float(rows.abs().max()) for rows in RowBatches(X, batch_size, cpu))
-    scale = math.ldexp(1.0, math.frexp(largest)[1] - 1)
-    batches = RowBatches(X, batch_size, cpu, scale=scale)
-    origin = next(iter(batches))[0].double()
-    sums = [(rows.double() - origin).sum(0) for rows in batches]
-    mean = origin + torch.stack(sums).sum(0) / len(X)
-    squares = sum(float((rows - mean).square().sum()) for rows in batches) / len(X)
-    dtype = next(iter(batches)).dtype
-    return (mean * scale).to(dtype), squares**0.5 * scale
+    unit, n, squares = 0.0, 0, 0.0
+    for batch in RowBatches(X, batch_size, torch.device("cpu")):
+        largest = float(batch.abs().max())
+        if n == 0:
+            origin, mean = batch[0].double(), batch.new_zeros(batch.shape[1]).double()
+        if largest > unit or n == 0:
+            grown = math.ldexp(1.0, math.frexp(largest)[1] - 1)
+            mean, squares = mean * (unit / grown), squares * (unit / grown) ** 2
+            unit = grown
+        rows = batch.double() / unit - origin / unit
+        gap = rows.mean(0) - mean
+        m, n = len(rows), n + len(rows)
+        squares += float((rows - mean - gap).square().sum())
+        squares += float(gap.square().sum()) * (n - m) * m / n
+        mean = mean + gap * (m / n)
+    centre = origin / unit + mean
+    return (centre * unit).to(batch.dtype), (squares / n) ** 0.5 * unit
 
 
 def working_scale(mean: Tensor, spread: float, name: str = "X") -> float:

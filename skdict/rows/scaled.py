@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from skdict._utils.checks import as_numpy
 from skdict._utils.types import AnyArray
 from skdict._utils.warn import warn
-from skdict.rows.batches import RowBatches
+from skdict.rows.batches import load
 from skdict.rows.devices import as_tensor
 from skdict.rows.moments import centre_and_spread, working_scale
+from skdict.rows.stored import Table, take
 
 # A warning tells of rows that lie this many times farther away than the first ones, or
 # nearer.
@@ -25,7 +25,7 @@ class ScaledRows:
 
     Parameters
     ----------
-    rows : ndarray or Tensor of shape (n, d)
+    rows : ndarray, Tensor or StoredRows of shape (n, d)
         As users have them.
     before : float, default=0.0
         Scale of earlier rows, for rows that do not vary; 0 if there were none.
@@ -42,9 +42,7 @@ class ScaledRows:
         Their spread; 0 if neither they nor earlier rows vary.
     """
 
-    def __init__(
-        self, rows: np.ndarray | Tensor, before: float = 0.0, name: str = "X"
-    ) -> None:
+    def __init__(self, rows: Table, before: float = 0.0, name: str = "X") -> None:
         self.rows = rows
         self.before = before
         self.name = name
@@ -99,9 +97,4 @@ class ScaledRows:
 
     def sample(self, among: Tensor) -> Tensor:
         """Some of the rows, divided and on the CPU."""
-        cpu = torch.device("cpu")
-        batches = RowBatches(
-            self.rows, len(among), cpu, scale=self.divisor, among=among
-        )
-        (sample,) = batches
-        return sample
+        return load(take(self.rows, among), torch.device("cpu"), self.divisor)

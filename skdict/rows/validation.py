@@ -19,10 +19,13 @@ from skdict._utils.checks import (
 )
 from skdict._utils.sklearn_private import get_namespace_and_device
 from skdict._utils.types import AnyArray, Data
+from skdict.rows.stored import StoredRows, Table, is_stored, whole_or_stored
 
 
 def validate_rows(estimator: Any, X: Data, *, reset: bool) -> AnyArray:
     """Check a table of rows; float16, integers and booleans become float32.
+
+    Stored rows for which there is no room in memory are checked as they are read.
 
     Raises
     ------
@@ -30,6 +33,11 @@ def validate_rows(estimator: Any, X: Data, *, reset: bool) -> AnyArray:
         With the number of rows that hold NaN or infinity and the first of them,
         or what :func:`sklearn.utils.validation.validate_data` finds wrong.
     """
+    if is_stored(X):
+        X = whole_or_stored(X)
+        if isinstance(X, StoredRows):
+            validate_data(estimator, X.read(0, min(1, len(X))), reset=reset)
+            return X
     with refuse_sparse_frames("X"):
         X = validate_data(
             estimator,
@@ -43,7 +51,7 @@ def validate_rows(estimator: Any, X: Data, *, reset: bool) -> AnyArray:
     return X
 
 
-def validate_targets(y: Data, X: AnyArray) -> np.ndarray | Tensor:
+def validate_targets(y: Data, X: AnyArray) -> Table:
     """Check numbers that go with rows; they get the dtype of the rows.
 
     Parameters
@@ -55,7 +63,7 @@ def validate_targets(y: Data, X: AnyArray) -> np.ndarray | Tensor:
 
     Returns
     -------
-    y : ndarray or Tensor
+    y : ndarray, Tensor or StoredRows
         Of as many dimensions as before.
 
     Raises
@@ -64,9 +72,14 @@ def validate_targets(y: Data, X: AnyArray) -> np.ndarray | Tensor:
         If the lengths differ, with the number of entries of ``y`` that hold NaN or
         infinity or that overflow, or what scikit-learn finds wrong.
     """
+    if is_stored(y) and len(y.shape) == 2:
+        y = whole_or_stored(y, "y", X.dtype)
+        if isinstance(y, StoredRows):
+            check_consistent_length(X, y)
+            return y
     y = check_floats(y, ensure_2d=False, ensure_all_finite=False, input_name="y")
     check_consistent_length(X, y)
-    rows = as_rows(y)
+    rows = y if isinstance(y, Tensor) else as_numpy(y)
     name = str(X.dtype).rpartition(".")[2]
     check_finite(_as_table(rows), "Input y", "contains NaN or infinity")
     if isinstance(rows, Tensor):
@@ -100,6 +113,6 @@ def like(tensor: Tensor, X: AnyArray) -> AnyArray:
     return xp.asarray(array, dtype=dtype, device=device, copy=True)
 
 
-def as_rows(X: AnyArray) -> np.ndarray | Tensor:
-    """Make an ndarray or a tensor, which :class:`~skdict.rows.RowBatches` reads."""
-    return X if isinstance(X, torch.Tensor) else as_numpy(X)
+def as_rows(X: AnyArray) -> Table:
+    """Make a table of an array, which :class:`~skdict.rows.RowBatches` reads."""
+    return X if isinstance(X, Tensor | StoredRows) else as_numpy(X)

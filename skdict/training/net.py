@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any, Self
 
-import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
@@ -20,7 +19,15 @@ from torch.utils.data import Dataset
 
 from skdict.models import Clock, Dictionary, Objective
 from skdict.models.dictionary import half_squared_error
-from skdict.rows import RowBatches
+from skdict.rows import (
+    RowBatches,
+    StoredRows,
+    Table,
+    draw_rows,
+    epochs,
+    load,
+    take,
+)
 from skdict.training.callbacks import (
     BestEpoch,
     DivergenceCheck,
@@ -39,46 +46,76 @@ _CALIBRATION_ROWS, _LEAST_CALIBRATION_ROWS = 16384, 256
 
 
 class Rows(Dataset):
-    """The rows that the net is given, or some of them.
+    """Rows with their targets, or some of them.
 
     Parameters
     ----------
-    X : ndarray or Tensor of shape (n, d)
+    X : ndarray, Tensor or StoredRows of shape (n, d)
         Rows as the user has them, not yet divided by the scale.
-    among : Tensor of int64, default=None
-        Indices of the rows that belong to it. None: all.
+    targets : ndarray, Tensor or StoredRows of shape (n, d_out), default=None
+        What is to be rebuilt from the row of the same index. None: the rows themselves.
+    without : Tensor of int64, default=None
+        Indices of the rows that do not belong to it, in ascending order.
     """
 
-    def __init__(self, X: np.ndarray | Tensor, among: Tensor | None = None) -> None:
+    def __init__(
+        self, X: Table, targets: Table | None = None, without: Tensor | None = None
+    ) -> None:
         self.X = X
-        self.among = among
+        self.targets = targets
+        self.without = without
 
     def __len__(self) -> int:
-        return len(self.X if self.among is None else self.among)
+        return len(self.X) - (0 if self.without is None else len(self.without))
+
+    def taken(self, rows: Tensor) -> Rows:
+        """Some of the rows, in memory."""
+        targets = None if self.targets is None else take(self.targets, rows)
+        return Rows(take(self.X, rows), targets)
 
 
 class Pairs:
-    """Batches of rows, each with its target.
+    """Batches of rows, each with its target, on the device and divided by the scales.
 
     Parameters
     ----------
-    batches : RowBatches
-        The rows.
-    targets : RowBatches or None
-        What is to be rebuilt from the row of the same index. None: the rows themselves.
+    rows : Rows
+        Where they come from.
+    batch_size : int
+        Rows of a batch.
+    device : torch.device
+        Where they go.
+    scales : tuple of float
+        That of the rows and that of the targets.
+    generator : torch.Generator, default=None
+        Shuffles them in each epoch; None keeps their order.
     """
 
-    def __init__(self, batches: RowBatches, targets: RowBatches | None) -> None:
-        self.batches = batches
-        self.targets = targets
+    def __init__(
+        self,
+        rows: Rows,
+        batch_size: int,
+        device: torch.device,
+        scales: tuple[float, float],
+        generator: torch.Generator | None = None,
+    ) -> None:
+        tables = [rows.X] if rows.targets is None else [rows.X, rows.targets]
+        self.epochs = epochs(tables, batch_size, generator, rows.without)
+        self.device = device
+        self.scales = scales
+
+    @property
+    def n_rows(self) -> int:
+        return self.epochs.n_rows
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.epochs)
 
     def __iter__(self) -> Iterator[Batch]:
-        for rows in self.batches.parts():
-            batch = self.batches.load(rows)
-            yield batch, batch if self.targets is None else self.targets.load(rows)
+        for parts in self.epochs:
+            pair = zip(parts, self.scales, strict=False)
+            loaded = [load(part, self.device, scale) for part, scale in pair]
+            yield loaded[0], loaded[-1]
 
 
 class DictionaryNet(NeuralNet):
@@ -127,7 +164,7 @@ class DictionaryNet(NeuralNet):
         generator: torch.Generator,
         scale: float = 1.0,
         variance: float = 1.0,
-        targets: np.ndarray | Tensor | None = None,
+        targets: Table | None = None,
         input_scale: float = 1.0,
         n_steps: int | None = None,
         warmup_steps: int = 0,
@@ -188,9 +225,10 @@ class DictionaryNet(NeuralNet):
         self.last_error = atoms.new_zeros(())
         self.validation_error = atoms.new_zeros(())
         self.stopped = False
+        self.validation_rows: Rows | None = None
         return self
 
-    def train(self, X: np.ndarray | Tensor, max_iter: int) -> list[dict[str, Any]]:
+    def train(self, X: Table, max_iter: int) -> list[dict[str, Any]]:
         """Make epochs over the rows, and return one record for each.
 
         Parameters
@@ -248,31 +286,26 @@ class DictionaryNet(NeuralNet):
         pass
 
     def get_dataset(self, X: Any, y: None = None) -> Rows:
-        return X if isinstance(X, Rows) else Rows(X)
+        return X if isinstance(X, Rows) else Rows(X, self.targets)
 
     def get_split_datasets(
-        self, X: np.ndarray | Tensor, y: None = None, **fit_params: Any
+        self, X: Table, y: None = None, **fit_params: Any
     ) -> tuple[Rows, Rows | None]:
+        whole = Rows(X, self.targets)
         if self.held_out is None:
-            return Rows(X), None
-        learned_from = torch.ones(len(X), dtype=torch.bool, device="cpu")
-        learned_from[self.held_out] = False
-        return Rows(X, learned_from.nonzero()[:, 0]), Rows(X, self.held_out)
+            return whole, None
+        if self.validation_rows is None:
+            self.validation_rows = whole.taken(self.held_out)
+        return Rows(X, self.targets, self.held_out), self.validation_rows
 
     def get_iterator(self, dataset: Rows, training: bool = False) -> Pairs:
-        size, device = self.batch_size, self.module_.atoms.device
-        targets = None
-        if self.targets is not None:
-            targets = RowBatches(self.targets, size, device, scale=self.scale)
-        batches = RowBatches(
-            dataset.X,
-            size,
-            device,
-            scale=self.scale if targets is None else self.input_scale,
-            generator=self.generator if training else None,
-            among=dataset.among,
+        return Pairs(
+            dataset,
+            self.batch_size,
+            self.module_.atoms.device,
+            (self.scale if dataset.targets is None else self.input_scale, self.scale),
+            self.generator if training else None,
         )
-        return Pairs(batches, targets)
 
     def infer(self, x: Tensor, **fit_params: Any) -> Tensor:
         """Return the reconstruction, which scorers and `predict` compare."""
@@ -342,13 +375,13 @@ class DictionaryNet(NeuralNet):
             self._count(step, len(batch[0]), training)
             self.notify("on_batch_end", batch=batch, training=training, **step)
         if not training:
-            n_rows = iterator.batches.n_rows
+            n_rows = iterator.n_rows
             self.validation_error /= n_rows
             with torch.no_grad():
                 self.module_.watch_(self.fired_held_out, n_rows)
 
     @torch.no_grad()
-    def look(self, X: np.ndarray | Tensor) -> None:
+    def look(self, X: Table) -> None:
         """Count what fires on the rows that are learned from, without learning."""
         dataset, _ = self.get_split_datasets(X)
         self._begin_counts(True)
@@ -356,17 +389,18 @@ class DictionaryNet(NeuralNet):
             self._count(self.validation_step(batch), len(batch[0]), True)
 
     @torch.no_grad()
-    def calibrate(self, X: np.ndarray | Tensor) -> bool:
+    def calibrate(self, X: Table) -> bool:
         """Let the model see rows once more; return whether codes may have changed."""
         if self.n_steps is None and len(X) < _LEAST_CALIBRATION_ROWS:
             return False
         learned_from, held_out = self.get_split_datasets(X)
         rows = learned_from if held_out is None else held_out
-        among = rows.among
-        if among is None:
-            among = torch.arange(len(X), device="cpu")
-        among = among[:: -(-len(among) // _CALIBRATION_ROWS)]
-        batches = self.get_iterator(Rows(X, among)).batches
+        step = -(-len(rows) // _CALIBRATION_ROWS)
+        if isinstance(rows.X, StoredRows):
+            among = draw_rows(rows.X, _CALIBRATION_ROWS, self.generator)
+        else:
+            among = torch.arange(0, len(rows), step, device="cpu")
+        batches = [x for x, _ in self.get_iterator(rows.taken(among))]
         self._set_training(False)
         return self.module_.calibrate_(batches, len(among))
 

@@ -1,0 +1,132 @@
+"""Epochs over stored rows: whole blocks in random order, mixed in a buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skdict.rows.stored import Part, StoredRows, Table, read_ahead, take
+
+
+class BufferedEpochs:
+    """Batches of rows of one or more tables, of which at least one is stored.
+
+    Every epoch takes each row once. Blocks of the first stored table come in random
+    order. As many as a buffer holds are read one after the other, their rows are mixed
+    and cut into batches, and meanwhile the next blocks are read. The rows of a batch
+    thus come from as many places as a buffer has blocks.
+
+    Parameters
+    ----------
+    tables : sequence of ndarray, Tensor or StoredRows of shape (n, ...)
+        Row i of each belongs to row i of the others.
+    batch_size, generator, without
+        As in :class:`~skdict.rows.RowBatches`.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        without: Tensor | None = None,
+    ) -> None:
+        stored = [table for table in tables if isinstance(table, StoredRows)]
+        self.tables = tables
+        self.edges = stored[0].edges
+        self.buffer_rows = min(table.buffer_rows for table in stored)
+        self.batch_size = batch_size
+        self.generator = generator
+        self.without = np.empty(0, np.int64) if without is None else without.numpy()
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows that take part."""
+        return int(self.edges[-1]) - len(self.without)
+
+    def __len__(self) -> int:
+        return -(-self.n_rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Part]]:
+        sizes = self._sizes()
+        size = next(sizes)
+        rest: list[Part] = [take(table, slice(0)) for table in self.tables]
+        for buffer in read_ahead(self._read, self._draw()):
+            order, start = self._mix(len(buffer[0])), 0
+            while 0 < size <= len(rest[0]) + len(order) - start:
+                stop = start + size - len(rest[0])
+                yield _join(rest, buffer, order[start:stop])
+                rest, start = [part[:0] for part in rest], stop
+                size = next(sizes, 0)
+            rest = _join(rest, buffer, order[start:])
+            del buffer  # the next but one is read into its room
+
+    def _sizes(self) -> Iterator[int]:
+        """Number of rows of each batch."""
+        n, n_batches = self.n_rows, len(self)
+        for i in range(n_batches):
+            if self.generator is None:
+                yield min(self.batch_size, n - i * self.batch_size)
+            else:
+                yield n // n_batches + (i < n % n_batches)
+
+    def _draw(self) -> list[np.ndarray]:
+        """Which blocks go into each buffer."""
+        n_blocks = len(self.edges) - 1
+        order = np.arange(n_blocks)
+        if self.generator is not None:
+            order = torch.randperm(n_blocks, generator=self.generator).numpy()
+        starts, room = [], 0
+        for i, size in enumerate(np.diff(self.edges)[order].tolist()):
+            if size > room:
+                starts.append(i)
+                room = self.buffer_rows
+            room -= size
+        return np.split(order, starts[1:])
+
+    def _mix(self, n: int) -> np.ndarray:
+        if self.generator is None:
+            return np.arange(n)
+        return torch.randperm(n, generator=self.generator).numpy()
+
+    def _read(self, blocks: np.ndarray) -> list[Part]:
+        """Read some blocks of all tables."""
+        kept = [self._kept(block) for block in blocks]
+        n_rows = sum(len(rows) for rows in kept)
+        buffers: list[Part] = []
+        for table in self.tables:
+            if not isinstance(table, StoredRows):
+                buffers.append(take(table, torch.from_numpy(np.concatenate(kept))))
+                continue
+            buffer = np.empty((n_rows, *table.shape[1:]), table.dtype)
+            end = 0
+            for block, rows in zip(blocks, kept, strict=True):
+                start, end = end, end + len(rows)
+                first, last = self.edges[block], self.edges[block + 1]
+                part = table.read(int(first), int(last))
+                buffer[start:end] = (
+                    part if len(part) == len(rows) else part[rows - first]
+                )
+            buffers.append(buffer)
+        return buffers
+
+    def _kept(self, block: int) -> np.ndarray:
+        """Rows of a block that take part."""
+        first, last = self.edges[block], self.edges[block + 1]
+        i, j = np.searchsorted(self.without, [first, last])
+        rows = np.arange(first, last)
+        return np.delete(rows, self.without[i:j] - first) if j > i else rows
+
+
+def _join(rest: list[Part], buffer: list[Part], rows: np.ndarray) -> list[Part]:
+    """Rows that an earlier buffer left over, and some of this one."""
+    taken = [take(part, torch.from_numpy(rows)) for part in buffer]
+    if not len(rest[0]):
+        return taken
+    return [
+        torch.cat([a, b]) if isinstance(a, Tensor) else np.concatenate([a, b])
+        for a, b in zip(rest, taken, strict=True)
+    ]
