@@ -88,6 +88,7 @@ API_GROUPS = [
     ("Report", "skdict.report", False),
     ("Datasets", "skdict.datasets", False),
     ("Persistence", "skdict.persistence", True),
+    ("Files and tables", "skdict.io", False),
     ("Interchange", "skdict.interchange", False),
     ("Tensor operations", "skdict.ops", False),
 ]

@@ -42,6 +42,7 @@ BELOW = (
     "images",
     "inspection",
     "interchange",
+    "io",
     "metrics",
     "ops",
     "report",

@@ -19,7 +19,13 @@ ROOMS = (
     "evaluation",
     "preprocessing",
 )
-OTHER_ROOMS = ("decomposition", "feature_extraction", "datasets", "persistence")
+OTHER_ROOMS = (
+    "decomposition",
+    "feature_extraction",
+    "datasets",
+    "persistence",
+    "io",
+)
 
 # Name: meaning, default; several defaults where a name serves several roles, with the
 # role beside each. What is drawn or required by some and optional for others is None.

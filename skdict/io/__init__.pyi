@@ -1,0 +1,3 @@
+from ._profiles import Profiles, read_profiles
+
+__all__ = ["Profiles", "read_profiles"]
