@@ -277,6 +277,14 @@ class TestPairs:
         _, p_values = count_and_test_shifts(sparse.csr_array(active), y, (3, 4))
         assert p_values[1, 0] >= 1 / 12 - 1e-12
 
+    def test_no_tail_is_thinner_than_that_all_images_reach_their_counts(self):
+        """Pearson's tail is 0.028 for class 1, and below 1 for a count of zero."""
+        y = np.zeros((2, 4, 4), np.intp)
+        y[:, 0] = 1
+        activity = sparse.csr_array(y.reshape(-1, 1).astype(np.int8))
+        _, p_values = count_and_test_shifts(activity, y.ravel(), (4, 4))
+        assert_allclose(p_values[:, 0], [1, (4 / 16) ** 2])
+
     def test_blocks_agree(self, rng, monkeypatch):
         codes, target = smooth_case(rng, 3, side=8)
         activity = (codes != 0).astype(np.int8).tocsr()

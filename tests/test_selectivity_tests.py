@@ -1,5 +1,7 @@
 """skdict.metrics: exact tests of all pairs, and counts over thresholds."""
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from scipy import sparse, stats
 
 from skdict.metrics import selectivity_counts, selectivity_scores, selectivity_tests
 from skdict.stats import exact_tests as module
-from skdict.stats import permutations
+from skdict.stats import group_tests, permutations
 
 
 @pytest.fixture
@@ -49,6 +51,25 @@ def test_groups_against_permutations_of_their_labels(rng):
     assert_allclose(p_values[:, 1], (null >= counts).mean(axis=0), atol=0.03)
     as_rows = all_pairs(codes, y, batch=batch)
     assert np.abs(as_rows - p_values).max() > 0.1
+
+
+def test_cumulants_of_groups_are_those_of_all_permutations(monkeypatch):
+    counts, labels = np.array([0, 3, 1, 0, 7, 2, 5]), np.array([0, 1, 0, 1, 0, 1, 0])
+    found = []
+    monkeypatch.setattr(group_tests, "pearson_tail", lambda *c: found.append(c) or c[0])
+    activity = sparse.csr_array(counts[:, None])
+    group_tests.group_p_values(activity, np.full(7, 9), labels, None, 2)
+    for label, n in enumerate([4, 3]):
+        draws = [counts[list(drawn)].sum() for drawn in combinations(range(7), n)]
+        deviations = draws - np.mean(draws)
+        assert_allclose(
+            np.array(found)[0, :, label, 0],
+            [
+                counts[labels == label].sum() - np.mean(draws),
+                (deviations**2).mean(),
+                (deviations**3).mean(),
+            ],
+        )
 
 
 def permuted_counts(codes, y, groups, n_permutations, rng):
