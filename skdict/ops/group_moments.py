@@ -99,8 +99,8 @@ def merge_group_moments(a: GroupMoments, b: GroupMoments) -> GroupMoments:
     n_samples = a.n_samples + b.n_samples
     to_b = (b.n_samples / n_samples.clamp(min=1.0))[:, None]
     gap = b.mean - a.mean
-    # Where a group is empty in one of the two, keep the other's mean to the bit.
-    mean = torch.where(to_b == 1.0, b.mean, a.mean + gap * to_b)
+    # The mean of an empty group is 0, so that the other's is kept to the bit.
+    mean = a.mean + gap * to_b
     between = (a.n_samples[:, None] * to_b).sqrt() * gap.abs()
     spread = torch.hypot(torch.hypot(a.spread, b.spread), between)
     return GroupMoments(n_samples, mean, spread)
