@@ -27,6 +27,7 @@ from skdict import (
 )
 from skdict.datasets import make_planted_dictionary
 from skdict.models import (
+    BatchTopKAutoencoder,
     CodebookModel,
     GatedAutoencoder,
     JumpReLUAutoencoder,
@@ -125,6 +126,18 @@ def test_a_stream_follows_the_threshold():
     assert n_active(model, X) == pytest.approx(3, rel=0.1)
     model.partial_fit(3 * X[:500])
     assert n_active(model, X) < 3
+
+
+@pytest.mark.parametrize("k", [0.5, 20], ids=["sparse", "dense"])
+def test_the_threshold_follows_the_least_activation_that_is_kept(k):
+    model = BatchTopKAutoencoder(unit_rows(30), k)
+    with torch.no_grad():
+        model.threshold.fill_(1)
+    objective = model.objective(rows(), rows())
+    model.maintain_(objective, Clock(1, None, torch.Generator()))
+    kept = objective.code.to_dense(30)
+    least = kept[kept > 0].min().detach()
+    torch.testing.assert_close(model.threshold.detach(), 0.9 + 0.1 * least)
 
 
 def test_jump_relu_gradients_are_those_of_the_paper():
@@ -381,6 +394,14 @@ def test_closed_form_updates_never_raise_the_error(update):
     assert error() <= before * (1 + 1e-9)
 
 
+def test_atoms_that_move_in_part_keep_their_length():
+    model = KSVDDictionary(unit_rows(12), 3, step=0.5)
+    before = model.atoms.detach().clone()
+    model.step_(rows(200), rows(200), descend=None)
+    assert (model.atoms - before).norm(dim=1).min() > 0.01
+    torch.testing.assert_close(model.atoms.norm(dim=1), torch.ones(12).double())
+
+
 def test_atoms_in_closed_form_where_none_is_used():
     model = KSVD(8, 2, update="mod", max_iter=2, random_state=0).fit(np.ones((40, 5)))
     assert model.transform(np.ones((40, 5))).nnz == 0
@@ -405,6 +426,18 @@ def test_codebook_of_one_is_k_means():
     np.testing.assert_array_equal(codes.indices, distances.argmin(1))
     inertia = KMeans(12, n_init=5, random_state=0).fit(x).inertia_
     assert distances.min(1).sum() < 1.1 * inertia
+
+
+def test_the_code_vectors_of_a_row_make_up_together_for_what_it_lacks():
+    model, x = CodebookModel(unit_rows(3), 3, seeded=False), rows(1)
+
+    def descend(objective):
+        objective.loss.backward()
+        model.precondition_(objective)
+        model.atoms.data -= model.atoms.grad
+
+    model.step_(x, x, descend)
+    torch.testing.assert_close(model(x)[0].detach(), x)
 
 
 def test_code_vectors_are_redrawn_at_centred_rows():

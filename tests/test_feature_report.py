@@ -1139,8 +1139,13 @@ class TestSizes:
         with pytest.raises(ValueError, match="'rgb' parameter of FeatureReport"):
             right_half(images=lit, rgb="yes")
 
-    @pytest.mark.parametrize("budget", [5e4, 1.2e5, 3e5])
-    def test_page_fits_its_budget(self, make_page, rng, tokens, monkeypatch, budget):
+    @pytest.mark.parametrize(
+        ("budget", "n_items"),
+        [(2e4, [1]), (3e4, [2, 1]), (5e4, [5, 3]), (1.2e5, [5, 3]), (3e5, [5, 3])],
+    )
+    def test_page_fits_its_budget(
+        self, make_page, rng, tokens, monkeypatch, budget, n_items
+    ):
         monkeypatch.setattr(_pictures, "MAX_PAGE", budget)
         monkeypatch.setattr(_pictures, "_SPARE", 0)
         noise = rng.integers(0, 256, (N_IMAGES * 6, 40, 40, 3), np.uint8)
@@ -1149,7 +1154,7 @@ class TestSizes:
         size = sum(len(t) for t in page.thumbnails) * 4 / 3
         size += len(base64.b64encode(gzip.compress(json.dumps(page.cards).encode())))
         assert size <= budget
-        assert len(page.cards[0]["images"][0]["items"]) >= 1
+        assert [len(part["items"]) for part in page.cards[0]["images"]] == n_items
 
     @pytest.mark.slow
     def test_8192_features_stay_below_30_mb(self, rng, tmp_path):

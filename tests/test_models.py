@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from skdict.models import Dictionary, PursuitDictionary, TopKAutoencoder
 from skdict.models import pursuit as pursuit_module
 from skdict.ops import batched_omp
+from skdict.ops.centre import geometric_median
 
 N, D, M, K = 12, 6, 15, 4
 
@@ -65,6 +66,14 @@ def test_counters_begin_as_zeros(make):
         value = make().get_buffer(name).numpy()
         assert not value.any()
         rule.check(value, name, {"n_components": M})
+
+
+@both
+def test_the_pre_bias_starts_at_the_mean_or_the_geometric_median(make):
+    model, x = make(), torch.cat([X, X[:2] + 100])
+    model.start_(x, x.mean(0))
+    expected = geometric_median(x) if make is topk else x.mean(0)
+    torch.testing.assert_close(model.pre_bias.detach(), expected)
 
 
 def test_encoding_is_up_to_the_subclass():

@@ -563,8 +563,15 @@ def test_dead_latents_come_back():
 # ReLUAutoencoder
 
 
-def test_penalty_is_the_mean_l1_norm_after_the_warm_up():
-    net = relu(alpha=0.3, k=None, n_steps=40, lr=1e-12)
+@pytest.mark.parametrize(
+    ("n_steps", "expected"),
+    [
+        (40, [0.075, 0.15, 0.225] + [0.3] * 5),  # a tenth of the steps, then all of it
+        (None, 0.003 * np.arange(1, 9)),  # in a stream, the first hundred steps
+    ],
+)
+def test_penalty_is_the_mean_l1_norm_after_the_warm_up(n_steps, expected):
+    net = relu(alpha=0.3, k=None, n_steps=n_steps, lr=1e-12)
     model = net.module_
     penalties = []
 
@@ -576,8 +583,7 @@ def test_penalty_is_the_mean_l1_norm_after_the_warm_up():
 
     net.callbacks_.append(("record", Watch(record)))
     net.train(X, 2)
-    # A tenth of the 40 steps, then all of it.
-    np.testing.assert_allclose(penalties, [0.075, 0.15, 0.225] + [0.3] * 5)
+    np.testing.assert_allclose(penalties, expected, atol=1e-12)
 
 
 def test_weight_of_the_penalty_follows_the_wanted_number():
@@ -692,6 +698,12 @@ def test_winds_down_once_flat(monkeypatch, explained, n_epochs):
     winding_down = (1 - before / 80) * np.arange(12, 0, -1) / 12
     np.testing.assert_allclose(rates, np.concatenate([falling, winding_down]))
     assert net.clock.steps_left == 0
+
+
+def test_without_a_tolerance_what_stays_the_same_is_flat(monkeypatch):
+    net = topk(n_steps=20 * 4, tol=0.0, n_iter_no_change=3)
+    scripted(monkeypatch, net, [0.1, 0.2, 0.201] + [0.201] * 17)
+    assert len(fit(net, max_iter=20)) == 3 + 3 + 3
 
 
 @every_model
