@@ -67,7 +67,9 @@ def test_k_is_the_mean_of_held_out_rows(cls, k):
     assert n_active(model, TEST) == pytest.approx(k, rel=0.05)
 
 
-@pytest.mark.parametrize("cls", [BatchTopKSAE, MatryoshkaSAE, JumpReLUSAE, GatedSAE])
+@pytest.mark.parametrize(
+    "cls", [BatchTopKSAE, MatryoshkaSAE, JumpReLUSAE, GatedSAE, SAE]
+)
 def test_k_holds_before_any_training_too(cls):
     model = cls(64, 5, max_iter=0, random_state=0).fit(TRAIN)
     assert n_active(model, TEST) == pytest.approx(5, rel=0.05)
@@ -402,6 +404,19 @@ def test_atoms_that_move_in_part_keep_their_length():
     torch.testing.assert_close(model.atoms.norm(dim=1), torch.ones(12).double())
 
 
+@pytest.mark.parametrize("update", ["ksvd", "mod"])
+def test_the_first_atom_moves_by_the_step(update):
+    def first(step):
+        model = KSVDDictionary(unit_rows(12), 3, update=update, step=step)
+        model.step_(rows(200), rows(200), descend=None)
+        model.project_()
+        return model.atoms.detach()[0]
+
+    half_way = first(0.0) + first(1.0)
+    assert half_way.norm() < 1.99
+    torch.testing.assert_close(first(0.5), half_way / half_way.norm())
+
+
 def test_atoms_in_closed_form_where_none_is_used():
     model = KSVD(8, 2, update="mod", max_iter=2, random_state=0).fit(np.ones((40, 5)))
     assert model.transform(np.ones((40, 5))).nnz == 0
@@ -450,6 +465,13 @@ def test_code_vectors_are_redrawn_at_centred_rows():
     useless, drawn = model.useless_atoms(torch.Generator().manual_seed(0))
     assert torch.equal(useless, torch.arange(30) % 2 == 1)
     assert torch.cdist(drawn, (x - 10) / 2).amin(1).max() < 1e-6
+
+
+def test_codes_of_a_codebook_are_the_code_vectors_nearest_to_a_part_of_the_row():
+    atoms = unit_rows(12) * torch.linspace(0.2, 2, 12)[:, None]
+    code = CodebookModel(atoms, 3, seeded=False).encode(rows())
+    nearest = torch.cdist(rows() / 3, atoms).topk(3, largest=False).indices
+    assert torch.equal(code.indices.sort().values, nearest.sort().values)
 
 
 def test_codes_of_a_codebook_are_k_ones():

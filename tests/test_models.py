@@ -76,6 +76,15 @@ def test_the_pre_bias_starts_at_the_mean_or_the_geometric_median(make):
     torch.testing.assert_close(model.pre_bias.detach(), expected)
 
 
+def test_the_first_encoder_is_scaled_as_a_whole():
+    model = topk()
+    before = model.pre_activations(X).detach()
+    model.scale_encoder_(X, X)
+    factors = model.pre_activations(X).detach() / before
+    torch.testing.assert_close(factors, factors[0, 0].expand(N, M))
+    assert abs(factors[0, 0] - 1) > 0.1
+
+
 def test_encoding_is_up_to_the_subclass():
     with pytest.raises(NotImplementedError):
         Dictionary(draw(M, D))(X)

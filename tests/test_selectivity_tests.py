@@ -11,8 +11,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse, stats
 
 from skdict.metrics import selectivity_counts, selectivity_scores, selectivity_tests
+from skdict.stats import (
+    choose_exchange,
+    group_tests,
+    permutations,
+    run_label_tests,
+)
 from skdict.stats import exact_tests as module
-from skdict.stats import group_tests, permutations
 
 
 @pytest.fixture
@@ -70,6 +75,17 @@ def test_cumulants_of_groups_are_those_of_all_permutations(monkeypatch):
                 (deviations**3).mean(),
             ],
         )
+
+
+def test_a_q_value_of_alpha_is_found():
+    tests = run_label_tests(
+        sparse.csr_array([[1], [1], [0], [0]]),
+        np.array([0, 1, 0, 1]),
+        choose_exchange(np.array([0, 1, 0, 1])),
+    )
+    tests.q_values, tests.scores = np.array([[0.5], [0.05]]), np.array([[0.9], [0.1]])
+    assert tests.best_classes(0.05).tolist() == [1]
+    assert tests.best_classes(0.04).tolist() == [0]
 
 
 def permuted_counts(codes, y, groups, n_permutations, rng):

@@ -598,6 +598,16 @@ def test_weight_of_the_penalty_follows_the_wanted_number():
     assert factor(None) == 1
 
 
+def test_held_out_rows_that_activate_more_latents_raise_the_weight():
+    def log_factor(k, excess):
+        net = relu(k=k, n_steps=100, lr=1e-9)
+        net.module_.excess.fill_(excess)
+        fit(net)
+        return float(net.module_.log_factor)
+
+    assert log_factor(4, 2.0) == pytest.approx(log_factor(2, 0.0))
+
+
 def test_weight_of_the_penalty_is_finite_where_nothing_is_active():
     net = relu(k=2.0)
     with torch.no_grad():
@@ -719,6 +729,8 @@ def test_held_out_rows_are_validated_on_and_never_learned_from(make):
     history = fit(net, rows, max_iter=1)
     fit(alone, rows[others], max_iter=1)
     assert same(parameters(net), parameters(alone))
+    # The validation draws no random numbers, which would shuffle the next epoch.
+    assert torch.equal(net.generator.get_state(), alone.generator.get_state())
     error = (net.module_(rows[held_out])[0] - rows[held_out]).square().sum(1).mean()
     assert history[0]["validation_explained_variance"] == pytest.approx(
         1 - float(error.detach()) / 2
