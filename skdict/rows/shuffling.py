@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skdict.rows.stored import Part, StoredRows, Table, read_ahead, take
+from skdict._utils.read_ahead import read_ahead
+from skdict.rows.stored import Part, StoredRows, Table, take
 
 
 class BufferedEpochs:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import mmap
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -131,6 +130,7 @@ class StoredRows:
                 f"Input {self.name} contains NaN or infinity in {len(bad)} of the rows "
                 f"{start} to {stop}, the first of them row {start + bad[0]}."
             )
+        _let_pages_go(self.source)
         return rows
 
     def scattered(self, n: int, generator: torch.Generator) -> Tensor:
@@ -202,6 +202,15 @@ def is_stored(X: Data) -> bool:
     return isinstance(X, np.memmap) or is_deferred(X)
 
 
+def _let_pages_go(source: Any) -> None:
+    """Let the system take back the pages of a memory map; it has them on disk."""
+    mapped = getattr(source, "_mmap", None)
+    # A map that is copied on write would lose what was written to it.
+    is_shared = isinstance(mapped, mmap.mmap) and source.mode in ("r", "r+")
+    if is_shared and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def _computed(rows: Any) -> Any:
     return rows.compute() if hasattr(rows, "compute") else rows
 
@@ -219,23 +228,6 @@ def _edges(source: Any, most: int) -> np.ndarray:
         chunk = int(chunks[0])
         size = chunk * max(1, size // chunk) if chunk <= most else most
     return np.append(np.arange(0, n_rows, size), n_rows)
-
-
-def read_ahead(read: Any, parts: Sequence[Any]) -> Iterator[Any]:
-    """Yield ``read(part)`` of each part, while another thread reads the next one.
-
-    Errors of ``read`` are raised here. The thread ends with the iteration, also where
-    the iterator is closed early.
-    """
-    if not len(parts):
-        return
-    with ThreadPoolExecutor(1, "skdict-reader") as thread:
-        pending = thread.submit(read, parts[0])
-        for part in parts[1:]:
-            done = pending.result()
-            pending = thread.submit(read, part)
-            yield done
-        yield pending.result()
 
 
 def draw_rows(X: Table, n: int, generator: torch.Generator) -> Tensor:
