@@ -552,14 +552,15 @@ def permuted_labels(marks, y, groups, n_permutations, control=None):
     from skdict.stats import scores
 
     seen = []
-    original = scores.score_features
+    original = scores.count_each
 
-    def spy(activity, labels, *args, **kwargs):
-        seen.append(np.unique(y)[labels])
-        return original(activity, labels, *args, **kwargs)
+    def spy(activity, draws, n_classes):
+        draws = [*draws]
+        seen.extend(np.unique(y)[labels] for labels in draws)
+        return original(activity, draws, n_classes)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scores, "score_features", spy)
+        patch.setattr(scores, "count_each", spy)
         selectivity_report(
             marks,
             y,

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from numbers import Integral
+from operator import add
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,6 +19,7 @@ from sklearn.utils.sparsefuncs import min_max_axis
 from skdict._utils.arrays import blocks
 from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.constraints import Interval
+from skdict._utils.dask_blocks import budget_bytes, is_dask, reduce_blocks
 from skdict._utils.labels import encode
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.table import as_table
@@ -24,6 +29,7 @@ from skdict.stats import (
     Exchange,
     at_least,
     centred_ranks,
+    check_block,
     check_codes,
     encode_groups,
     named_columns,
@@ -65,7 +71,9 @@ def association_scores(
     Parameters
     ----------
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
-        Codes of the samples. A sparse input is never densified.
+        Codes of the samples. A sparse input is never densified. The blocks of a Dask
+        array are computed in each pass over them, a few at a time, for
+        the Pearson correlation only.
 
     targets : array-like of shape (n_samples,) or (n_samples, n_targets)
         Continuous targets, for example the number of cells of each type in a tile.
@@ -127,7 +135,9 @@ def association_report(
     Parameters
     ----------
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
-        Codes of the samples. A sparse input is never densified.
+        Codes of the samples. A sparse input is never densified. The blocks of a Dask
+        array are computed in each pass over them, a few at a time, for
+        the Pearson correlation only.
 
     targets : array-like of shape (n_samples,) or (n_samples, n_targets)
         Continuous targets. The columns of a DataFrame are their names; otherwise they
@@ -225,7 +235,7 @@ def association_report(
         permuted = _permuted_targets(
             targets, T, correlation, exchange, n_permutations, random_state
         )
-        for some in blocks(n_permutations, T.shape[1], _BLOCK_TARGETS):
+        for some in blocks(n_permutations, T.shape[1], _columns_at_a_time(Z)):
             block = np.hstack([*islice(permuted, _length(some))])
             largest = np.abs(_correlate(Z, block)).max(axis=0)
             null[some] = largest.reshape(-1, T.shape[1])
@@ -328,7 +338,7 @@ def rescore_associations(
     (3, 0.01)
     """
     features, correlation = _read_report(report)
-    codes = check_codes(codes)
+    codes = check_codes(codes, deferred=True)
     if features.max() >= codes.shape[1]:
         raise ValueError(
             f"report names the feature {features.max()}, but codes has only "
@@ -336,7 +346,10 @@ def rescore_associations(
         )
     targets = _targets_of(report, targets)
     # Column j holds the feature of pair j; several pairs may have the same feature.
-    Z, T, names = _standardised(codes[:, features], targets, correlation)
+    chosen = codes[:, features]
+    Z, T, names = _standardised(
+        chosen.compute() if is_dask(chosen) else chosen, targets, correlation
+    )
     score = _correlate_pairs(Z, T)
     before = np.asarray(report["score"])
     columns = {
@@ -519,9 +532,14 @@ def eta_squared(
 
 def _standardised(
     codes: Codes, targets: Data, correlation: str
-) -> tuple[sparse.csr_array, np.ndarray, np.ndarray]:
+) -> tuple[_Standardised, np.ndarray, np.ndarray]:
     """Scale codes and targets so that their product is the correlation."""
-    codes = check_codes(codes)
+    if is_dask(codes) and correlation == "spearman":
+        raise TypeError(
+            "Ranks need all codes of a feature at a time, and codes is a Dask array: "
+            "pass codes.compute(), or correlation='pearson'."
+        )
+    codes = check_codes(codes, deferred=True)
     T = _check_targets(targets)
     n_samples = codes.shape[0]
     if len(T) != n_samples:
@@ -533,6 +551,9 @@ def _standardised(
         name = getattr(targets, "name", None)  # of a Series
         names = np.arange(T.shape[1]) if name is None else [name]
 
+    if is_dask(codes):
+        Z = _DeferredColumns(codes, *_scales(codes))
+        return Z, _standardised_targets(T, correlation), np.asarray(names)
     if correlation == "spearman":
         codes = _ranked(codes)
     Z, squares = _scaled(codes)
@@ -581,6 +602,86 @@ def _ranked(values: np.ndarray | sparse.csr_array) -> sparse.csr_array:
     return sparse.hstack(blocks, format="csr")
 
 
+@dataclass(frozen=True)
+class _DeferredColumns:
+    """Standardised codes that Dask computes, scaled anew in every pass."""
+
+    codes: Any
+    largest: np.ndarray  # absolute value of each feature, or 1
+    factors: np.ndarray  # what makes unit columns of columns with a largest value of 1
+
+    def product(self, T: np.ndarray) -> np.ndarray:
+        """Multiply the transposed codes with targets."""
+        of_block = partial(
+            _product_of_block, largest=self.largest, factors=self.factors
+        )
+        return reduce_blocks(self.codes, of_block, add, T)
+
+
+_Standardised: TypeAlias = sparse.csr_array | _DeferredColumns
+
+
+def _product_of_block(
+    codes: Codes, start: int, T: np.ndarray, *, largest: np.ndarray, factors: np.ndarray
+) -> np.ndarray:
+    rows = sparse.csr_array(check_block(codes, start), dtype=np.float64, copy=True)
+    # One after the other: their quotient may be infinite.
+    rows.data /= largest[rows.indices]
+    rows.data *= factors[rows.indices]
+    return rows.T @ T
+
+
+def _scales(codes: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Find by what the columns of Dask codes are divided and multiplied."""
+    spread = reduce_blocks(codes, _spread_of_block, _merge_spreads)
+    squares = np.where(spread.low == spread.high, 0.0, spread.squares)
+    return _nonzero(spread.largest), _inverse_root(squares)
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """Of each column of some rows; the mean and the squares of values / largest."""
+
+    n_rows: int
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray  # sum of the squared deviations from the mean
+
+    @property
+    def largest(self) -> np.ndarray:
+        """Largest absolute value."""
+        return np.maximum(-self.low, self.high)
+
+
+def _spread_of_block(codes: Codes, start: int) -> _Spread:
+    rows = sparse.csr_array(check_block(codes, start), dtype=np.float64)
+    low, high = (np.asarray(side).ravel() for side in min_max_axis(rows, axis=0))
+    scaled, squares = _scaled(rows)
+    n_rows = rows.shape[0]
+    return _Spread(n_rows, low, high, scaled.sum(axis=0) / n_rows, squares)
+
+
+def _merge_spreads(a: _Spread, b: _Spread) -> _Spread:
+    n_rows = a.n_rows + b.n_rows
+    low, high = np.minimum(a.low, b.low), np.maximum(a.high, b.high)
+    # To a common scale, then by the update of Chan, Golub and LeVeque.
+    largest = _nonzero(np.maximum(-low, high))
+    of_a, of_b = a.largest / largest, b.largest / largest
+    step = of_b * b.mean - of_a * a.mean
+    mean = of_a * a.mean + step * (b.n_rows / n_rows)
+    squares = of_a**2 * a.squares + of_b**2 * b.squares
+    squares += step**2 * (a.n_rows * (b.n_rows / n_rows))
+    return _Spread(n_rows, low, high, mean, squares)
+
+
+def _columns_at_a_time(Z: _Standardised) -> int:
+    """Number of columns of permuted targets that are correlated at a time."""
+    if isinstance(Z, _DeferredColumns):
+        return max(1, budget_bytes() // (8 * sum(Z.codes.shape)))
+    return _BLOCK_TARGETS
+
+
 def _scaled(codes: Codes) -> tuple[sparse.csr_array, np.ndarray]:
     """Scale codes to a largest value of one, and sum their centred squares.
 
@@ -614,8 +715,9 @@ def _inverse_root(squares: np.ndarray) -> np.ndarray:
     return np.where(squares > 0, 1 / np.sqrt(np.where(squares > 0, squares, 1.0)), 0.0)
 
 
-def _correlate(Z: sparse.csr_array, T: np.ndarray) -> np.ndarray:
-    return np.clip(Z.T @ T, -1.0, 1.0)
+def _correlate(Z: _Standardised, T: np.ndarray) -> np.ndarray:
+    product = Z.product(T) if isinstance(Z, _DeferredColumns) else Z.T @ T
+    return np.clip(product, -1.0, 1.0)
 
 
 def _correlate_pairs(Z: sparse.csr_array, T: np.ndarray) -> np.ndarray:

@@ -24,7 +24,9 @@ def auroc_scores(codes: Codes, y: Data) -> np.ndarray:
     Parameters
     ----------
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
-        Codes of the samples. A sparse input is never densified.
+        Codes of the samples. A sparse input is never densified. The blocks of a Dask
+        array are computed in each pass over them, a few at a time. As many features
+        are ranked in a pass as the working memory has room for.
 
     y : array-like of shape (n_samples,)
         Labels, of at least two classes.
@@ -68,7 +70,7 @@ def auroc_scores(codes: Codes, y: Data) -> np.ndarray:
     array([[1.   , 0.   ],
            [0.625, 0.375]])
     """
-    codes = check_codes(codes)
+    codes = check_codes(codes, deferred=True)
     n_samples, n_components = codes.shape
     classes, labels = encode_classes(y, n_samples)
     sizes = np.bincount(labels)

@@ -49,7 +49,8 @@ def describe_features(
     Parameters
     ----------
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
-        Codes of the samples. A sparse input is never densified.
+        Codes of the samples. A sparse input is never densified. The blocks of a Dask
+        array are computed in each pass over them, a few at a time; see `auroc_scores`.
 
     y : array-like of shape (n_samples,)
         Labels, of at least two classes.
@@ -157,7 +158,7 @@ def describe_features(
     >>> features["follows_batch"].tolist()
     [False, False, True]
     """
-    codes = check_codes(codes)
+    codes = check_codes(codes, deferred=True)
     activity = find_active(codes, activity_threshold)
     n_samples, n_components = activity.shape
     classes, labels = encode_classes(y, n_samples)
@@ -174,7 +175,7 @@ def describe_features(
     which, features = tests.best_classes(alpha), np.arange(n_components)
     columns = {
         "feature": features,
-        "density": np.bincount(activity.indices, minlength=n_components) / n_samples,
+        "density": tests.counts.sum(axis=0) / n_samples,
         "best_class": classes[which],
         "score": tests.scores[which, features],
         "q_value": tests.q_values[which, features],

@@ -34,7 +34,8 @@ def selectivity_curve(
     Parameters
     ----------
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
-        Codes of the samples. A sparse input is never densified.
+        Codes of the samples. A sparse input is never densified. The blocks of a Dask
+        array are computed in each pass over them, a few at a time.
 
     y : array-like of shape (n_samples,)
         Labels, of at least two classes.

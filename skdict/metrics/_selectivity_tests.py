@@ -52,7 +52,8 @@ def selectivity_tests(
     Parameters
     ----------
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
-        Codes of the samples. A sparse input is never densified.
+        Codes of the samples. A sparse input is never densified. The blocks of a Dask
+        array are computed in each pass over them, a few at a time.
 
     y : array-like of shape (n_samples,)
         Labels, of at least two classes.
@@ -226,7 +227,8 @@ def selectivity_counts(
     Parameters
     ----------
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
-        Codes of the samples. A sparse input is never densified.
+        Codes of the samples. A sparse input is never densified. The blocks of a Dask
+        array are computed in each pass over them, a few at a time.
 
     y : array-like of shape (n_samples,)
         Labels, of at least two classes. They may also be a confound, such as the

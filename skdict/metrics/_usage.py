@@ -9,7 +9,7 @@ import numpy as np
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.types import Codes
-from skdict.stats import find_active
+from skdict.stats import find_active, total_active
 
 
 @validate_params(
@@ -25,7 +25,8 @@ def feature_density(codes: Codes, *, activity_threshold: float = 0.0) -> np.ndar
     Parameters
     ----------
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
-        Codes of the samples. A sparse input is never densified.
+        Codes of the samples. A sparse input is never densified. The blocks of a Dask
+        array are computed in each pass over them, a few at a time.
 
     activity_threshold : float, default=0.0
         A feature is active in a sample if ``|z| > activity_threshold``.
@@ -52,8 +53,7 @@ def feature_density(codes: Codes, *, activity_threshold: float = 0.0) -> np.ndar
     array([0.5, 0. , 1. ])
     """
     activity = find_active(codes, activity_threshold)
-    n_samples, n_components = activity.shape
-    return np.bincount(activity.indices, minlength=n_components) / n_samples
+    return total_active(activity) / activity.shape[0]
 
 
 @validate_params(
@@ -69,7 +69,8 @@ def dead_feature_fraction(codes: Codes, min_density: float = 1e-5) -> float:
     Parameters
     ----------
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
-        Codes of the samples. A sparse input is never densified.
+        Codes of the samples. A sparse input is never densified. The blocks of a Dask
+        array are computed in each pass over them, a few at a time.
 
     min_density : float, default=1e-5
         A feature is dead if the fraction of samples with a non-zero code is below

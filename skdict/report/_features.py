@@ -20,6 +20,7 @@ from skdict.stats import (
     find_active,
     null_of_best,
     run_label_tests,
+    total_active,
 )
 
 # Largest number of labels on a card.
@@ -120,7 +121,7 @@ def describe(
     """
     n_rows, n_features = codes.shape
     activity = find_active(codes, activity_threshold)
-    n_active = np.bincount(activity.indices, minlength=n_features)
+    n_active = total_active(activity)
     features = Features(
         names,
         n_active,

@@ -4,7 +4,15 @@ Internal, and without torch. Users reach these functions through `skdict.metrics
 `skdict.images` and `skdict.report`.
 """
 
-from .activity import check_codes, count_active, find_active, indicator
+from .activity import (
+    Activity,
+    check_block,
+    check_codes,
+    count_active,
+    find_active,
+    indicator,
+    total_active,
+)
 from .constraints import LABEL_CONSTRAINTS, SCORE_CONSTRAINTS
 from .curves import selectivity_curves
 from .exchange import (
@@ -42,12 +50,14 @@ __all__ = [
     "LABEL_CONSTRAINTS",
     "ROUNDING",
     "SCORE_CONSTRAINTS",
+    "Activity",
     "Exchange",
     "LabelTests",
     "are_neighbours_alike",
     "at_least",
     "can_permute",
     "centred_ranks",
+    "check_block",
     "check_codes",
     "check_grid_shape",
     "choose_exchange",
@@ -73,4 +83,5 @@ __all__ = [
     "score_features",
     "selectivity_curves",
     "shifts",
+    "total_active",
 ]

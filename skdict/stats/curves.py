@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.types import Codes, Data, Seed
 
-from .activity import find_active
+from .activity import Activity, find_active
 from .constraints import SCORE_CONSTRAINTS
 from .exchange import Exchange, exchange_of_labels
 from .labels import encode_classes, row_of
@@ -77,7 +76,7 @@ def selectivity_curves(
 
 
 def _sort_features(
-    activity: sparse.csr_array,
+    activity: Activity,
     labels: np.ndarray,
     rows_of_curves: list[slice | np.ndarray],
     contrast: str,

@@ -8,7 +8,7 @@ from scipy.special import gammaincc, gammaln
 
 from skdict._utils.arrays import blocks
 
-from .activity import indicator
+from .activity import Activity, indicator, sum_active
 
 # With batches, p-values of pairs that may be significant are exact in classes up to
 # this size; the work grows with its square.
@@ -22,7 +22,7 @@ _BLOCK_CELLS = 2**22
 
 
 def row_p_values(
-    activity: sparse.csr_array,
+    activity: Activity,
     labels: np.ndarray,
     counts: np.ndarray,
     class_sizes: np.ndarray,
@@ -32,7 +32,7 @@ def row_p_values(
 
     Parameters
     ----------
-    activity : csr_array of shape (n_samples, n_components)
+    activity : csr_array or DeferredActivity of shape (n_samples, n_components)
         From `find_active`.
     labels : ndarray of shape (n_samples,)
         Class of each sample.
@@ -60,7 +60,7 @@ def row_p_values(
     members = (
         indicator(labels, len(class_sizes)).T @ indicator(batch_ids, n_batches)
     ).tocsr()
-    active = (indicator(batch_ids, n_batches).T @ activity).tocsr()
+    active = sum_active(activity, batch_ids, n_batches)
     p_values = _gamma_tail(counts, *_cumulants(members, active, sizes))
     for c in np.flatnonzero(class_sizes <= _MAX_EXACT_SIZE).tolist():
         features = np.flatnonzero(p_values[c] <= _MAYBE_SIGNIFICANT)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
-from .activity import count_active, indicator
+from .activity import Activity, count_active, sum_active
 from .exact_tests import row_p_values
 from .exchange import Exchange, of_groups
 from .group_tests import group_p_values
@@ -39,7 +38,7 @@ class LabelTests:
 
 
 def run_label_tests(
-    activity: sparse.csr_array,
+    activity: Activity,
     labels: np.ndarray,
     exchange: Exchange,
     correction: str = "bh",
@@ -48,7 +47,7 @@ def run_label_tests(
 
     Parameters
     ----------
-    activity : csr_array of shape (n_samples, n_components), int8
+    activity : csr_array or DeferredActivity of shape (n_samples, n_components)
         From `find_active`.
     labels : ndarray of shape (n_samples,)
         Class of each sample.
@@ -69,7 +68,7 @@ def run_label_tests(
     elif group_ids is not None:
         own_labels, own_batches = of_groups(group_ids, labels, exchange.batch_ids)
         p_values = group_p_values(
-            (indicator(group_ids, group_ids.max() + 1).T @ activity).tocsr(),
+            sum_active(activity, group_ids, group_ids.max() + 1),
             np.bincount(group_ids),
             own_labels,
             own_batches,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from itertools import tee
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.utils import check_random_state
 
 from skdict._utils.arrays import blocks
 from skdict._utils.types import Seed
 
-from .activity import count_active, indicator
+from .activity import Activity, count_active, count_each, indicator, sum_active
 from .exchange import Exchange, of_groups
 
 # Number of cells of the table of scores that are computed at a time.
@@ -24,7 +23,7 @@ _MAX_TABLE_CELLS = 2**25
 
 
 def score_features(
-    activity: sparse.csr_array,
+    activity: Activity,
     labels: np.ndarray,
     class_sizes: np.ndarray,
     contrast: str,
@@ -37,7 +36,7 @@ def score_features(
 
 def null_statistics(
     statistic: Callable[[np.ndarray], Any],
-    activity: sparse.csr_array,
+    activity: Activity,
     labels: np.ndarray,
     contrast: str,
     *,
@@ -66,28 +65,19 @@ def null_statistics(
     null : ndarray of shape (n_permutations, n_statistics)
     """
     rng = check_random_state(random_state)
-    class_sizes = np.bincount(labels)
-
-    score: Callable[..., np.ndarray] = partial(
-        score_features, activity, class_sizes=class_sizes, contrast=contrast
-    )
-    if exchange.group_ids is not None:
-        score = _scorer_of_groups(
-            activity, exchange.group_ids, len(class_sizes), contrast
-        )
-        labels, batch_ids = of_groups(exchange.group_ids, labels, exchange.batch_ids)
-        exchange = Exchange(batch_ids)
     null: list[Any] = []
     scores = None
-    for permuted in exchange.permuted(labels, n_permutations, rng):
+    for counts, class_sizes in _counts_of_draws(
+        activity, labels, exchange, n_permutations, rng
+    ):
         # Reuse the table: allocating it anew costs as much as the arithmetic.
-        scores = score(permuted, out=scores)
+        scores = score_counts(counts, class_sizes, contrast, scores)
         null.append(statistic(scores))
     return np.array(null)
 
 
 def null_of_best(
-    activity: sparse.csr_array,
+    activity: Activity,
     labels: np.ndarray,
     contrast: str,
     *,
@@ -116,30 +106,37 @@ def null_of_best(
     return null.reshape(n_permutations, labels.max() + 1)
 
 
-def _scorer_of_groups(
-    activity: sparse.csr_array, group_ids: np.ndarray, n_classes: int, contrast: str
-) -> Callable[..., np.ndarray]:
-    """Make a function that scores the samples of groups from the groups' labels."""
+def _counts_of_draws(
+    activity: Activity,
+    labels: np.ndarray,
+    exchange: Exchange,
+    n_permutations: int,
+    rng: np.random.RandomState,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the counts (n_classes, n_components) and class sizes of permuted labels."""
+    n_classes = labels.max() + 1
+    group_ids = exchange.group_ids
+    if group_ids is None:
+        class_sizes = np.bincount(labels)
+        draws = exchange.permuted(labels, n_permutations, rng)
+        for counts in count_each(activity, draws, n_classes):
+            yield counts, class_sizes
+        return
+    own_labels, batch_ids = of_groups(group_ids, labels, exchange.batch_ids)
+    draws = Exchange(batch_ids).permuted(own_labels, n_permutations, rng)
+    draws, counted = tee(draws)
     sizes = np.bincount(group_ids)
     if len(sizes) * activity.shape[1] > _MAX_TABLE_CELLS:
-
-        def count(labels: np.ndarray) -> np.ndarray:
-            return count_active(activity, labels[group_ids], n_classes)
-
+        of_rows = (drawn[group_ids] for drawn in counted)
+        all_counts = count_each(activity, of_rows, n_classes)
     else:
         # The samples of a group stay together, so count them once. The table is in C
         # order because the product adds whole rows.
-        table = (indicator(group_ids, len(sizes)).T @ activity).toarray(order="C")
-
-        def count(labels: np.ndarray) -> np.ndarray:
-            return indicator(labels, n_classes).T @ table
-
-    def score(labels: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+        table = sum_active(activity, group_ids, len(sizes)).toarray(order="C")
+        all_counts = (indicator(drawn, n_classes).T @ table for drawn in counted)
+    for counts, drawn in zip(all_counts, draws, strict=True):
         # Groups differ in size, so the sizes of classes change with the permutation.
-        class_sizes = np.bincount(labels, weights=sizes, minlength=n_classes)
-        return score_counts(count(labels), class_sizes, contrast, out)
-
-    return score
+        yield counts, np.bincount(drawn, weights=sizes, minlength=n_classes)
 
 
 def score_counts(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import fft, sparse
+from scipy import fft
 from scipy.stats import pearson3
 
 from skdict._utils.arrays import blocks
 
+from .activity import Activity, parts_of
 from .exchange import number_images
 
 # Number of cells of maps that are correlated at a time.
@@ -15,7 +16,7 @@ _BLOCK_CELLS = 2**22
 
 
 def shift_p_values(
-    activity: sparse.csr_array,
+    activity: Activity,
     labels: np.ndarray,
     counts: np.ndarray,
     grid_shape: tuple[int, int],
@@ -24,8 +25,9 @@ def shift_p_values(
 
     Parameters
     ----------
-    activity : csr_array of shape (n_images * height * width, n_components)
-        From `find_active`, image by image and row by row of the grid.
+    activity : csr_array or DeferredActivity
+        From `find_active`, of shape (n_images * height * width, n_components): image by
+        image and row by row of the grid.
     labels : ndarray of shape (n_images * height * width,)
         Class of each token.
     counts : ndarray of shape (n_classes, n_components)
@@ -46,13 +48,13 @@ def shift_p_values(
     and the class.
     """
     n_tokens = grid_shape[0] * grid_shape[1]
-    n_images = number_images(len(labels), grid_shape)[-1] + 1
+    number_images(len(labels), grid_shape)  # the rows fill whole grids
     excess, variance, third, log_each = np.zeros((4, *counts.shape))
     n_moved = np.zeros(counts.shape, dtype=np.int32)
-    for image in range(n_images):
-        own = slice(image * n_tokens, (image + 1) * n_tokens)
-        classes, ids = np.unique(labels[own], return_inverse=True)
-        active = activity[own].tocsc()
+    maps_of_images = labels.reshape(-1, n_tokens)
+    for own, part in zip(maps_of_images, parts_of(activity, n_tokens), strict=True):
+        classes, ids = np.unique(own, return_inverse=True)
+        active = part.tocsc()
         features = np.flatnonzero(np.diff(active.indptr))
         if len(classes) == 1 or not features.size:
             continue  # no shift changes anything
