@@ -22,6 +22,7 @@ from skdict.metrics import (
     selectivity_tests,
 )
 from skdict.stats import choose_exchange, run_label_tests, shift_tests
+from skdict.stats import scores as score_module
 from skdict.stats.exchange import (
     _Agreement,
     are_neighbours_alike,
@@ -227,6 +228,17 @@ class TestNulls:
         pairs = selectivity_tests(codes, y, grid_shape=(4, 6), alpha=1)
         assert pairs["n_tests"].tolist() == [15] * 15
         assert set(pairs["class"]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("most", [0, 2**25], ids=["by rows", "by a table"])
+def test_groups_of_several_sizes_are_scored_by_their_samples(rng, monkeypatch, most):
+    monkeypatch.setattr(score_module, "_MAX_TABLE_CELLS", most)
+    groups, of_groups = np.repeat(range(6), [1, 5, 2, 9, 3, 4]), np.arange(6) % 2
+    codes = (rng.random((24, 7)) < 0.4).astype(np.int8)
+    activity = sparse.csr_array(codes)
+    score = score_module._scorer_of_groups(activity, groups, 2, "average")
+    expected = selectivity_scores(codes, of_groups[groups]).T
+    assert_allclose(score(of_groups, None), expected)
 
 
 def count_and_test_shifts(activity, labels, grid_shape):

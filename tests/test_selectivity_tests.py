@@ -58,23 +58,24 @@ def test_groups_against_permutations_of_their_labels(rng):
     assert np.abs(as_rows - p_values).max() > 0.1
 
 
-def test_cumulants_of_groups_are_those_of_all_permutations(monkeypatch):
+@pytest.mark.parametrize("batch", [[0] * 7, [0, 1, 1, 0, 1, 0, 0]], ids=["1", "2"])
+def test_cumulants_of_groups_are_those_of_all_permutations(monkeypatch, batch):
     counts, labels = np.array([0, 3, 1, 0, 7, 2, 5]), np.array([0, 1, 0, 1, 0, 1, 0])
-    found = []
+    batch, found = np.array(batch), []
     monkeypatch.setattr(group_tests, "pearson_tail", lambda *c: found.append(c) or c[0])
     activity = sparse.csr_array(counts[:, None])
-    group_tests.group_p_values(activity, np.full(7, 9), labels, None, 2)
-    for label, n in enumerate([4, 3]):
-        draws = [counts[list(drawn)].sum() for drawn in combinations(range(7), n)]
-        deviations = draws - np.mean(draws)
-        assert_allclose(
-            np.array(found)[0, :, label, 0],
-            [
-                counts[labels == label].sum() - np.mean(draws),
-                (deviations**2).mean(),
-                (deviations**3).mean(),
-            ],
-        )
+    group_tests.group_p_values(activity, np.full(7, 9), labels, batch, 2)
+    for label in (0, 1):
+        expected = np.zeros(3)
+        for b in set(batch):
+            inside, own = counts[batch == b], (labels == label)[batch == b]
+            draws = [sum(drawn) for drawn in combinations(inside, own.sum())]
+            deviations = draws - np.mean(draws)
+            expected += (
+                inside[own].sum() - np.mean(draws),
+                *((deviations**power).mean() for power in (2, 3)),
+            )
+        assert_allclose(np.array(found)[0, :, label, 0], expected, atol=1e-12)
 
 
 def test_a_q_value_of_alpha_is_found():

@@ -737,8 +737,11 @@ def test_held_out_rows_are_validated_on_and_never_learned_from(make):
     )
 
 
-def test_a_model_is_calibrated_on_the_held_out_rows():
-    held_out, seen = torch.tensor([3, 17, 39]), []
+@pytest.mark.parametrize(
+    "held_out", [torch.tensor([3, 17, 39]), None], ids=["held out", "all"]
+)
+def test_a_model_is_calibrated_on_the_held_out_rows_or_on_all(held_out):
+    seen = []
     net = relu(k=2.0, held_out=held_out)
 
     def watch(batches, n_rows):
@@ -748,8 +751,9 @@ def test_a_model_is_calibrated_on_the_held_out_rows():
     net.module_.calibrate_ = watch
     fit(net, max_iter=1)
     ((rows, n_rows),) = seen
-    assert torch.equal(rows, X[held_out])
-    assert n_rows == len(held_out)
+    expected = X if held_out is None else X[held_out]
+    assert torch.equal(rows, expected)
+    assert n_rows == len(expected)
 
 
 def script_validation(monkeypatch, net, errors, after=lambda: None):
