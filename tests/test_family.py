@@ -130,6 +130,16 @@ def test_a_stream_follows_the_threshold():
     assert n_active(model, X) < 3
 
 
+def test_the_codes_of_a_gated_model_scale_with_the_rows():
+    model = GatedAutoencoder(unit_rows(30), alpha=0.1)
+    with torch.no_grad():
+        model.encoder_bias.fill_(-0.2)
+        model.magnitude_bias.fill_(0.5)
+    before = model.encode(rows()).to_dense(30)
+    model.rescale_(2)
+    torch.testing.assert_close(model.encode(2 * rows()).to_dense(30), 2 * before)
+
+
 @pytest.mark.parametrize("k", [0.5, 20], ids=["sparse", "dense"])
 def test_the_threshold_follows_the_least_activation_that_is_kept(k):
     model = BatchTopKAutoencoder(unit_rows(30), k)

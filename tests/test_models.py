@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from skdict.models import Dictionary, PursuitDictionary, TopKAutoencoder
 from skdict.models import pursuit as pursuit_module
+from skdict.models.autoencoder import nth_largest
 from skdict.ops import batched_omp
 from skdict.ops.centre import geometric_median
 
@@ -83,6 +84,12 @@ def test_the_first_encoder_is_scaled_as_a_whole():
     factors = model.pre_activations(X).detach() / before
     torch.testing.assert_close(factors, factors[0, 0].expand(N, M))
     assert abs(factors[0, 0] - 1) > 0.1
+
+
+@pytest.mark.parametrize(("n", "expected"), [(0, 5), (1, 4), (2, 2.5), (4, 0)])
+def test_nth_largest_lies_half_way_to_the_next(n, expected):
+    parts = torch.tensor([5.0, 1.0]), torch.tensor([3.0, 2.0])
+    assert nth_largest(parts, n) == expected
 
 
 def test_encoding_is_up_to_the_subclass():
