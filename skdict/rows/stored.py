@@ -249,4 +249,4 @@ def whole_or_stored(X: AnyArray, name: str = "X", dtype: Any = None) -> AnyArray
     if not rows.fits:
         return rows
     # A memory map is an array already, and its pages are read as they are needed.
-    return X if isinstance(X, np.memmap) else _computed(X[:])
+    return X if isinstance(X, np.memmap) else rows.read(0, len(rows))
