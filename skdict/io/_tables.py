@@ -23,7 +23,7 @@ __all__ = ["CSVTable", "Chosen", "ParquetTable", "natural_order", "open_table"]
 _PARQUET = (".parquet", ".parq", ".pq")
 _CSV = (".csv", ".csv.gz")
 # Rows that are converted at a time, beside the array into which they are put.
-_ROWS_AT_ONCE = 16_384
+_ROWS_AT_ONCE = 4_096
 # The index of a frame that pandas wrote without a name.
 _INDEX = re.compile(r"__index_level_\d+__")
 
@@ -229,7 +229,7 @@ class ParquetTable:
         tables = []
         for path in self.files:
             stored = [c for c in columns if c in self.schemas[path].names]
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, pre_buffer=False) as file:
                 table = file.read(columns=stored).select(stored)
             for name in columns:
                 if name not in stored:
@@ -270,7 +270,7 @@ class ParquetTable:
     def blocks(self, chosen: Chosen) -> Iterator[np.ndarray]:
         pq = optional("pyarrow.parquet", "Reading parquet files")
         for path in self.files:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, pre_buffer=False) as file:
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=chosen.columns):
                     yield rows_of(batch, chosen, path)
 
@@ -285,7 +285,7 @@ class ParquetTable:
 def read_group(path: Path, group: int, chosen: Chosen) -> np.ndarray:
     """Read the feature columns of one row group."""
     pq = optional("pyarrow.parquet", "Reading parquet files")
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         batches = file.iter_batches(
             _ROWS_AT_ONCE, row_groups=[group], columns=chosen.columns
         )
@@ -331,7 +331,7 @@ def _put_lists(array: Any, rows: np.ndarray, chosen: Chosen, path: Path) -> None
 
 def _first_length(path: Path, column: str) -> int | None:
     pq = optional("pyarrow.parquet", "Reading parquet files")
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[column]):
             lengths = batch.column(column).value_lengths().drop_null()
             if len(lengths):
