@@ -204,11 +204,12 @@ def is_stored(X: Data) -> bool:
 
 def _let_pages_go(source: Any) -> None:
     """Let the system take back the pages of a memory map; it has them on disk."""
-    mapped = getattr(source, "_mmap", None)
-    # A map that is copied on write would lose what was written to it.
-    is_shared = isinstance(mapped, mmap.mmap) and source.mode in ("r", "r+")
-    if is_shared and hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+    # A map that is copied on write would lose what was written to it. Windows has no
+    # such advice.
+    if isinstance(source, np.memmap) and source.mode in ("r", "r+"):
+        advise = getattr(getattr(source, "_mmap", None), "madvise", None)
+        if advise is not None:
+            advise(mmap.MADV_DONTNEED)
 
 
 def _computed(rows: Any) -> Any:
