@@ -21,7 +21,13 @@ from skdict.metrics import (
     selectivity_scores,
     selectivity_tests,
 )
-from skdict.stats import choose_exchange, run_label_tests, shift_tests
+from skdict.stats import (
+    choose_exchange,
+    null_of_best,
+    permutations,
+    run_label_tests,
+    shift_tests,
+)
 from skdict.stats import scores as score_module
 from skdict.stats.exchange import (
     _Agreement,
@@ -233,12 +239,19 @@ class TestNulls:
 @pytest.mark.parametrize("most", [0, 2**25], ids=["by rows", "by a table"])
 def test_groups_of_several_sizes_are_scored_by_their_samples(rng, monkeypatch, most):
     monkeypatch.setattr(score_module, "_MAX_TABLE_CELLS", most)
-    groups, of_groups = np.repeat(range(6), [1, 5, 2, 9, 3, 4]), np.arange(6) % 2
-    codes = (rng.random((24, 7)) < 0.4).astype(np.int8)
-    activity = sparse.csr_array(codes)
-    score = score_module._scorer_of_groups(activity, groups, 2, "average")
-    expected = selectivity_scores(codes, of_groups[groups]).T
-    assert_allclose(score(of_groups, None), expected)
+    groups = np.repeat(range(6), [1, 5, 2, 9, 3, 4])
+    y, codes = (np.arange(6) % 2)[groups], (rng.random((24, 7)) < 0.4).astype(np.int8)
+    found = null_of_best(
+        sparse.csr_array(codes),
+        y,
+        "average",
+        exchange=choose_exchange(y, [groups]),
+        n_permutations=20,
+        random_state=0,
+    )
+    draws = permutations(y, None, 20, np.random.RandomState(0), groups)
+    expected = [selectivity_scores(codes, drawn).max(axis=0) for drawn in draws]
+    assert_allclose(found, expected)
 
 
 def count_and_test_shifts(activity, labels, grid_shape):
