@@ -24,6 +24,7 @@ FLOORS = {
     "skdict._utils": 0,
     "skdict.ops": 0,
     "skdict._guards": 0,
+    "skdict._ranks": 0,
     "skdict.models": 1,
     "skdict.rows": 1,
     "skdict.stats": 2,

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skdict._guards import learns, own_precision
+from skdict._ranks import ranks
 from skdict._utils.checks import as_numpy, check_finite, check_floats
 from skdict._utils.constraints import Callbacks, Interval
 from skdict._utils.fitted import (
@@ -365,6 +366,8 @@ class DictionaryEstimator(
     def _learn(self, X: Data, y: Data, *, streaming: bool, go_on: bool) -> None:
         """Train for all epochs of ``fit``, or for the one epoch of ``partial_fit``."""
         X = validate_rows(self, X, reset=not go_on)
+        together = ranks()
+        together.check_same((type(self).__name__, *X.shape, str(X.dtype)), "the fit")
         # A dictionary that was trained elsewhere has no stream to go on with.
         resumes = streaming and go_on and hasattr(self, "n_steps_")
         inputs, targets = self._inputs_and_targets(X, y, go_on=go_on, resumes=resumes)
@@ -423,6 +426,7 @@ class DictionaryEstimator(
             n_iter_no_change=self.n_iter_no_change,
             verbose=self.verbose,
             callbacks=self.callbacks,
+            ranks=together,
         ).start()
         if resumes:
             if self._training_state is None:
@@ -447,7 +451,7 @@ class DictionaryEstimator(
     ) -> tuple[ScaledRows, ScaledRows]:
         """Pair the rows with what is to be rebuilt from them: the rows themselves."""
         before = getattr(self, "_scale", 0.0) if go_on else 0.0
-        rows = ScaledRows(as_rows(X), before)
+        rows = ScaledRows(as_rows(X), before, ranks=ranks())
         if resumes:
             rows.keep_scale(self.pre_bias_, "pre_bias_")
         return rows, rows
@@ -468,7 +472,10 @@ class DictionaryEstimator(
 
     def _new_generator(self) -> torch.Generator:
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        return torch.Generator("cpu").manual_seed(int(seed))
+        # Without a seed of the user, that of the first process holds for all.
+        same = torch.tensor(int(seed), device="cpu")
+        ranks().follow_first_([same])
+        return torch.Generator("cpu").manual_seed(int(same))
 
     def _start(
         self,

@@ -13,6 +13,7 @@ from sklearn.utils import Tags
 from torch import Tensor
 
 from skdict._guards import own_precision
+from skdict._ranks import ranks
 from skdict._utils.constraints import Interval
 from skdict._utils.fitted import Fitted, Flag, Number
 from skdict._utils.sklearn_private import StrOptions
@@ -409,8 +410,9 @@ class Transcoder(RegressorMixin, MeanSparsity):
                 f"y has {y.shape[1]} targets, but this Transcoder was fitted with "
                 f"{len(self.bias_)}."
             )
-        inputs = ScaledRows(as_rows(X), self._input_scale if go_on else 0.0)
-        targets = ScaledRows(y, self._scale if go_on else 0.0, "y")
+        before = self._input_scale if go_on else 0.0
+        inputs = ScaledRows(as_rows(X), before, ranks=ranks())
+        targets = ScaledRows(y, self._scale if go_on else 0.0, "y", ranks())
         if resumes:
             inputs.keep_scale(self.input_bias_, "input_bias_")
             targets.keep_scale(self.bias_, "bias_")

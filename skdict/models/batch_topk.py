@@ -13,10 +13,12 @@ from skdict.models.autoencoder import Autoencoder, nth_largest
 from skdict.models.dictionary import Clock, Objective, Parameter
 from skdict.models.topk import TopKAutoencoder
 from skdict.ops import Code
-from skdict.ops.linear import batch_topk_encode, linear_encode
+from skdict.ops.linear import above, batch_topk_encode, linear_encode
 
 # Weight of the newest batch in the threshold.
 _NEWEST = 0.1
+# A process first keeps this many times its part of the latents that a batch may have.
+_MARGIN = 1.3
 
 
 class BatchTopKAutoencoder(TopKAutoencoder):
@@ -42,17 +44,42 @@ class BatchTopKAutoencoder(TopKAutoencoder):
 
     def encode(self, x: Tensor) -> Code:
         latents = self.centred(x), self.encoder, self.encoder_bias
+        if self.training and self.ranks.size > 1:
+            return self._encode_part(*latents)
         if self.training:
             return batch_topk_encode(*latents, self.k, self.autocast)
         code = linear_encode(*latents, self.threshold, self.autocast)
         return code.with_values(code.values * (code.values > self.threshold))
 
+    def _encode_part(self, x: Tensor, encoder: Tensor, bias: Tensor) -> Code:
+        """Encode the rows of a batch that this process has.
+
+        A latent is kept if it is among the ``k n`` largest of all processes; equal
+        ones all are.
+        """
+        wanted = round(self.k * self.ranks.total(len(x)))
+        for most in (int(_MARGIN * wanted / self.ranks.size) + 1, wanted):
+            k = most / len(x)
+            code = batch_topk_encode(x, encoder, bias, k, self.autocast)
+            values = code.values.detach().flatten()
+            values = values.topk(min(most, len(values))).values.relu()
+            # A process may have cut off what belongs to the largest of all.
+            padded = values.new_zeros(most)
+            padded[: len(values)] = values
+            everywhere = self.ranks.gather(padded).flatten()
+            level = everywhere.topk(min(wanted, len(everywhere))).values[-1]
+            if not self.ranks.any(bool(padded[-1] > level)):
+                break
+        return above(code, level)
+
     @torch.no_grad()
     def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
         values = objective.code.values
         kept = values[values > 0]
-        if len(kept):
-            self.threshold.lerp_(kept.amin(), _NEWEST)
+        least = kept.amin() if len(kept) else values.new_tensor(torch.inf)
+        least = self.ranks.min(least)
+        if least < torch.inf:
+            self.threshold.lerp_(least, _NEWEST)
         return super().maintain_(objective, clock)
 
     @torch.no_grad()

@@ -74,10 +74,11 @@ class CodebookModel(FixedCodeDictionary):
 
     def useless_atoms(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mark the code vectors that were not taken; draw from the last batch."""
+        n_rows = self.ranks.total(len(self.batch))
         rows = torch.randint(
-            len(self.batch), (len(self.atoms),), generator=generator, device="cpu"
+            n_rows, (len(self.atoms),), generator=generator, device="cpu"
         )
-        drawn = self.batch[rows.to(self.batch.device)] / self.k
+        drawn = self.ranks.take(self.batch, rows.to(self.batch.device)) / self.k
         return self.fired_since_reset == 0, drawn
 
     def project_(self) -> None:

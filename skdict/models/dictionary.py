@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skdict._ranks import ALONE, Ranks
 from skdict._utils.fitted import Array
 from skdict.ops import Code
 
@@ -31,7 +32,9 @@ class Objective(NamedTuple):
     code : Code
         Codes of the n rows.
     fired : Tensor of shape (M,), int64
-        Number of rows on which each atom fired.
+        Number of rows on which each atom fired, those of other processes included.
+    n_rows : int or Tensor
+        Number of rows of the batch, those of other processes included.
     counters : Mapping of str to Tensor
         New values of counters, computed with the loss. ``maintain_`` writes them to
         the buffers.
@@ -41,7 +44,16 @@ class Objective(NamedTuple):
     reconstruction: Tensor
     code: Code
     fired: Tensor
+    n_rows: int | Tensor
     counters: Mapping[str, Tensor] = MappingProxyType({})
+
+    @property
+    def fraction(self) -> float | Tensor:
+        """Fraction of the batch's rows that this process has."""
+        if isinstance(self.n_rows, Tensor):
+            # Read from an accelerator, the number would make the step wait.
+            return len(self.code) / self.n_rows.double()
+        return len(self.code) / self.n_rows
 
 
 @dataclass
@@ -112,6 +124,8 @@ class Dictionary(nn.Module):
     }
     counters: ClassVar[Mapping[str, Array]] = {}
     optimizer: ClassVar[type[torch.optim.Optimizer]] = torch.optim.Adam
+    # The processes that train it together, each on a part of every batch.
+    ranks: Ranks = ALONE
     # Whether the epoch that explains most of the held-out rows is the best one.
     keeps_best_epoch: ClassVar[bool] = True
     # Steps after which the learning rate of an endless stream starts to fall.
@@ -170,7 +184,9 @@ class Dictionary(nn.Module):
         """The objective of rows whose code is known, without what a subclass adds."""
         reconstruction = self.rebuild(x, code)
         loss = self.loss(code, reconstruction, target)
-        return Objective(loss, reconstruction, code, code.fire_counts(len(self.atoms)))
+        fired = code.fire_counts(len(self.atoms))
+        fired, n_rows = self.ranks.count(fired, len(code))
+        return Objective(loss, reconstruction, code, fired, n_rows)
 
     def loss(self, code: Code, reconstruction: Tensor, target: Tensor) -> Tensor:
         """Half the squared error of a row, mean over the batch."""

@@ -64,6 +64,7 @@ class FixedCodeDictionary(Dictionary):
         gradient = self.atoms.grad
         assert gradient is not None
         now = objective.code.mean_squares(len(self.atoms))
+        now = self.ranks.mean(now, objective.fraction)
         self.curvature.lerp_(now, _NEWEST)
         # The larger of the two: where a rare atom fires, its running mean is too small.
         curvature = torch.maximum(now, self.curvature)

@@ -54,10 +54,10 @@ class KSVDDictionary(PursuitDictionary):
         if self.update == "mod":
             self._solve_(target - self.pre_bias, code)
         else:
-            self._sweep_(target - objective.reconstruction, code)
+            self._sweep_(target - objective.reconstruction, code, objective.fired)
         return objective
 
-    def _sweep_(self, residual: Tensor, code: SlotCode) -> None:
+    def _sweep_(self, residual: Tensor, code: SlotCode, fired: Tensor) -> None:
         """Update atoms one by one: one power iteration of each rank-one problem."""
         counts, atoms, values = code.entries()
         rows = rows_of(offsets_of(counts))
@@ -65,12 +65,13 @@ class KSVDDictionary(PursuitDictionary):
         rows, values = rows[order], values[order]
         n_entries = torch.bincount(atoms, minlength=len(self.atoms)).tolist()
         parts = zip(rows.split(n_entries), values.split(n_entries), strict=True)
-        for atom, (row, z) in zip(self.atoms, parts, strict=True):
-            if not len(row):
+        all_parts = zip(self.atoms, parts, fired.tolist(), strict=True)
+        for atom, (row, z), n_fired in all_parts:
+            if n_fired == 0:
                 continue
             # What the other atoms leave of the rows that use this one.
             left = residual[row].addr_(z, atom)
-            direction = left.T @ z
+            direction = self.ranks.sum(left.T @ z)
             norm = direction.norm()
             if norm > 0:
                 atom.lerp_(direction / norm, self.step)
@@ -86,7 +87,8 @@ class KSVDDictionary(PursuitDictionary):
         for indices, values in parts:
             z = SlotCode(indices, values).to_dense(m)
             gram.addmm_(z.T, z)
-        sums = code.correlate(centred, m)
+        gram = self.ranks.sum(gram)
+        sums = self.ranks.sum(code.correlate(centred, m))
         used = gram.diagonal() > 0
         gram.diagonal().add_(_RIDGE * gram.diagonal().mean() + (~used).to(gram))
         best = torch.linalg.solve(gram, sums)

@@ -90,7 +90,7 @@ class PenalisedAutoencoder(Autoencoder):
         rise = _STREAM_WARM_UP if last is None else _WARM_UP * last
         self.warm_up.fill_(min(1.0, clock.n_steps / max(1.0, rise)))
         if self.k is not None:
-            active = objective.fired.sum() / len(objective.code)
+            active = objective.fired.sum() / objective.n_rows
             self.active.lerp_(active.to(self.active), _NEWEST)
             ratio = active * self.known_excess / self.k
             self.log_factor += _GAIN * ratio.clamp(0.1, 10).log()

@@ -76,7 +76,9 @@ class TopKAutoencoder(Autoencoder):
         if len(dead) == 0:
             return plain
         residual = target - plain.reconstruction
-        auxiliary = self.auxiliary_weight * self._auxiliary_loss(x, residual, dead)
+        auxiliary = self.auxiliary_weight * self._auxiliary_loss(
+            x, residual, dead, plain.fraction
+        )
         return plain._replace(loss=plain.loss + auxiliary)
 
     def _dead_latents(self, objective: Objective) -> Tensor:
@@ -91,10 +93,12 @@ class TopKAutoencoder(Autoencoder):
 
     def _silence(self, objective: Objective) -> Tensor:
         """Number of rows since each latent fired, this batch included."""
-        silence = self.rows_since_fired + len(objective.code)
+        silence = self.rows_since_fired + objective.n_rows
         return silence.masked_fill_(objective.fired > 0, 0)
 
-    def _auxiliary_loss(self, x: Tensor, residual: Tensor, dead: Tensor) -> Tensor:
+    def _auxiliary_loss(
+        self, x: Tensor, residual: Tensor, dead: Tensor, fraction: float | Tensor = 1.0
+    ) -> Tensor:
         """Half the squared error with which dead latents rebuild the residual.
 
         It is relative to the squared residual, as in Gao et al. (2024), and halved
@@ -109,7 +113,10 @@ class TopKAutoencoder(Autoencoder):
             self.atoms[dead],
             k=min(len(dead), max(1, round(self.k))),
         )
-        energy = residual.square().sum()
+        # As the gradients of the processes are averaged, each takes its fraction of the
+        # energy of all.
+        energy = self.ranks.sum(residual.square().sum())
+        energy = (energy * fraction).to(residual.dtype)
         error = (residual - rebuilt).square().sum()
         return error / torch.where(energy > 0, energy, 1.0) / 2
 

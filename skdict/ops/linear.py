@@ -113,7 +113,16 @@ def strongest(code: RaggedCode | DenseCode, n: int) -> RaggedCode | DenseCode:
     values = code.values.detach().flatten()
     chosen = torch.zeros_like(values, dtype=torch.bool)
     chosen[values.topk(min(n, len(values)), sorted=False).indices] = True
-    chosen &= values > 0
+    return _keep(code, chosen & (values > 0))
+
+
+def above(code: RaggedCode | DenseCode, level: Tensor) -> RaggedCode | DenseCode:
+    """The positive entries that are not below a level; others of a dense code are 0."""
+    values = code.values.detach().flatten()
+    return _keep(code, (values >= level) & (values > 0))
+
+
+def _keep(code: RaggedCode | DenseCode, chosen: Tensor) -> RaggedCode | DenseCode:
     if isinstance(code, RaggedCode):
         return code.keep(chosen)
     return DenseCode(code.values * chosen.view_as(code.values))

@@ -29,6 +29,7 @@ __all__ = [
     "intensity_from",
     "ledoit_wolf_intensity",
     "merge_moments",
+    "moments_about",
     "principal_axes",
     "rounding_variance",
     "shrink_off_diagonal",
@@ -174,6 +175,17 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     return Moments(
         n_samples, mean, *(p + q for p, q in zip(about_a, about_b, strict=True))
     )
+
+
+def moments_about(m: Moments, centre: Tensor) -> tuple[Tensor, ...]:
+    """Scatter, and if there are any third and fourth moments, about another centre.
+
+    Those of disjoint sets of rows about one centre add up to those of their union.
+    """
+    shift = centre - m.mean
+    if m.fourth is None:
+        return (m.scatter + m.n_samples * torch.outer(shift, shift),)
+    return _about(m, shift)
 
 
 def _about(m: Moments, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,6 +18,7 @@ from sklearn.utils import Tags
 from torch import Tensor
 
 from skdict._guards import learns, own_precision
+from skdict._ranks import Ranks, ranks
 from skdict._utils.arrays import blocks
 from skdict._utils.checks import as_numpy
 from skdict._utils.constraints import Interval
@@ -57,6 +58,7 @@ from skdict.ops.moments import (
     covariance,
     ledoit_wolf_intensity,
     merge_moments,
+    moments_about,
     principal_axes,
     rounding_variance,
     shrink_off_diagonal,
@@ -807,11 +809,29 @@ def _moments_of(
         if _are_few(n_rows, X.shape[1]):
             kept = read(slice(None)).detach().cpu()
             return FewRows(kept.to(torch.float64, copy=True))
+        # Of several processes, each reads its part of the rows.
+        together = ranks()
+        mine = together.cut(n_rows)
         parts = (
-            batch_moments(read(part), fourth_order=fourth_order)
-            for part in blocks(n_rows, X.shape[1], _READ_ENTRIES)
+            batch_moments(
+                read(slice(mine.start + part.start, mine.start + part.stop)),
+                fourth_order=fourth_order,
+            )
+            for part in blocks(mine.stop - mine.start, X.shape[1], _READ_ENTRIES)
         )
-        return reduce(merge_moments, parts).cpu()  # where the state lives
+        moments = reduce(merge_moments, parts).cpu()  # where the state lives
+        return moments if together.size == 1 else _of_all(moments, together)
+
+
+def _of_all(part: Moments, together: Ranks) -> Moments:
+    """Moments of the rows of all processes from those of each."""
+    n_samples = together.total(part.n_samples)
+    # About the mean of the first process, so that a large offset costs no digits.
+    origin = part.mean.clone()
+    together.follow_first_([origin])
+    mean = origin + together.mean(part.mean - origin, part.n_samples / n_samples)
+    sums = [together.sum(about) for about in moments_about(part, mean)]
+    return Moments(n_samples, mean, *sums)
 
 
 def _are_few(n_rows: int, n_features: int) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from skdict._ranks import ALONE, Ranks
 from skdict.rows.devices import to_device
-from skdict.rows.shuffling import BufferedEpochs
+from skdict.rows.shuffling import BufferedEpochs, too_few_rows
 from skdict.rows.stored import Part, StoredRows, Table, take
 
 
@@ -31,6 +32,8 @@ class RowBatches:
         Shuffles the rows anew in each epoch; None keeps their order.
     without : Tensor of int64, default=None
         Rows that do not take part, in ascending order.
+    ranks : Ranks
+        The processes that share each batch; this one reads its part only.
     """
 
     def __init__(
@@ -42,8 +45,9 @@ class RowBatches:
         scale: float = 1.0,
         generator: torch.Generator | None = None,
         without: Tensor | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.epochs = epochs([X], batch_size, generator, without)
+        self.epochs = epochs([X], batch_size, generator, without, ranks)
         self.device = device
         self.scale = scale
 
@@ -71,11 +75,12 @@ def epochs(
     batch_size: int,
     generator: torch.Generator | None = None,
     without: Tensor | None = None,
+    ranks: Ranks = ALONE,
 ) -> WholeEpochs | BufferedEpochs:
     """Cut tables into batches, from memory or from where they are stored."""
     if any(isinstance(table, StoredRows) for table in tables):
-        return BufferedEpochs(tables, batch_size, generator, without)
-    return WholeEpochs(tables, batch_size, generator, without)
+        return BufferedEpochs(tables, batch_size, generator, without, ranks)
+    return WholeEpochs(tables, batch_size, generator, without, ranks)
 
 
 class WholeEpochs:
@@ -87,6 +92,8 @@ class WholeEpochs:
         Not stored elsewhere.
     batch_size, generator, without
         As in :class:`RowBatches`.
+    ranks
+        As in :class:`RowBatches`.
     """
 
     def __init__(
@@ -95,10 +102,12 @@ class WholeEpochs:
         batch_size: int,
         generator: torch.Generator | None = None,
         without: Tensor | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.tables = tables
         self.batch_size = batch_size
         self.generator = generator
+        self.ranks = ranks
         self.among = None
         if without is not None:
             takes_part = torch.ones(len(tables[0]), dtype=torch.bool, device="cpu")
@@ -121,7 +130,8 @@ class WholeEpochs:
         """Draw an epoch: which rows make up each batch."""
         if self.generator is None:
             for start in range(0, self.n_rows, self.batch_size):
-                part = slice(start, start + self.batch_size)
+                mine = self.ranks.cut(min(self.batch_size, self.n_rows - start))
+                part = slice(start + mine.start, start + mine.stop)
                 yield part if self.among is None else self.among[part]
             return
         order = torch.randperm(
@@ -131,4 +141,6 @@ class WholeEpochs:
             order = self.among[order]
         for rows in order.tensor_split(len(self)):
             # In ascending order, so that a memmap is read in one sweep.
-            yield rows.sort().values
+            if len(rows) < self.ranks.size:
+                raise too_few_rows(self.ranks)
+            yield rows.sort().values[self.ranks.cut(len(rows))]

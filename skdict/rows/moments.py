@@ -7,35 +7,76 @@ import math
 import torch
 from torch import Tensor
 
+from skdict._ranks import ALONE, Ranks
 from skdict.rows.batches import RowBatches
-from skdict.rows.stored import Table
+from skdict.rows.devices import to_device
+from skdict.rows.stored import Table, take
 
 
-def centre_and_spread(X: Table, batch_size: int = 8192) -> tuple[Tensor, float]:
+def centre_and_spread(
+    X: Table, batch_size: int = 8192, ranks: Ranks = ALONE
+) -> tuple[Tensor, float]:
     """Mean row, and root mean square distance of the rows from it.
 
-    The rows are read once. Sums are in float64, of distances from the first row, so
-    that equal rows have a spread of exactly 0; batches are joined by the pairwise
-    update of Chan, Golub and LeVeque. Rows are first divided by a power of two near the
-    largest entry so far, which is exact, so that squares neither overflow nor vanish.
+    The rows are read once; each of several processes reads its part. Sums are in
+    float64, of distances from the first row, so that equal rows have a spread of
+    exactly 0; batches are joined by the pairwise update of Chan, Golub and LeVeque.
+    Rows are first divided by a power of two near the largest entry so far, which is
+    exact, so that squares neither overflow nor vanish.
     """
-    unit, n, squares = 0.0, 0, 0.0
-    for batch in RowBatches(X, batch_size, torch.device("cpu")):
+    first = to_device(take(X, slice(1)), torch.device("cpu"))[0]
+    sums = _Sums(first.double())
+    for batch in RowBatches(X, batch_size, torch.device("cpu"), ranks=ranks):
+        sums.add(batch)
+    if ranks.size > 1:
+        sums.merge(ranks)
+    centre = sums.origin / sums.unit + sums.mean
+    spread = (sums.squares / sums.n) ** 0.5 * sums.unit
+    return (centre * sums.unit).to(first.dtype), spread
+
+
+class _Sums:
+    """Number, mean and squared distances of rows less an origin, over a unit."""
+
+    def __init__(self, origin: Tensor) -> None:
+        self.origin = origin
+        self.unit, self.n, self.squares = 0.0, 0, 0.0
+        self.mean = torch.zeros_like(origin)
+
+    def add(self, batch: Tensor) -> None:
+        if not len(batch):
+            return
         largest = float(batch.abs().max())
-        if n == 0:
-            origin, mean = batch[0].double(), batch.new_zeros(batch.shape[1]).double()
-        if largest > unit or n == 0:
-            grown = math.ldexp(1.0, math.frexp(largest)[1] - 1)
-            mean, squares = mean * (unit / grown), squares * (unit / grown) ** 2
-            unit = grown
-        rows = batch.double() / unit - origin / unit
-        gap = rows.mean(0) - mean
-        m, n = len(rows), n + len(rows)
-        squares += float((rows - mean - gap).square().sum())
-        squares += float(gap.square().sum()) * (n - m) * m / n
-        mean = mean + gap * (m / n)
-    centre = origin / unit + mean
-    return (centre * unit).to(batch.dtype), (squares / n) ** 0.5 * unit
+        if largest > self.unit or self.n == 0:
+            self._change_unit(math.ldexp(1.0, math.frexp(largest)[1] - 1))
+        rows = batch.double() / self.unit - self.origin / self.unit
+        mean = rows.mean(0)
+        squares = float((rows - self.mean - (mean - self.mean)).square().sum())
+        self._join(len(rows), mean, squares)
+
+    def merge(self, ranks: Ranks) -> None:
+        """Add the sums of all processes, on each of them in the same order."""
+        unit = torch.tensor(self.unit, dtype=torch.float64, device="cpu")
+        self._change_unit(float(ranks.max(unit)))
+        counts = self.mean.new_tensor([self.n, self.squares])
+        gathered = ranks.gather(torch.cat([counts, self.mean]))
+        self.n, self.squares, self.mean = 0, 0.0, torch.zeros_like(self.mean)
+        for part in gathered:
+            self._join(int(part[0]), part[2:], float(part[1]))
+
+    def _change_unit(self, unit: float) -> None:
+        ratio = self.unit / unit
+        self.mean, self.squares = self.mean * ratio, self.squares * ratio**2
+        self.unit = unit
+
+    def _join(self, m: int, mean: Tensor, squares: float) -> None:
+        if m == 0:
+            return
+        gap = mean - self.mean
+        self.n += m
+        self.squares += squares
+        self.squares += float(gap.square().sum()) * (self.n - m) * m / self.n
+        self.mean = self.mean + gap * (m / self.n)
 
 
 def working_scale(mean: Tensor, spread: float, name: str = "X") -> float:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from skdict._ranks import ALONE, Ranks
 from skdict._utils.checks import as_numpy
 from skdict._utils.types import AnyArray
 from skdict._utils.warn import warn
@@ -31,6 +32,8 @@ class ScaledRows:
         Scale of earlier rows, for rows that do not vary; 0 if there were none.
     name : str, default="X"
         What messages call the rows.
+    ranks : Ranks
+        The processes of which each reads its part of the rows.
 
     Attributes
     ----------
@@ -42,11 +45,17 @@ class ScaledRows:
         Their spread; 0 if neither they nor earlier rows vary.
     """
 
-    def __init__(self, rows: Table, before: float = 0.0, name: str = "X") -> None:
+    def __init__(
+        self,
+        rows: Table,
+        before: float = 0.0,
+        name: str = "X",
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.rows = rows
         self.before = before
         self.name = name
-        self.mean, self.spread = centre_and_spread(rows)
+        self.mean, self.spread = centre_and_spread(rows, ranks=ranks)
         self.scale = working_scale(self.mean, self.spread, name) or before
 
     def keep_scale(self, centre: AnyArray, attribute: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skdict._ranks import ALONE, Ranks
 from skdict._utils.read_ahead import read_ahead
 from skdict.rows.stored import Part, StoredRows, Table, take
 
@@ -26,6 +27,9 @@ class BufferedEpochs:
         Row i of each belongs to row i of the others.
     batch_size, generator, without
         As in :class:`~skdict.rows.RowBatches`.
+    ranks : Ranks
+        The processes that share each batch. This one reads its part of each buffer, and
+        its part of a batch are the rows that lie there.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class BufferedEpochs:
         batch_size: int,
         generator: torch.Generator | None = None,
         without: Tensor | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         stored = [table for table in tables if isinstance(table, StoredRows)]
         self.tables = tables
@@ -41,6 +46,7 @@ class BufferedEpochs:
         self.buffer_rows = min(table.buffer_rows for table in stored)
         self.batch_size = batch_size
         self.generator = generator
+        self.ranks = ranks
         self.without = np.empty(0, np.int64) if without is None else without.numpy()
 
     @property
@@ -55,14 +61,19 @@ class BufferedEpochs:
         sizes = self._sizes()
         size = next(sizes)
         rest: list[Part] = [take(table, slice(0)) for table in self.tables]
-        for buffer in read_ahead(self._read, self._draw()):
-            order, start = self._mix(len(buffer[0])), 0
-            while 0 < size <= len(rest[0]) + len(order) - start:
-                stop = start + size - len(rest[0])
-                yield _join(rest, buffer, order[start:stop])
-                rest, start = [part[:0] for part in rest], stop
+        n_rest = 0
+        for n, buffer in read_ahead(self._read, self._draw()):
+            order, start = self._mix(n), 0
+            while 0 < size <= n_rest + n - start:
+                stop = start + size - n_rest
+                batch = _join(rest, buffer, self._mine(order[start:stop], n))
+                if self.generator is not None and not len(batch[0]):
+                    raise too_few_rows(self.ranks)
+                yield batch
+                rest, n_rest, start = [part[:0] for part in rest], 0, stop
                 size = next(sizes, 0)
-            rest = _join(rest, buffer, order[start:])
+            rest = _join(rest, buffer, self._mine(order[start:], n))
+            n_rest += n - start
             del buffer  # the next but one is read into its room
 
     def _sizes(self) -> Iterator[int]:
@@ -93,26 +104,49 @@ class BufferedEpochs:
             return np.arange(n)
         return torch.randperm(n, generator=self.generator).numpy()
 
-    def _read(self, blocks: np.ndarray) -> list[Part]:
-        """Read some blocks of all tables."""
+    def _mine(self, rows: np.ndarray, n: int) -> np.ndarray:
+        """Those of the rows of a buffer that this process has read."""
+        mine = self.ranks.cut(n)
+        if mine == slice(0, n):
+            return rows
+        return rows[(rows >= mine.start) & (rows < mine.stop)] - mine.start
+
+    def _read(self, blocks: np.ndarray) -> tuple[int, list[Part]]:
+        """Read this process's part of some blocks of all tables.
+
+        Returns
+        -------
+        n : int
+            Rows of the blocks, those of other processes included.
+        buffers : list
+            The rows that were read of each table.
+        """
         kept = [self._kept(block) for block in blocks]
-        n_rows = sum(len(rows) for rows in kept)
+        n = sum(len(rows) for rows in kept)
+        mine, start = self.ranks.cut(n), 0
+        for i, rows in enumerate(kept):
+            first, last = mine.start - start, mine.stop - start
+            start += len(rows)
+            kept[i] = rows[max(0, first) : max(0, last)]
+        kept = [rows for rows in kept if len(rows)]
+        n_rows = mine.stop - mine.start
         buffers: list[Part] = []
         for table in self.tables:
             if not isinstance(table, StoredRows):
-                buffers.append(take(table, torch.from_numpy(np.concatenate(kept))))
+                rows = np.concatenate([np.empty(0, np.int64), *kept])
+                buffers.append(take(table, torch.from_numpy(rows)))
                 continue
             buffer = np.empty((n_rows, *table.shape[1:]), table.dtype)
             end = 0
-            for block, rows in zip(blocks, kept, strict=True):
+            for rows in kept:
                 start, end = end, end + len(rows)
-                first, last = self.edges[block], self.edges[block + 1]
-                part = table.read(int(first), int(last))
+                first, last = int(rows[0]), int(rows[-1]) + 1
+                part = table.read(first, last)
                 buffer[start:end] = (
                     part if len(part) == len(rows) else part[rows - first]
                 )
             buffers.append(buffer)
-        return buffers
+        return n, buffers
 
     def _kept(self, block: int) -> np.ndarray:
         """Rows of a block that take part."""
@@ -131,3 +165,11 @@ def _join(rest: list[Part], buffer: list[Part], rows: np.ndarray) -> list[Part]:
         torch.cat([a, b]) if isinstance(a, Tensor) else np.concatenate([a, b])
         for a, b in zip(rest, taken, strict=True)
     ]
+
+
+def too_few_rows(ranks: Ranks) -> ValueError:
+    """What to raise where a process has no row of a batch."""
+    return ValueError(
+        f"The rows of a batch are shared by {ranks.size} processes, and one of them "
+        "has none. Raise batch_size, or train with fewer processes."
+    )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -67,7 +68,8 @@ class EarlyEnd(Callback):
         self.best_, self.n_flat_, self.winding_down_ = -np.inf, 0, False
 
     def on_epoch_end(self, net: Net, dataset_train: Any = None, **kwargs: Any) -> None:
-        if net.stopped or net.clock.steps_left == 0:
+        # A callback may have stopped one of several processes only.
+        if net.ranks.any(net.stopped) or net.clock.steps_left == 0:
             raise EndOfTraining
         if net.tol is None or self.winding_down_:
             return
@@ -129,7 +131,9 @@ class DivergenceCheck(Callback):
 
     def on_train_end(self, net: Net, **kwargs: Any) -> None:
         error = float(net.squared_error) / net.rows_seen
-        grown = float(net.last_error) > 10 * float(net.first_error)
+        # All processes have about as many rows of a batch.
+        first, last = net.ranks.sum(torch.stack([net.first_error, net.last_error]))
+        grown = float(last) > 10 * float(first)
         if error > self.largest_error_ and grown:
             raise ValueError(
                 "Training diverged: the mean squared error of a row has grown to "

@@ -17,6 +17,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from skdict._ranks import ALONE, Ranks
 from skdict.models import Clock, Dictionary, Objective
 from skdict.models.dictionary import half_squared_error
 from skdict.rows import (
@@ -89,6 +90,8 @@ class Pairs:
         That of the rows and that of the targets.
     generator : torch.Generator, default=None
         Shuffles them in each epoch; None keeps their order.
+    ranks : Ranks
+        The processes that share each batch; this one reads its part only.
     """
 
     def __init__(
@@ -98,9 +101,10 @@ class Pairs:
         device: torch.device,
         scales: tuple[float, float],
         generator: torch.Generator | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         tables = [rows.X] if rows.targets is None else [rows.X, rows.targets]
-        self.epochs = epochs(tables, batch_size, generator, rows.without)
+        self.epochs = epochs(tables, batch_size, generator, rows.without, ranks)
         self.device = device
         self.scales = scales
 
@@ -155,6 +159,8 @@ class DictionaryNet(NeuralNet):
         Above zero, show a progress bar.
     callbacks : iterable of skorch callbacks and callables, or None
         A callable gets the record of each epoch; training stops if one returns True.
+    ranks : Ranks
+        The processes that train the model together. Each has a part of every batch.
     """
 
     def __init__(
@@ -173,6 +179,7 @@ class DictionaryNet(NeuralNet):
         n_iter_no_change: int = 5,
         verbose: int = 0,
         callbacks: Iterable[Callback | Callable[[dict], Any]] | None = None,
+        ranks: Ranks = ALONE,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -197,7 +204,8 @@ class DictionaryNet(NeuralNet):
         self.held_out = held_out
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
-        self.show_progress = verbose > 0
+        self.show_progress = verbose > 0 and ranks.rank == 0
+        self.ranks = ranks
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
@@ -211,6 +219,7 @@ class DictionaryNet(NeuralNet):
     def start(self) -> Self:
         """Initialise the net and set its counts to zero."""
         self.initialize()
+        self.module_.ranks = self.ranks
         # The users' callbacks see each epoch before the training can end with it.
         self.callbacks_.append(("early_end", EarlyEnd()))
         self.clock = Clock(0, self.n_steps, self.generator)
@@ -251,6 +260,8 @@ class DictionaryNet(NeuralNet):
         ValueError
             If training diverged.
         """
+        # What is computed alike may differ in the last bit where machines differ.
+        self.ranks.follow_first_(self.module_.state_dict().values())
         # Whether what fires must be counted anew when the training has ended.
         self.codes_changed = max_iter == 0 or self.module_.trains_with_other_codes
         if max_iter > 0:
@@ -259,7 +270,9 @@ class DictionaryNet(NeuralNet):
                 with suppress(EndOfTraining):
                     self.fit_loop(X, epochs=max_iter)
                 self.notify("on_train_end", X=X, y=None)
-        if self.calibrate(X) or self.codes_changed:
+        calibrated = self.calibrate(X)
+        self.ranks.follow_first_(self.module_.state_dict().values())
+        if calibrated or self.codes_changed:
             self.look(X)
         return [without_batches(record) for record in self.history]
 
@@ -298,13 +311,16 @@ class DictionaryNet(NeuralNet):
             self.validation_rows = whole.taken(self.held_out)
         return Rows(X, self.targets, self.held_out), self.validation_rows
 
-    def get_iterator(self, dataset: Rows, training: bool = False) -> Pairs:
+    def get_iterator(
+        self, dataset: Rows, training: bool = False, ranks: Ranks | None = None
+    ) -> Pairs:
         return Pairs(
             dataset,
             self.batch_size,
             self.module_.atoms.device,
             (self.scale if dataset.targets is None else self.input_scale, self.scale),
             self.generator if training else None,
+            self.ranks if ranks is None else ranks,
         )
 
     def infer(self, x: Tensor, **fit_params: Any) -> Tensor:
@@ -332,13 +348,17 @@ class DictionaryNet(NeuralNet):
             "dead_fraction": float((self.fired == 0).double().mean()),
             "resets": int(self.n_redrawn),
             "learning_rate": self.learning_rate.rate(self.clock.n_steps),
-            "seconds": time.perf_counter() - self.epoch_began,
+            "seconds": self._longest(time.perf_counter() - self.epoch_began),
         }
         if dataset_valid is not None:
             explained = self._explained(float(self.validation_error))
             record["validation_explained_variance"] = explained
         for key, value in record.items():
             self.history.record(key, value)
+
+    def _longest(self, seconds: float) -> float:
+        time = torch.tensor(seconds, dtype=torch.float64, device="cpu")
+        return float(self.ranks.max(time))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -369,11 +389,14 @@ class DictionaryNet(NeuralNet):
             return
         self._begin_counts(training)
         for batch in iterator:
+            if not len(batch[0]):
+                continue
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
             self.history.record_batch(f"{prefix}_batch_size", len(batch[0]))
             self._count(step, len(batch[0]), training)
             self.notify("on_batch_end", batch=batch, training=training, **step)
+        self._sum_counts(training)
         if not training:
             n_rows = iterator.n_rows
             self.validation_error /= n_rows
@@ -386,7 +409,10 @@ class DictionaryNet(NeuralNet):
         dataset, _ = self.get_split_datasets(X)
         self._begin_counts(True)
         for batch in self.get_iterator(dataset):
-            self._count(self.validation_step(batch), len(batch[0]), True)
+            if len(batch[0]):
+                self._count(self.validation_step(batch), len(batch[0]), True)
+        self._sum_counts(True)
+        self.fired = self.ranks.sum(self.fired)
 
     @torch.no_grad()
     def calibrate(self, X: Table) -> bool:
@@ -400,7 +426,7 @@ class DictionaryNet(NeuralNet):
             among = draw_rows(rows.X, _CALIBRATION_ROWS, self.generator)
         else:
             among = torch.arange(0, len(rows), step, device="cpu")
-        batches = [x for x, _ in self.get_iterator(rows.taken(among))]
+        batches = [x for x, _ in self.get_iterator(rows.taken(among), ranks=ALONE)]
         self._set_training(False)
         return self.module_.calibrate_(batches, len(among))
 
@@ -424,6 +450,15 @@ class DictionaryNet(NeuralNet):
         self.last_error = step["squared_error"] / n_rows
         if self.first_error is None:
             self.first_error = self.last_error
+
+    def _sum_counts(self, training: bool) -> None:
+        """Add up what each process has counted; those of a step fired everywhere."""
+        if not training:
+            self.validation_error = self.ranks.sum(self.validation_error)
+            self.fired_held_out = self.ranks.sum(self.fired_held_out)
+            return
+        self.squared_error = self.ranks.sum(self.squared_error)
+        self.rows_seen = self.ranks.total(self.rows_seen)
 
     @torch.no_grad()
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Tensor]:
@@ -458,6 +493,12 @@ class DictionaryNet(NeuralNet):
         self.optimizer_.zero_grad()
         objective.loss.backward()
         with torch.no_grad():
+            if self.ranks.size > 1:
+                for parameter in module.parameters():
+                    if parameter.grad is not None:
+                        parameter.grad = self.ranks.mean(
+                            parameter.grad, objective.fraction
+                        )
             self.notify(
                 "on_grad_computed",
                 named_parameters=list(module.named_parameters()),
