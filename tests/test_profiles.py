@@ -438,6 +438,31 @@ def test_more_rows_than_are_read_at_once(tmp_path, ending):
     )
 
 
+def test_metadata_with_names_in_the_index(tmp_path):
+    rows, metadata = screen()
+    path = write(rows, tmp_path / "a.parquet")
+    profiles = read_profiles(path, metadata=metadata.set_index("well_id"))
+    pd.testing.assert_frame_equal(profiles.metadata, metadata)
+    numbered = metadata.rename_axis("well_id")  # the column is the name, not the index
+    pd.testing.assert_frame_equal(
+        read_profiles(path, metadata=numbered).metadata, metadata
+    )
+
+
+def test_odd_metadata_and_keys(files):
+    path, _ = files
+    _, metadata = screen()
+    twice = pd.concat([metadata, metadata[["plate"]]], axis=1)
+    with pytest.raises(ValueError, match=r"metadata has more than one .* 'plate'"):
+        read_profiles(path, metadata=twice)
+    with pytest.raises(ValueError, match=r"on=\[\] names no columns"):
+        read_profiles(path, metadata=metadata, on=[])
+    with pytest.raises(ValueError, match="The metadata have none; "):
+        read_profiles(path, metadata=pd.DataFrame())
+    profiles = read_profiles(path, metadata=metadata, on=["well_id", "well_id"])
+    assert len(profiles.X) == 40
+
+
 def test_several_keys(tmp_path):
     frame = pycytominer()
     wells = frame[["Metadata_Plate", "Metadata_Well"]]

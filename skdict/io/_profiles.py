@@ -19,6 +19,7 @@ from skdict.io._tables import (
     Chosen,
     CSVTable,
     ParquetTable,
+    check_names,
     natural_order,
     open_table,
     read_group,
@@ -94,6 +95,7 @@ def read_profiles(
     metadata : str, path-like or DataFrame, default=None
         What is known about the rows, if this is in another file. None means that it is
         in the columns of `path` that are no features.
+        The names of the wells may be the index of a DataFrame, if this has a name.
 
     on : str or list of str, default=None
         The columns that name a well (or a cell, an image) in both tables. None means
@@ -202,7 +204,11 @@ def read_profiles(
     array([False,  True, False])
     """
     path = Path(path)
-    keys = [on] if isinstance(on, str) else None if on is None else list(on)
+    keys = (
+        None if on is None else list(dict.fromkeys([on] if isinstance(on, str) else on))
+    )
+    if keys == []:
+        raise ValueError("on=[] names no columns.")
     rows, other = _open(path, metadata, keys)
     if lazy and not isinstance(rows, ParquetTable):
         raise ValueError(
@@ -235,6 +241,11 @@ def _open(
     if metadata is None:
         return rows, None
     if isinstance(metadata, pd.DataFrame):
+        check_names(metadata.columns, "The metadata")
+        # Names of wells may be in the index.
+        named = [name for name in metadata.index.names if name is not None]
+        if named and not set(named) & set(metadata.columns):
+            metadata = metadata.reset_index()
         other, kinds = metadata, CSVTable(metadata).columns
     else:
         source = open_table(Path(metadata))
@@ -322,7 +333,8 @@ def _describe(
         if not keys:
             raise ValueError(
                 f"The metadata and {path} have no column in common by which their rows "
-                f"could be joined. The metadata have {some(other.columns)}; {path} has "
+                "could be joined. The metadata have "
+                f"{some(other.columns) or 'none'}; {path} has "
                 f"{some(own.columns) or 'features only'}."
             )
     keys = keys or []

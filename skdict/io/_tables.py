@@ -7,6 +7,7 @@ import gzip
 import re
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,15 @@ import pandas as pd
 from skdict.io._control import some
 from skdict.io._extras import optional
 
-__all__ = ["CSVTable", "Chosen", "ParquetTable", "natural_order", "open_table"]
+__all__ = [
+    "CSVTable",
+    "Chosen",
+    "ParquetTable",
+    "check_names",
+    "natural_order",
+    "open_table",
+    "read_group",
+]
 
 _PARQUET = (".parquet", ".parq", ".pq")
 _CSV = (".csv", ".csv.gz")
@@ -81,11 +90,12 @@ def _files_of(path: Path) -> list[Path]:
     raise ValueError(f"The folder {path} has no parquet or CSV files.")
 
 
-def _check_names(names: Iterable[str], path: Path) -> None:
+def check_names(names: Iterable[Any], where: Path | str) -> None:
+    """Refuse a table in which several columns have the same name."""
     names = list(names)
-    twice = sorted({n for n in names if names.count(n) > 1}) if names else []
+    twice = [n for n, times in Counter(names).items() if times > 1]
     if twice:
-        raise ValueError(f"{path} has more than one column called {some(twice)}.")
+        raise ValueError(f"{where} has more than one column called {some(twice)}.")
 
 
 def _check_same_columns(by_file: dict[Path, list[str]]) -> None:
@@ -166,9 +176,9 @@ def _read_csv(path: Path, text_columns: Sequence[str]) -> pd.DataFrame:
         with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
             header = next(csv.reader(file), [])
         # pandas would call the second of two columns "name.1".
-        _check_names([name for name in header if name], path)
+        check_names([name for name in header if name], path)
         if not any(header):
-            raise ValueError(f"{path} is empty: it has no header.")
+            raise ValueError(f"{path} is empty, or its first line has no names.")
         text = {name: str for name in text_columns if name in header}
         with warnings.catch_warnings():
             # pandas would cut lines that are longer than the header.
@@ -205,7 +215,7 @@ class ParquetTable:
                     rows[one] = [file.metadata.row_group(i).num_rows for i in groups]
             except pa.ArrowException as error:
                 raise ValueError(f"{one} cannot be read as parquet: {error}") from error
-            _check_names(schemas[one].names, one)
+            check_names(schemas[one].names, one)
         _check_same_columns({one: _without_index(s) for one, s in schemas.items()})
         partitions, types = _partitions(path, files)
         return cls(files, schemas, partitions, types, rows)
