@@ -278,8 +278,8 @@ def test_at_most_two_buffers_are_in_memory(tmp_path):
 
 @sources
 def test_rows_that_fit_give_the_fit_of_memory(store, source):
-    expected = fitted(ICFL, X)
-    model = fitted(ICFL, store(source))
+    expected = fitted(ICFL, X, max_iter=1)
+    model = fitted(ICFL, store(source), max_iter=1)
     assert isinstance(model.components_, np.ndarray)
     assert model.components_.dtype == np.float32
     np.testing.assert_array_equal(model.components_, expected.components_)
@@ -287,12 +287,12 @@ def test_rows_that_fit_give_the_fit_of_memory(store, source):
 
 
 @pytest.mark.usefixtures("little_memory")
-@sources
+@pytest.mark.parametrize("source", [memmap, zarr_shards, dask_blocks])
 def test_a_buffer_is_as_good_as_a_full_shuffle(store, source):
     rows = store(source)
     assert not StoredRows(rows).fits
     for options in ({}, {"validation_fraction": 0.1})[: 2 if source is memmap else 1]:
-        options = {"max_iter": 5, **options}
+        options = {"max_iter": 4, **options}
         expected = fitted(ICFL, ROWS, **options).score(ROWS)
         model = fitted(ICFL, rows, **options)
         assert model.score(ROWS) == pytest.approx(expected, abs=0.02)
@@ -305,14 +305,13 @@ def test_a_buffer_is_as_good_as_a_full_shuffle(store, source):
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_dictionary_learns_from_stored_rows(store, kind):
-    rows = store(zarr_chunks)
-    model = fitted(kind, rows)
+    rows = store(memmap)
+    model = fitted(kind, rows, max_iter=2)
     density = np.diff(model.transform(ROWS).tocsc().indptr) / N
     assert model.feature_density_.shape == (24,)
     assert abs(model.feature_density_ - density).max() < 0.5
     assert model.score(rows) > 0
-    started = kind(24, k=3, random_state=0).partial_fit(rows)
-    assert started.partial_fit(rows).n_samples_seen_ == 2 * N
+    assert model.partial_fit(rows).n_samples_seen_ == 2 * N
 
 
 @pytest.mark.usefixtures("little_memory")
@@ -355,8 +354,8 @@ def test_whitener_and_scaler_learn_the_same(store, source):
 def test_transcoder_takes_stored_rows_and_targets(store, source):
     rows = store(source)
     targets = da.from_array(ROWS[:, :3] + 1, chunks=(77, 3))
-    model = fitted(Transcoder, rows, targets, max_iter=8)
-    expected = fitted(Transcoder, ROWS, ROWS[:, :3] + 1, max_iter=8)
+    model = fitted(Transcoder, rows, targets, max_iter=5)
+    expected = fitted(Transcoder, ROWS, ROWS[:, :3] + 1, max_iter=5)
     assert model.score(ROWS, ROWS[:, :3]) == pytest.approx(
         expected.score(ROWS, ROWS[:, :3]), abs=0.05
     )
@@ -423,7 +422,7 @@ def test_the_whole_pipeline_reads_rows_in_parts(store, source, monkeypatch):
         return make_pipeline(
             ControlPCAWhitener(),
             normalizer,
-            ICFL(24, 3, max_iter=3, random_state=0),
+            ICFL(24, 3, max_iter=2, random_state=0),
             InMemory(),
             make_linear_probe(),
         )
@@ -431,7 +430,7 @@ def test_the_whole_pipeline_reads_rows_in_parts(store, source, monkeypatch):
     lazy = pipe(RowwiseTransformer(Normalizer()))
     lazy.fit(rows, Y, controlpcawhitener__control=CONTROL)
     plain = pipe(Normalizer()).fit(ROWS, Y, controlpcawhitener__control=CONTROL)
-    assert lazy.score(rows, Y) == pytest.approx(plain.score(ROWS, Y), abs=0.03)
+    assert lazy.score(rows, Y) == pytest.approx(plain.score(ROWS, Y), abs=0.05)
     assert isinstance(lazy[:-2].transform(rows), da.Array)
     np.testing.assert_array_equal(lazy.predict(rows), lazy.predict(ROWS))
 
