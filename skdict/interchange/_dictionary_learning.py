@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from skdict.interchange._files import Tensors, read_json, read_torch
+from skdict._utils.tensors import Tensors, read_json
+from skdict.interchange._files import read_torch
 from skdict.interchange._parts import Parts, count, take, threshold_of_batches
 
 SETTINGS = "config.json"

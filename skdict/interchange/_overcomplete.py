@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from skdict._utils.tensors import Tensors
 from skdict.decomposition import SAE, JumpReLUSAE, TopKSAE
-from skdict.interchange._files import Tensors, read_torch
+from skdict.interchange._files import read_torch
 from skdict.interchange._parts import Activation, Parts, count, take
 
 MARK = "dictionary."

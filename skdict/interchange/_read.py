@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from skdict._utils.tensors import open_file
 from skdict.interchange import (
     _dictionary_learning,
     _overcomplete,
@@ -13,7 +14,7 @@ from skdict.interchange import (
     _saev,
     _sparsify,
 )
-from skdict.interchange._files import open_file, read_torch
+from skdict.interchange._files import read_torch
 from skdict.interchange._parts import estimator_from
 
 __all__ = ["read_dictionary"]

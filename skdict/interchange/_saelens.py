@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from skdict.interchange._files import Tensors, read_json, read_safetensors
+from skdict._utils.tensors import Tensors, read_json, read_safetensors
 from skdict.interchange._parts import Activation, Parts, check_settings, count, take
 
 SETTINGS = "cfg.json"

@@ -6,7 +6,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from skdict.interchange._files import open_file, parse_json, state_dict
+from skdict._utils.tensors import open_file, parse_json
+from skdict.interchange._files import state_dict
 from skdict.interchange._parts import Parts, count, take, threshold_of_batches
 
 WEIGHTS = "sae.pt"

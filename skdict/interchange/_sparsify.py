@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skdict.interchange._files import read_json, read_safetensors
+from skdict._utils.tensors import read_json, read_safetensors
 from skdict.interchange._parts import Parts, check_settings, count, take
 
 SETTINGS = "cfg.json"

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdict._utils.checks import as_numpy
 from skdict._utils.files import check_destination, write_file
 from skdict._utils.steps import steps_of, unfrozen
+from skdict._utils.tensors import safetensors_parts
 from skdict.decomposition import (
     ICFL,
     SAE,
@@ -27,7 +28,6 @@ from skdict.decomposition import (
     TopKSAE,
 )
 from skdict.interchange import _saelens, _sparsify
-from skdict.interchange._files import safetensors_parts
 from skdict.interchange._folding import Affine, affine, dtype_for, folded
 from skdict.interchange._parts import Activation, Parts, checked
 from skdict.interchange._pursuit import check_balance

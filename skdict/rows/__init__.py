@@ -6,6 +6,7 @@ from skdict.rows.devices import as_tensor, resolve_device, to_device
 from skdict.rows.moments import centre_and_spread, working_scale
 from skdict.rows.scaled import ScaledRows
 from skdict.rows.stored import (
+    Part,
     StoredRows,
     Table,
     draw_rows,
@@ -16,6 +17,7 @@ from skdict.rows.stored import (
 from skdict.rows.validation import as_rows, like, validate_rows, validate_targets
 
 __all__ = [
+    "Part",
     "RowBatches",
     "ScaledRows",
     "StoredRows",

@@ -123,24 +123,42 @@ class WholeEpochs:
         return -(-self.n_rows // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Part]]:
-        for rows in self._parts():
-            yield [take(table, rows) for table in self.tables]
+        return self.batches()
 
-    def _parts(self) -> Iterator[slice | Tensor]:
-        """Draw an epoch: which rows make up each batch."""
+    @property
+    def order(self) -> dict[str, int]:
+        """What the order of the rows depends on, besides the generator."""
+        return {"rows of a batch": self.batch_size}
+
+    def batches(self, start: int = 0) -> Iterator[list[Part]]:
+        """Draw an epoch, and return its batches from the ``start``-th one on.
+
+        The generator is used before the first batch is asked for, and not after.
+        """
+        parts = self._parts()[start:]
+        mine = (self._mine(rows) for rows in parts)
+        return ([take(table, rows) for table in self.tables] for rows in mine)
+
+    def _parts(self) -> Sequence[slice | Tensor]:
+        """Draw which rows make up each batch; without a generator, this process's."""
         if self.generator is None:
+            parts = []
             for start in range(0, self.n_rows, self.batch_size):
                 mine = self.ranks.cut(min(self.batch_size, self.n_rows - start))
-                part = slice(start + mine.start, start + mine.stop)
-                yield part if self.among is None else self.among[part]
-            return
+                parts.append(slice(start + mine.start, start + mine.stop))
+            return parts if self.among is None else [self.among[p] for p in parts]
         order = torch.randperm(
             self.n_rows, generator=self.generator, device=self.generator.device
         )
         if self.among is not None:
             order = self.among[order]
-        for rows in order.tensor_split(len(self)):
-            # In ascending order, so that a memmap is read in one sweep.
-            if len(rows) < self.ranks.size:
-                raise too_few_rows(self.ranks)
-            yield rows.sort().values[self.ranks.cut(len(rows))]
+        return order.tensor_split(len(self))
+
+    def _mine(self, rows: slice | Tensor) -> slice | Tensor:
+        """This process's rows of a batch."""
+        if isinstance(rows, slice) or self.generator is None:
+            return rows
+        if len(rows) < self.ranks.size:
+            raise too_few_rows(self.ranks)
+        # In ascending order, so that a memmap is read in one sweep.
+        return rows.sort().values[self.ranks.cut(len(rows))]

@@ -58,22 +58,55 @@ class BufferedEpochs:
         return -(-self.n_rows // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Part]]:
-        sizes = self._sizes()
-        size = next(sizes)
+        return self.batches()
+
+    @property
+    def order(self) -> dict[str, int]:
+        """What the order of the rows depends on, besides the generator."""
+        return {
+            "rows of a batch": self.batch_size,
+            "rows of a buffer": self.buffer_rows,
+            "blocks of rows": len(self.edges) - 1,
+        }
+
+    def batches(self, start: int = 0) -> Iterator[list[Part]]:
+        """Draw an epoch, and return its batches from the ``start``-th one on.
+
+        The generator is used before the first batch is asked for, and not after. What
+        belongs to earlier batches only is not read.
+        """
+        if self.generator is None:
+            return self._cut(None, start)
+        # Of its own, because what else draws between two buffers must not matter.
+        seed = torch.randint(2**62, (), generator=self.generator, device="cpu")
+        return self._cut(torch.Generator("cpu").manual_seed(int(seed)), start)
+
+    def _cut(
+        self, generator: torch.Generator | None, start_batch: int
+    ) -> Iterator[list[Part]]:
+        sizes = list(self._sizes())
+        buffers = self._draw(generator)
+        # The batches are cut from one long row of mixed buffers.
+        start = sum(sizes[:start_batch])
+        while buffers and start >= (n_rows := self._n_kept(buffers[0])):
+            _mix(n_rows, generator)
+            buffers, start = buffers[1:], start - n_rows
+        left = iter(sizes[start_batch:])
+        size = next(left, 0)
         rest: list[Part] = [take(table, slice(0)) for table in self.tables]
         n_rest = 0
-        for n, buffer in read_ahead(self._read, self._draw()):
-            order, start = self._mix(n), 0
+        for n, buffer in read_ahead(self._read, buffers):
+            order = _mix(n, generator)
             while 0 < size <= n_rest + n - start:
                 stop = start + size - n_rest
                 batch = _join(rest, buffer, self._mine(order[start:stop], n))
-                if self.generator is not None and not len(batch[0]):
+                if generator is not None and not len(batch[0]):
                     raise too_few_rows(self.ranks)
                 yield batch
                 rest, n_rest, start = [part[:0] for part in rest], 0, stop
-                size = next(sizes, 0)
+                size = next(left, 0)
             rest = _join(rest, buffer, self._mine(order[start:], n))
-            n_rest += n - start
+            n_rest, start = n_rest + n - start, 0
             del buffer  # the next but one is read into its room
 
     def _sizes(self) -> Iterator[int]:
@@ -85,12 +118,12 @@ class BufferedEpochs:
             else:
                 yield n // n_batches + (i < n % n_batches)
 
-    def _draw(self) -> list[np.ndarray]:
+    def _draw(self, generator: torch.Generator | None) -> list[np.ndarray]:
         """Which blocks go into each buffer."""
         n_blocks = len(self.edges) - 1
         order = np.arange(n_blocks)
-        if self.generator is not None:
-            order = torch.randperm(n_blocks, generator=self.generator).numpy()
+        if generator is not None:
+            order = torch.randperm(n_blocks, generator=generator).numpy()
         starts, room = [], 0
         for i, size in enumerate(np.diff(self.edges)[order].tolist()):
             if size > room:
@@ -98,11 +131,6 @@ class BufferedEpochs:
                 room = self.buffer_rows
             room -= size
         return np.split(order, starts[1:])
-
-    def _mix(self, n: int) -> np.ndarray:
-        if self.generator is None:
-            return np.arange(n)
-        return torch.randperm(n, generator=self.generator).numpy()
 
     def _mine(self, rows: np.ndarray, n: int) -> np.ndarray:
         """Those of the rows of a buffer that this process has read."""
@@ -148,12 +176,25 @@ class BufferedEpochs:
             buffers.append(buffer)
         return n, buffers
 
+    def _n_kept(self, blocks: np.ndarray) -> int:
+        """Number of rows of some blocks that take part."""
+        firsts, lasts = self.edges[blocks], self.edges[blocks + 1]
+        i, j = np.searchsorted(self.without, [firsts, lasts])
+        return int((lasts - firsts - (j - i)).sum())
+
     def _kept(self, block: int) -> np.ndarray:
         """Rows of a block that take part."""
         first, last = self.edges[block], self.edges[block + 1]
         i, j = np.searchsorted(self.without, [first, last])
         rows = np.arange(first, last)
         return np.delete(rows, self.without[i:j] - first) if j > i else rows
+
+
+def _mix(n: int, generator: torch.Generator | None) -> np.ndarray:
+    """An order of ``n`` rows: at random, or as they are."""
+    if generator is None:
+        return np.arange(n)
+    return torch.randperm(n, generator=generator).numpy()
 
 
 def _join(rest: list[Part], buffer: list[Part], rows: np.ndarray) -> list[Part]:

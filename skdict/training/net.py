@@ -21,6 +21,7 @@ from skdict._ranks import ALONE, Ranks
 from skdict.models import Clock, Dictionary, Objective
 from skdict.models.dictionary import half_squared_error
 from skdict.rows import (
+    Part,
     RowBatches,
     StoredRows,
     Table,
@@ -116,7 +117,14 @@ class Pairs:
         return len(self.epochs)
 
     def __iter__(self) -> Iterator[Batch]:
-        for parts in self.epochs:
+        return self.batches()
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Draw an epoch now, and return its batches from the ``start``-th one on."""
+        return self._loaded(self.epochs.batches(start))
+
+    def _loaded(self, batches: Iterator[list[Part]]) -> Iterator[Batch]:
+        for parts in batches:
             pair = zip(parts, self.scales, strict=False)
             loaded = [load(part, self.device, scale) for part, scale in pair]
             yield loaded[0], loaded[-1]
