@@ -26,7 +26,7 @@ from skdict import (
     MatryoshkaSAE,
     TopKSAE,
 )
-from skdict.training import DictionaryNet
+from skdict.training.net import DictionaryNet
 
 FAMILY = {
     "TopKSAE": TopKSAE,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from skdict.models import TopKAutoencoder
 from skdict.rows import RowBatches
-from skdict.training import DictionaryNet
+from skdict.training.net import DictionaryNet
 
 _LEARNING_RATE = 1e-4
 _TINY_STEPS = 200

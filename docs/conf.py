@@ -81,6 +81,7 @@ API_GROUPS = [
     ("Preprocessing", "skdict.preprocessing", True),
     ("Feature extraction", "skdict.feature_extraction", True),
     ("Dictionaries", "skdict.decomposition", True),
+    ("Training", "skdict.training", False),
     ("Metrics", "skdict.metrics", False),
     ("Evaluation", "skdict.evaluation", False),
     ("Images", "skdict.images", False),

@@ -2,6 +2,6 @@
 
 import lazy_loader as lazy
 
-__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)
+from skdict._utils.version import __version__ as __version__
 
-__version__ = "0.1.0.dev0"
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

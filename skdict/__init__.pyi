@@ -12,6 +12,7 @@ from . import (
     persistence,
     preprocessing,
     report,
+    training,
 )
 from .decomposition import (
     ICFL,
@@ -73,6 +74,7 @@ __all__ = [
     "preprocessing",
     "report",
     "save",
+    "training",
 ]
 
 __version__: str

@@ -10,7 +10,7 @@ from skdict import ICFL, TopKSAE
 from skdict.decomposition._base import FixedSparsity
 from skdict.metrics import feature_density, mutual_coherence
 from skdict.models import TopKAutoencoder, topk
-from skdict.training import DictionaryNet
+from skdict.training.net import DictionaryNet
 
 # What counts as dead
 

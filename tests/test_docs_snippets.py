@@ -46,6 +46,7 @@ BELOW = (
     "metrics",
     "ops",
     "report",
+    "training",
 )
 
 

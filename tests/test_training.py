@@ -18,8 +18,9 @@ from skdict.models import (
 )
 from skdict.models.dictionary import half_squared_error
 from skdict.ops import SlotCode
-from skdict.training import DictionaryNet, restore, state_of
+from skdict.training.net import DictionaryNet
 from skdict.training.schedule import Schedule
+from skdict.training.state import restore, state_of
 
 N, D, M, K = 40, 6, 15, 2
 

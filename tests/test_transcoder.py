@@ -29,7 +29,7 @@ from skdict.models import (
     transcoder,
 )
 from skdict.models.transcoder import nearest_rows
-from skdict.training import DictionaryNet
+from skdict.training.net import DictionaryNet
 
 ACTIVATIONS = ("topk", "batch_topk", "relu", "jump_relu", "gated")
 AIMED = ACTIVATIONS[1:]  # k is the mean

@@ -58,20 +58,12 @@ from skdict.rows import (
     to_device,
     validate_rows,
 )
-from skdict.training import DictionaryNet, restore, state_of, stream_rule
+from skdict.training.checkpoint import RECORD_KEYS, checkpoint_among, problem_of
+from skdict.training.net import DictionaryNet
+from skdict.training.state import restore, state_of, stream_rule
 
 # Fraction of samples below which a feature counts as dead (the papers' threshold).
 _DEAD_DENSITY = 1e-5
-# Keys that every record of a history has.
-_RECORD_KEYS = (
-    "epoch",
-    "loss",
-    "explained_variance",
-    "dead_fraction",
-    "resets",
-    "learning_rate",
-    "seconds",
-)
 # With fewer rows than this, an epoch cannot be judged.
 _LEAST_HELD_OUT = 5
 # Of stored rows no more than this are held out: they tell enough.
@@ -146,7 +138,7 @@ class DictionaryEstimator(
                 "n_steps_": Count(),
                 "n_samples_seen_": Count(low=1),
                 "_scale": Number(low=0),
-                "history_": History(_RECORD_KEYS),
+                "history_": History(RECORD_KEYS),
                 "_training_state": stream_rule(self._model),
             },
         )
@@ -372,10 +364,32 @@ class DictionaryEstimator(
         resumes = streaming and go_on and hasattr(self, "n_steps_")
         inputs, targets = self._inputs_and_targets(X, y, go_on=go_on, resumes=resumes)
         rows = inputs.rows
-        generator = self._new_generator()
         max_iter = 1 if streaming else self.max_iter
         n_held_out = 0 if streaming else self._n_held_out(rows)
         n_samples = len(rows) - n_held_out
+        batch_size = min(self._batch_size(n_samples), n_samples)
+        if self.batch_size == "auto" and isinstance(rows, StoredRows):
+            batch_size = min(batch_size, rows.buffer_rows)
+
+        seed = self._draw_seed()
+        checkpoint = checkpoint_among(self.callbacks)
+        if checkpoint is not None:
+            if streaming:
+                raise ValueError(
+                    "partial_fit writes no checkpoints: take the Checkpoint out of "
+                    "callbacks, and save the estimator between the calls."
+                )
+            start = {p.attribute for p in self._model.fitted.values()} if go_on else ()
+            problem = problem_of(
+                self,
+                seed,
+                {attribute: getattr(self, attribute) for attribute in sorted(start)},
+                {"X": inputs} if targets is inputs else {"X": inputs, "y": targets},
+                batch_size,
+                n_held_out,
+            )
+            seed = checkpoint.open_(problem, seed, together)
+        generator = torch.Generator("cpu").manual_seed(seed)
 
         if go_on:
             model = self._fitted_model(n_samples)
@@ -401,9 +415,6 @@ class DictionaryEstimator(
         held_out = None
         if n_held_out:
             held_out = draw_rows(rows, n_held_out, generator).sort().values
-        batch_size = min(self._batch_size(n_samples), n_samples)
-        if self.batch_size == "auto" and isinstance(rows, StoredRows):
-            batch_size = min(batch_size, rows.buffer_rows)
         n_steps = max_iter * -(-n_samples // batch_size)
         if not streaming and 0 < n_steps <= self.warmup_steps:
             warn(
@@ -470,12 +481,12 @@ class DictionaryEstimator(
         """Name of the attribute that holds a parameter of the model."""
         return self._model.fitted[parameter].attribute
 
-    def _new_generator(self) -> torch.Generator:
+    def _draw_seed(self) -> int:
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         # Without a seed of the user, that of the first process holds for all.
         same = torch.tensor(int(seed), device="cpu")
         ranks().follow_first_([same])
-        return torch.Generator("cpu").manual_seed(int(same))
+        return int(same)
 
     def _start(
         self,

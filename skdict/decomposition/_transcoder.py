@@ -28,7 +28,7 @@ from skdict.decomposition._shared_docs import documented
 from skdict.models import Transcoder as TranscoderModel
 from skdict.models import transcoder
 from skdict.rows import ScaledRows, as_rows, by_blocks, like, validate_targets
-from skdict.training import DictionaryNet
+from skdict.training.net import DictionaryNet
 
 Activation = Literal["topk", "batch_topk", "relu", "jump_relu", "gated"]
 

@@ -1,6 +1,8 @@
-"""Training on skorch; nothing outside this subpackage knows of it."""
+"""Training on skorch: checkpoints of a fit.
 
-from skdict.training.net import DictionaryNet
-from skdict.training.state import restore, state_of, stream_rule
+The rest of this subpackage is not public. Nothing outside it knows of skorch.
+"""
 
-__all__ = ["DictionaryNet", "restore", "state_of", "stream_rule"]
+from skdict.training.checkpoint import Checkpoint
+
+__all__ = ["Checkpoint"]

@@ -39,6 +39,13 @@ from skdict.training.callbacks import (
     ProgressBar,
     as_callback,
 )
+from skdict.training.checkpoint import (
+    Checkpoint,
+    checkpoint_among,
+    restore_epoch,
+    restore_place,
+    restore_result,
+)
 
 Batch = tuple[Tensor, Tensor]
 
@@ -230,6 +237,8 @@ class DictionaryNet(NeuralNet):
         self.module_.ranks = self.ranks
         # The users' callbacks see each epoch before the training can end with it.
         self.callbacks_.append(("early_end", EarlyEnd()))
+        # A checkpoint holds what all others have done with a step.
+        self.callbacks_.sort(key=lambda named: isinstance(named[1], Checkpoint))
         self.clock = Clock(0, self.n_steps, self.generator)
         atoms = self.module_.atoms
         self.fired = torch.zeros(len(atoms), dtype=torch.int64, device=atoms.device)
@@ -243,6 +252,10 @@ class DictionaryNet(NeuralNet):
         self.validation_error = atoms.new_zeros(())
         self.stopped = False
         self.validation_rows: Rows | None = None
+        # Batches done in this epoch, and the generator's state when it began.
+        self.n_batches = 0
+        self.epoch_generator = self.generator.get_state()
+        self.resumes_epoch = False
         return self
 
     def train(self, X: Table, max_iter: int) -> list[dict[str, Any]]:
@@ -272,9 +285,18 @@ class DictionaryNet(NeuralNet):
         self.ranks.follow_first_(self.module_.state_dict().values())
         # Whether what fires must be counted anew when the training has ended.
         self.codes_changed = max_iter == 0 or self.module_.trains_with_other_codes
+        checkpoint = self.checkpoint
+        saved = None if checkpoint is None else checkpoint.saved_
+        if saved is not None and saved.finished:
+            restore_result(self, saved)
+            checkpoint.saved_ = None  # it may be large
+            return [without_batches(record) for record in self.history]
         if max_iter > 0:
             with ExitStack() as self.resources:
                 self.notify("on_train_begin", X=X, y=None, max_iter=max_iter)
+                if saved is not None:
+                    max_iter -= restore_place(self, saved)
+                    self.resumes_epoch = True
                 with suppress(EndOfTraining):
                     self.fit_loop(X, epochs=max_iter)
                 self.notify("on_train_end", X=X, y=None)
@@ -282,6 +304,8 @@ class DictionaryNet(NeuralNet):
         self.ranks.follow_first_(self.module_.state_dict().values())
         if calibrated or self.codes_changed:
             self.look(X)
+        if checkpoint is not None:
+            checkpoint.write_(self, finished=True)
         return [without_batches(record) for record in self.history]
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
@@ -396,13 +420,15 @@ class DictionaryNet(NeuralNet):
         if iterator is None:
             return
         self._begin_counts(training)
-        for batch in iterator:
+        batches = self._begin_epoch(iterator) if training else iter(iterator)
+        for batch in batches:
             if not len(batch[0]):
                 continue
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
             self.history.record_batch(f"{prefix}_batch_size", len(batch[0]))
             self._count(step, len(batch[0]), training)
+            self.n_batches += training
             self.notify("on_batch_end", batch=batch, training=training, **step)
         self._sum_counts(training)
         if not training:
@@ -410,6 +436,20 @@ class DictionaryNet(NeuralNet):
             self.validation_error /= n_rows
             with torch.no_grad():
                 self.module_.watch_(self.fired_held_out, n_rows)
+
+    def _begin_epoch(self, iterator: Pairs) -> Iterator[Batch]:
+        """Draw the order of the rows; return the batches that are not done yet."""
+        self.epoch_generator = self.generator.get_state()
+        self.n_batches = 0
+        checkpoint = self.checkpoint
+        if not self.resumes_epoch or checkpoint is None or checkpoint.saved_ is None:
+            return iterator.batches()
+        self.resumes_epoch = False
+        self.n_batches = checkpoint.saved_.text["place"]["batches"]
+        batches = iterator.batches(self.n_batches)
+        restore_epoch(self, checkpoint.saved_)
+        checkpoint.saved_ = None  # it may be large
+        return batches
 
     @torch.no_grad()
     def look(self, X: Table) -> None:
@@ -519,6 +559,11 @@ class DictionaryNet(NeuralNet):
     def learning_rate(self) -> LearningRate:
         """The callback that sets the learning rate of each step."""
         return dict(self.callbacks_)["learning_rate"]
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The callback that writes checkpoints, if there is one."""
+        return checkpoint_among(callback for _, callback in self.callbacks_)
 
     @property
     def best_epoch(self) -> BestEpoch:

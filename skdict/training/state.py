@@ -27,15 +27,9 @@ _SLOTS: dict[type[torch.optim.Optimizer], dict[str, dict[str, Any]]] = {
 def state_of(net: NeuralNet) -> dict[str, Any]:
     """Return, as arrays, the state from which another net goes on as this one would."""
     module = net.module_
-    names = [name for name, _ in module.named_parameters()]
-    slots = net.optimizer_.state_dict()["state"]
     return {
         "model": {name: _as_array(module.get_buffer(name)) for name in module.counters},
-        "optimizer": {
-            names[i]: {slot: _as_array(torch.as_tensor(v)) for slot, v in kept.items()}
-            for i, kept in slots.items()
-            if any(value is not None for value in kept.values())
-        },
+        "optimizer": optimizer_state(net),
         "generator": net.generator.get_state().numpy(),
         "n_steps": net.clock.n_steps,
     }
@@ -46,14 +40,55 @@ def restore(net: NeuralNet, state: dict[str, Any]) -> None:
     module = net.module_
     for name, value in state["model"].items():
         module.get_buffer(name).copy_(_as_tensor(value))
-    names = [name for name, _ in module.named_parameters()]
-    slots = {
-        names.index(name): {slot: _as_tensor(value) for slot, value in kept.items()}
-        for name, kept in state["optimizer"].items()
-    }
-    net.optimizer_.load_state_dict({**net.optimizer_.state_dict(), "state": slots})
+    _load_slots(net, state["optimizer"])
     net.generator.set_state(_as_tensor(state["generator"]))
     net.clock.n_steps = state["n_steps"]
+
+
+Slots = dict[str, dict[str, np.ndarray]]
+
+
+def optimizer_state(net: NeuralNet) -> Slots:
+    """What the optimiser keeps for each parameter."""
+    names = [name for name, _ in net.module_.named_parameters()]
+    slots = net.optimizer_.state_dict()["state"]
+    return {
+        names[i]: {slot: _as_array(torch.as_tensor(v)) for slot, v in kept.items()}
+        for i, kept in slots.items()
+        if any(value is not None for value in kept.values())
+    }
+
+
+def restore_optimizer(net: NeuralNet, state: Slots) -> None:
+    """Give the optimiser what :func:`optimizer_state` gave of another.
+
+    Raises
+    ------
+    ValueError
+        If it does not fit the parameters.
+    """
+    slots = _SLOTS[type(net.optimizer_)]
+    parameters = dict(net.module_.named_parameters())
+    for name, kept in state.items():
+        if name not in parameters or kept.keys() != slots.keys():
+            raise ValueError(f"the optimiser has something else than {name!r:.80}")
+        for slot, value in kept.items():
+            shape = slots[slot].get("shape", tuple(parameters[name].shape))
+            if value.shape != shape or value.dtype.kind != "f":
+                raise ValueError(
+                    f"{slot} of {name} has the shape {value.shape} and the dtype "
+                    f"{value.dtype}"
+                )
+    _load_slots(net, state)
+
+
+def _load_slots(net: NeuralNet, state: Slots) -> None:
+    names = [name for name, _ in net.module_.named_parameters()]
+    slots = {
+        names.index(name): {slot: _as_tensor(value) for slot, value in kept.items()}
+        for name, kept in state.items()
+    }
+    net.optimizer_.load_state_dict({**net.optimizer_.state_dict(), "state": slots})
 
 
 def stream_rule(model: type[Dictionary]) -> Fitted:
