@@ -98,8 +98,8 @@ class Checkpoint(Callback):
     Ctrl-C takes effect when the current step is done: the checkpoint is written, and
     KeyboardInterrupt is raised. A second Ctrl-C does not wait.
 
-    Under ``torchrun`` the first process writes the file, and all of them read it: put it
-    where each of them finds it.
+    Under ``torchrun`` the first process writes the file, and all of them read it: it
+    must be where each of them finds it.
 
     Other callbacks of the user keep no state. A callable among ``callbacks`` may see
     the record of an epoch a second time, and a callback that sums over the batches of

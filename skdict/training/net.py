@@ -289,7 +289,6 @@ class DictionaryNet(NeuralNet):
         saved = None if checkpoint is None else checkpoint.saved_
         if saved is not None and saved.finished:
             restore_result(self, saved)
-            checkpoint.saved_ = None  # it may be large
             return [without_batches(record) for record in self.history]
         if max_iter > 0:
             with ExitStack() as self.resources:
