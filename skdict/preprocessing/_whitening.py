@@ -17,11 +17,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from torch import Tensor
 
-from skdict._guards import learns, own_precision
+from skdict._guards import full_precision, learns, own_precision
 from skdict._ranks import Ranks, ranks
 from skdict._utils.arrays import blocks
 from skdict._utils.checks import as_numpy
 from skdict._utils.constraints import Interval
+from skdict._utils.dask_blocks import is_dask, reduce_blocks
 from skdict._utils.fitted import (
     Array,
     Count,
@@ -78,7 +79,14 @@ from skdict.preprocessing._rows import (
     place_in,
     storage_eps,
 )
-from skdict.rows import as_rows, as_tensor, by_blocks, validate_rows
+from skdict.rows import (
+    StoredRows,
+    as_rows,
+    as_tensor,
+    by_blocks,
+    check_part,
+    validate_rows,
+)
 
 __all__ = ["ControlPCAWhitener"]
 
@@ -811,6 +819,8 @@ def _moments_of(
             return FewRows(kept.to(torch.float64, copy=True))
         # Of several processes, each reads its part of the rows.
         together = ranks()
+        if together.size == 1 and isinstance(X, StoredRows) and is_dask(X.source):
+            return _moments_on_workers(X, rows, fourth_order=fourth_order)
         mine = together.cut(n_rows)
         parts = (
             batch_moments(
@@ -832,6 +842,45 @@ def _of_all(part: Moments, together: Ranks) -> Moments:
     mean = origin + together.mean(part.mean - origin, part.n_samples / n_samples)
     sums = [together.sum(about) for about in moments_about(part, mean)]
     return Moments(n_samples, mean, *sums)
+
+
+def _moments_on_workers(
+    X: StoredRows, rows: np.ndarray | None, *, fourth_order: bool
+) -> Moments:
+    """Moments of rows of a Dask array, of each block where Dask computes it."""
+    chosen = np.full(len(X), rows is None)
+    if rows is not None:
+        chosen[rows] = True
+    of_block = partial(
+        _moments_of_block, name=X.name, dtype=X.dtype, fourth_order=fourth_order
+    )
+    moments = reduce_blocks(X.source, of_block, _merge_if_any, chosen)
+    assert moments is not None  # few rows are kept as they are
+    return moments
+
+
+def _moments_of_block(
+    block: AnyArray,
+    start: int,
+    chosen: np.ndarray,
+    *,
+    name: str,
+    dtype: Any,
+    fourth_order: bool,
+) -> Moments | None:
+    if not chosen.any():
+        return None
+    rows = check_part(block, start, name, dtype)
+    if not chosen.all():
+        rows = rows[chosen]
+    with full_precision():
+        return batch_moments(as_tensor(rows), fourth_order=fourth_order)
+
+
+def _merge_if_any(a: Moments | None, b: Moments | None) -> Moments | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return merge_moments(a, b)
 
 
 def _are_few(n_rows: int, n_features: int) -> bool:

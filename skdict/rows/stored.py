@@ -113,23 +113,12 @@ class StoredRows:
         except Exception as error:
             error.add_note(f"While rows {start} to {stop} of {self.name} were read.")
             raise
-        if sp.issparse(rows):
-            raise TypeError(
-                f"The rows of {self.name} are sparse, but dense rows are needed. A "
-                "Dask array becomes dense by map_blocks(lambda part: part.toarray())."
-            )
         if rows.shape != (stop - start, self.shape[1]):
             raise ValueError(
                 f"Rows {start} to {stop} of {self.name} came with the shape "
                 f"{rows.shape}."
             )
-        rows = as_floats(np.asarray(rows)).astype(self.dtype, copy=False)
-        bad = rows_not_finite(rows)
-        if len(bad):
-            raise ValueError(
-                f"Input {self.name} contains NaN or infinity in {len(bad)} of the rows "
-                f"{start} to {stop}, the first of them row {start + bad[0]}."
-            )
+        rows = check_part(rows, start, self.name, self.dtype)
         _let_pages_go(self.source)
         return rows
 
@@ -172,6 +161,23 @@ class StoredRows:
         mebibytes = sklearn.get_config()["working_memory"]
         row_bytes = max(1, self.shape[1]) * self.dtype.itemsize
         return max(1, int(fraction * mebibytes * 2**20) // row_bytes)
+
+
+def check_part(rows: Any, start: int, name: str, dtype: Any) -> np.ndarray:
+    """Check consecutive rows of a table, the first of which has the number `start`."""
+    if sp.issparse(rows):
+        raise TypeError(
+            f"The rows of {name} are sparse, but dense rows are needed. A Dask array "
+            "becomes dense by map_blocks(lambda part: part.toarray())."
+        )
+    rows = as_floats(np.asarray(rows)).astype(dtype, copy=False)
+    bad = rows_not_finite(rows)
+    if len(bad):
+        raise ValueError(
+            f"Input {name} contains NaN or infinity in {len(bad)} of the rows {start} "
+            f"to {start + len(rows)}, the first of them row {start + bad[0]}."
+        )
+    return rows
 
 
 # Blocks from which scattered rows are drawn.
