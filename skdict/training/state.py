@@ -74,7 +74,8 @@ def restore_optimizer(net: NeuralNet, state: Slots) -> None:
             raise ValueError(f"the optimiser has something else than {name!r:.80}")
         for slot, value in kept.items():
             shape = slots[slot].get("shape", tuple(parameters[name].shape))
-            if value.shape != shape or value.dtype.kind != "f":
+            like = parameters[name] if shape else torch.tensor(0.0)
+            if value.shape != shape or _as_tensor(value).dtype != like.dtype:
                 raise ValueError(
                     f"{slot} of {name} has the shape {value.shape} and the dtype "
                     f"{value.dtype}"
