@@ -12,7 +12,8 @@ import numpy as np
 from oracles import CLASSES, X64, planted
 from sklearn import config_context
 
-from skdict import ICFL, ControlPCAWhitener, TopKSAE, Transcoder
+from skdict import ICFL, SAE, ControlPCAWhitener, TopKSAE, Transcoder
+from skdict.decomposition import fit_many
 from skdict.rows import StoredRows
 
 # More rows than a batch, in an odd number, so that parts and batches differ in size.
@@ -60,6 +61,10 @@ def fits(folder):
                 ROWS + 1e6, control=CONTROL
             ),
         )
+    yield (
+        "fit_many",
+        lambda: fit_many([new(SAE), new(ICFL)], ROWS, random_state=0)[1],
+    )
     yield "float32", lambda: new(TopKSAE).fit(ROWS.astype(np.float32))
 
 

@@ -1,6 +1,7 @@
 from ._archetypal_sae import ArchetypalSAE
 from ._batch_topk_sae import BatchTopKSAE
 from ._codebook import Codebook
+from ._fit_many import fit_many
 from ._gated_sae import GatedSAE
 from ._icfl import ICFL
 from ._jump_relu_sae import JumpReLUSAE
@@ -28,4 +29,5 @@ __all__ = [
     "TopKSAE",
     "Transcoder",
     "Truncator",
+    "fit_many",
 ]

@@ -39,7 +39,7 @@ from skdict._utils.sklearn_private import (
     fit_context,
     get_namespace,
 )
-from skdict._utils.types import AnyArray, Codes, Data
+from skdict._utils.types import AnyArray, Codes, Data, Seed
 from skdict._utils.warn import warn
 from skdict.models import Dictionary
 from skdict.ops import Code
@@ -53,6 +53,7 @@ from skdict.rows import (
     by_blocks,
     centre_and_spread,
     draw_rows,
+    epochs,
     like,
     resolve_device,
     to_device,
@@ -61,6 +62,7 @@ from skdict.rows import (
 from skdict.training.checkpoint import RECORD_KEYS, checkpoint_among, problem_of
 from skdict.training.net import DictionaryNet
 from skdict.training.state import restore, state_of, stream_rule
+from skdict.training.together import Reader
 
 # Fraction of samples below which a feature counts as dead (the papers' threshold).
 _DEAD_DENSITY = 1e-5
@@ -212,6 +214,13 @@ class DictionaryEstimator(
         self._learn(X, y, streaming=True, go_on=self._has_begun)
         return self
 
+    @fit_context(prefer_skip_nested_validation=True)
+    @learns
+    def _fit_among(self, X: Data, order: torch.Generator, read: Reader) -> None:
+        """Fit as one of many: rows are drawn by `order`, and read by `read`."""
+        go_on = self.warm_start and self._has_begun
+        self._learn(X, None, streaming=False, go_on=go_on, order=order, read=read)
+
     @by_blocks
     @own_precision
     def transform(self, X: Data) -> Codes:
@@ -355,7 +364,16 @@ class DictionaryEstimator(
 
     # Training
 
-    def _learn(self, X: Data, y: Data, *, streaming: bool, go_on: bool) -> None:
+    def _learn(
+        self,
+        X: Data,
+        y: Data,
+        *,
+        streaming: bool,
+        go_on: bool,
+        order: torch.Generator | None = None,
+        read: Reader = epochs,
+    ) -> None:
         """Train for all epochs of ``fit``, or for the one epoch of ``partial_fit``."""
         X = validate_rows(self, X, reset=not go_on)
         together = ranks()
@@ -371,7 +389,7 @@ class DictionaryEstimator(
         if self.batch_size == "auto" and isinstance(rows, StoredRows):
             batch_size = min(batch_size, rows.buffer_rows)
 
-        seed = self._draw_seed()
+        seed = shared_seed(self.random_state)
         checkpoint = checkpoint_among(self.callbacks)
         if checkpoint is not None:
             if streaming:
@@ -390,6 +408,7 @@ class DictionaryEstimator(
             )
             seed = checkpoint.open_(problem, seed, together)
         generator = torch.Generator("cpu").manual_seed(seed)
+        order = order or generator
 
         if go_on:
             model = self._fitted_model(n_samples)
@@ -408,13 +427,13 @@ class DictionaryEstimator(
             if go_on:
                 model.follow_(targets.mean)
             else:
-                model = self._start(inputs, targets, n_samples, generator)
+                model = self._start(inputs, targets, n_samples, generator, order)
                 model.rescale_pairs_(inputs.divisor, targets.divisor)
         model.rescale_pairs_(1 / inputs.divisor, 1 / targets.divisor)
 
         held_out = None
         if n_held_out:
-            held_out = draw_rows(rows, n_held_out, generator).sort().values
+            held_out = draw_rows(rows, n_held_out, order).sort().values
         n_steps = max_iter * -(-n_samples // batch_size)
         if not streaming and 0 < n_steps <= self.warmup_steps:
             warn(
@@ -427,6 +446,8 @@ class DictionaryEstimator(
             warmup_steps=self.warmup_steps,
             batch_size=batch_size,
             generator=generator,
+            order=order,
+            read=read,
             scale=targets.divisor,
             variance=targets.variance,
             targets=None if targets is inputs else targets.rows,
@@ -481,27 +502,25 @@ class DictionaryEstimator(
         """Name of the attribute that holds a parameter of the model."""
         return self._model.fitted[parameter].attribute
 
-    def _draw_seed(self) -> int:
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        # Without a seed of the user, that of the first process holds for all.
-        same = torch.tensor(int(seed), device="cpu")
-        ranks().follow_first_([same])
-        return int(same)
-
     def _start(
         self,
         inputs: ScaledRows,
         targets: ScaledRows,
         n_samples: int,
         generator: torch.Generator,
+        order: torch.Generator,
     ) -> Dictionary:
         """Build the model for its first step, on rows divided by the scale."""
-        chosen = draw_rows(targets.rows, _START_ROWS, generator)
+        chosen = draw_rows(targets.rows, _START_ROWS, order)
         sample, mean = targets.sample(chosen), targets.mean / targets.divisor
+        x = sample if inputs is targets else inputs.sample(chosen)
+        if order is not generator:
+            # Rows that many dictionaries share; which become atoms is for each to draw.
+            mixed = torch.randperm(len(sample), generator=generator, device="cpu")
+            x, sample = x[mixed], sample[mixed]
         atoms = self._initial_atoms(sample - mean, generator)
         self._check_sparsity(len(atoms))
         model = self._new_model(atoms, n_samples)
-        x = sample if inputs is targets else inputs.sample(chosen)
         model.start_pairs_(x, inputs.mean / inputs.divisor, sample, mean)
         model.project_()
         return model
@@ -664,6 +683,15 @@ class MeanSparsity(WantedSparsity):
         **DictionaryEstimator._parameter_constraints,
         "k": [Interval(Real, 0, None, closed="neither"), None],
     }
+
+
+def shared_seed(random_state: Seed) -> int:
+    """Draw a seed, the same for all processes that train together."""
+    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+    # Without a seed of the user, that of the first process holds for all.
+    same = torch.tensor(int(seed), device="cpu")
+    ranks().follow_first_([same])
+    return int(same)
 
 
 def default_k(n_features: int) -> int:

@@ -1,12 +1,13 @@
 """Rows: checked, turned into tensors, and read in whole batches."""
 
-from skdict.rows.batches import RowBatches, epochs, load
+from skdict.rows.batches import Batches, RowBatches, epochs, load
 from skdict.rows.deferred import by_blocks, map_row_blocks
 from skdict.rows.devices import as_tensor, resolve_device, to_device
 from skdict.rows.moments import centre_and_spread, working_scale
 from skdict.rows.scaled import ScaledRows
 from skdict.rows.stored import (
     Part,
+    RememberingRows,
     StoredRows,
     Table,
     check_part,
@@ -14,11 +15,14 @@ from skdict.rows.stored import (
     is_deferred,
     is_stored,
     take,
+    whole_or_stored,
 )
 from skdict.rows.validation import as_rows, like, validate_rows, validate_targets
 
 __all__ = [
+    "Batches",
     "Part",
+    "RememberingRows",
     "RowBatches",
     "ScaledRows",
     "StoredRows",
@@ -40,5 +44,6 @@ __all__ = [
     "to_device",
     "validate_rows",
     "validate_targets",
+    "whole_or_stored",
     "working_scale",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class RowBatches:
         without: Tensor | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.epochs = epochs([X], batch_size, generator, without, ranks)
+        self.epochs: Batches = epochs([X], batch_size, generator, without, ranks)
         self.device = device
         self.scale = scale
 
@@ -64,6 +65,30 @@ class RowBatches:
             yield load(rows, self.device, self.scale)
 
 
+class Batches(Protocol):
+    """An epoch: lists of rows, one for each table, that go together."""
+
+    batch_size: int
+    generator: torch.Generator | None
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows that take part."""
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+
+    def __iter__(self) -> Iterator[list[Part]]:
+        """Draw an epoch."""
+
+    @property
+    def order(self) -> dict[str, int]:
+        """What the order of the rows depends on, besides the generator."""
+
+    def batches(self, start: int = 0) -> Iterator[list[Part]]:
+        """Draw an epoch, and return its batches from the ``start``-th one on."""
+
+
 def load(rows: Part, device: torch.device, scale: float) -> Tensor:
     """Bring rows to the device, divided by the scale."""
     loaded = to_device(rows, device)
@@ -76,7 +101,7 @@ def epochs(
     generator: torch.Generator | None = None,
     without: Tensor | None = None,
     ranks: Ranks = ALONE,
-) -> WholeEpochs | BufferedEpochs:
+) -> Batches:
     """Cut tables into batches, from memory or from where they are stored."""
     if any(isinstance(table, StoredRows) for table in tables):
         return BufferedEpochs(tables, batch_size, generator, without, ranks)

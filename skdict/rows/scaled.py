@@ -14,7 +14,7 @@ from skdict._utils.warn import warn
 from skdict.rows.batches import load
 from skdict.rows.devices import as_tensor
 from skdict.rows.moments import centre_and_spread, working_scale
-from skdict.rows.stored import Table, take
+from skdict.rows.stored import RememberingRows, Table, take
 
 # A warning tells of rows that lie this many times farther away than the first ones, or
 # nearer.
@@ -55,7 +55,12 @@ class ScaledRows:
         self.rows = rows
         self.before = before
         self.name = name
-        self.mean, self.spread = centre_and_spread(rows, ranks=ranks)
+        if isinstance(rows, RememberingRows):
+            self.mean, self.spread = rows.remember(
+                centre_and_spread, lambda: centre_and_spread(rows, ranks=ranks)
+            )
+        else:
+            self.mean, self.spread = centre_and_spread(rows, ranks=ranks)
         self.scale = working_scale(self.mean, self.spread, name) or before
 
     def keep_scale(self, centre: AnyArray, attribute: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Callable, Hashable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -178,6 +179,26 @@ def check_part(rows: Any, start: int, name: str, dtype: Any) -> np.ndarray:
             f"to {start + len(rows)}, the first of them row {start + bad[0]}."
         )
     return rows
+
+
+class RememberingRows(StoredRows):
+    """Stored rows that remember what was asked of them, for those who ask the same."""
+
+    def __init__(self, source: Any, name: str = "X", dtype: Any = None) -> None:
+        super().__init__(source, name, dtype)
+        self.known: dict[Hashable, Any] = {}
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        if isinstance(key, np.ndarray):
+            read = super().__getitem__
+            return self.remember(key.tobytes(), lambda: read(key))
+        return super().__getitem__(key)
+
+    def remember(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """What was computed for this key before, or is now."""
+        if key not in self.known:
+            self.known[key] = compute()
+        return self.known[key]
 
 
 # Blocks from which scattered rows are drawn.

@@ -21,6 +21,7 @@ from skdict._ranks import ALONE, Ranks
 from skdict.models import Clock, Dictionary, Objective
 from skdict.models.dictionary import half_squared_error
 from skdict.rows import (
+    Batches,
     Part,
     RowBatches,
     StoredRows,
@@ -46,6 +47,7 @@ from skdict.training.checkpoint import (
     restore_place,
     restore_result,
 )
+from skdict.training.together import Reader
 
 Batch = tuple[Tensor, Tensor]
 
@@ -100,6 +102,8 @@ class Pairs:
         Shuffles them in each epoch; None keeps their order.
     ranks : Ranks
         The processes that share each batch; this one reads its part only.
+    read : callable
+        Cuts the rows into batches.
     """
 
     def __init__(
@@ -110,9 +114,10 @@ class Pairs:
         scales: tuple[float, float],
         generator: torch.Generator | None = None,
         ranks: Ranks = ALONE,
+        read: Reader = epochs,
     ) -> None:
         tables = [rows.X] if rows.targets is None else [rows.X, rows.targets]
-        self.epochs = epochs(tables, batch_size, generator, rows.without, ranks)
+        self.epochs: Batches = read(tables, batch_size, generator, rows.without, ranks)
         self.device = device
         self.scales = scales
 
@@ -176,6 +181,10 @@ class DictionaryNet(NeuralNet):
         A callable gets the record of each epoch; training stops if one returns True.
     ranks : Ranks
         The processes that train the model together. Each has a part of every batch.
+    order : torch.Generator, default=None
+        Draws rows instead of ``generator``, but for the order of an epoch.
+    read : callable
+        Cuts rows into batches, those of all epochs that learn or count what fires.
     """
 
     def __init__(
@@ -195,6 +204,8 @@ class DictionaryNet(NeuralNet):
         verbose: int = 0,
         callbacks: Iterable[Callback | Callable[[dict], Any]] | None = None,
         ranks: Ranks = ALONE,
+        order: torch.Generator | None = None,
+        read: Reader = epochs,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -221,6 +232,8 @@ class DictionaryNet(NeuralNet):
         self.n_iter_no_change = n_iter_no_change
         self.show_progress = verbose > 0 and ranks.rank == 0
         self.ranks = ranks
+        self.order = order or generator
+        self.read = read
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
@@ -345,6 +358,7 @@ class DictionaryNet(NeuralNet):
     def get_iterator(
         self, dataset: Rows, training: bool = False, ranks: Ranks | None = None
     ) -> Pairs:
+        learned_from = ranks is None and dataset is not self.validation_rows
         return Pairs(
             dataset,
             self.batch_size,
@@ -352,6 +366,7 @@ class DictionaryNet(NeuralNet):
             (self.scale if dataset.targets is None else self.input_scale, self.scale),
             self.generator if training else None,
             self.ranks if ranks is None else ranks,
+            self.read if learned_from else epochs,
         )
 
     def infer(self, x: Tensor, **fit_params: Any) -> Tensor:
@@ -470,7 +485,7 @@ class DictionaryNet(NeuralNet):
         rows = learned_from if held_out is None else held_out
         step = -(-len(rows) // _CALIBRATION_ROWS)
         if isinstance(rows.X, StoredRows):
-            among = draw_rows(rows.X, _CALIBRATION_ROWS, self.generator)
+            among = draw_rows(rows.X, _CALIBRATION_ROWS, self.order)
         else:
             among = torch.arange(0, len(rows), step, device="cpu")
         batches = [x for x, _ in self.get_iterator(rows.taken(among), ranks=ALONE)]
