@@ -151,10 +151,9 @@ def test_names_exist(path):
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_references_point_at_the_documented_name(path):
     documented = {
-        f"skdict.{name}"
+        f"skdict.{name}" if name in skdict.__all__ else f"skdict.{package}.{name}"
         for package in AT_THE_TOP
         for name in importlib.import_module(f"skdict.{package}").__all__
-        if name in skdict.__all__
     } | {
         f"skdict.{package}.{name}"
         for package in BELOW

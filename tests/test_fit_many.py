@@ -11,6 +11,7 @@ from sklearn import config_context, get_config
 
 from skdict import ICFL, KSVD, SAE, TopKSAE, Transcoder
 from skdict.decomposition import fit_many
+from skdict.training import Checkpoint
 
 SMALL = 8 * 300 * X.shape[1] * 4 / 2**20  # buffers of 300 rows
 
@@ -132,6 +133,8 @@ def test_different_batches_are_refused():
         fit_many([Transcoder()], X)
     with pytest.raises(TypeError, match="fits dictionaries"):
         fit_many([object()], X)
+    with pytest.raises(ValueError, match="no checkpoints"):
+        fit_many([ICFL(callbacks=[Checkpoint("fit.checkpoint")])], X)
     with pytest.raises(ValueError, match="NaN"):
         fit_many([ICFL()], np.full((4, 2), np.nan))
     assert fit_many([], X) == []

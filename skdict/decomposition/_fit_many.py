@@ -50,8 +50,8 @@ def fit_many(
     TypeError
         If one of them is no dictionary.
     ValueError
-        If they do not share their batches or have a Checkpoint, or what ``fit`` raises. All of them are then
-        as they were before.
+        If they do not share their batches or have a Checkpoint, or what ``fit`` raises.
+        All of them are then as they were before.
 
     See Also
     --------
@@ -104,7 +104,6 @@ def fit_many(
         train_together(trainings, order)
     except BaseException:
         for estimator, attributes in zip(estimators, before, strict=True):
-            vars(estimator).clear()
-            vars(estimator).update(attributes)
+            estimator.__dict__ = attributes
         raise
     return estimators

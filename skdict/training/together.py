@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from sklearn import config_context, get_config
@@ -51,13 +51,14 @@ def train_together(
             _check_same(sources)
             if learning:
                 sources[0].generator = generator
-            with closing(iter(sources[0])) as batches:
+            source = cast("Generator[list[Part]]", sources[0].batches())
+            with closing(source) as batches:
                 for batch in batches:
-                    for thread, source in zip(group, sources, strict=True):
-                        if thread.asked is source:
+                    for thread, asked in zip(group, sources, strict=True):
+                        if thread.asked is asked:
                             thread.resume(batch)
-            for thread, source in zip(group, sources, strict=True):
-                if thread.asked is source:
+            for thread, asked in zip(group, sources, strict=True):
+                if thread.asked is asked:
                     thread.resume(None)
     finally:
         for thread in threads:
