@@ -63,7 +63,9 @@ def fits(folder):
         )
     yield (
         "fit_many",
-        lambda: fit_many([new(SAE), new(ICFL)], ROWS, random_state=0)[1],
+        lambda: fit_many(
+            [new(SAE, validation_fraction=None), new(ICFL)], ROWS, random_state=0
+        )[1],
     )
     yield "float32", lambda: new(TopKSAE).fit(ROWS.astype(np.float32))
 
