@@ -392,7 +392,7 @@ def _checksum(tensors: Tensors, text: str) -> str:
     for name, array in tensors.items():
         little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         whole.update(f"{name} {array.dtype.name} {array.shape}".encode())
-        whole.update(little.reshape(-1).view(np.uint8))
+        whole.update(little.reshape(-1).view(np.uint8).data)
     return whole.hexdigest()
 
 
