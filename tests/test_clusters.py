@@ -132,6 +132,7 @@ def test_codes_and_their_metrics_are_those_of_one_process(client):
     sae = TopKSAE(12, k=3, max_iter=2, random_state=0).fit(ROWS)
     codes, lazy = sae.transform(ROWS), sae.transform(lazy_rows())
     assert_array_equal(lazy.compute().toarray(), codes.toarray())
+    lazy = lazy.persist()
     assert_array_equal(feature_density(lazy), feature_density(codes))
     null = {"n_permutations": 5, "random_state": 0}
     assert_frame_equal(

@@ -237,7 +237,8 @@ def sum_active(activity: Activity, ids: np.ndarray, n_groups: int) -> sparse.csr
 def total_active(activity: Activity) -> np.ndarray:
     """Count the active samples of every feature."""
     if isinstance(activity, DeferredActivity):
-        return count_active(activity, np.zeros(activity.shape[0], np.intp), 1)[0]
+        total = partial(_total_block, threshold=activity.threshold)
+        return reduce_blocks(activity.codes, total, operator.add)
     return np.bincount(activity.indices, minlength=activity.shape[1])
 
 
@@ -280,6 +281,10 @@ def _count_block(
     for i, labels in enumerate(columns.T):
         counts[i] = _count(activity, labels.astype(np.int32), n_classes)
     return counts
+
+
+def _total_block(codes: Codes, start: int, *, threshold: float) -> np.ndarray:
+    return total_active(_active_block(codes, start, threshold=threshold))
 
 
 def _sum_block(
