@@ -172,6 +172,15 @@ def test_scattered_rows_are_different_and_from_everywhere(store, source, n):
     assert not np.array_equal(rows, table.scattered(n, generator)) or n >= N
 
 
+@pytest.mark.usefixtures("little_memory")
+def test_first_atoms_are_rows_from_everywhere(store):
+    model = ICFL(24, k=3, init="samples", max_iter=0, random_state=0).fit(store(memmap))
+    centred = ROWS - ROWS.mean(axis=0)
+    cosines = model.components_ @ (centred / np.linalg.norm(centred, axis=1)[:, None]).T
+    assert cosines.max(axis=1).min() > 0.999
+    assert len(np.unique(Y[cosines.argmax(axis=1)])) == 4
+
+
 # Epochs
 
 

@@ -264,10 +264,11 @@ def draw_rows(X: Table, n: int, generator: torch.Generator) -> Tensor:
     Returns
     -------
     Tensor of int64
-        Their numbers.
+        Their numbers, in random order: the first of them may become atoms.
     """
     if isinstance(X, StoredRows):
-        return X.scattered(n, generator)
+        rows = X.scattered(n, generator)
+        return rows[torch.randperm(len(rows), generator=generator, device="cpu")]
     return torch.randperm(len(X), generator=generator, device="cpu")[:n]
 
 
