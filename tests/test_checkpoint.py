@@ -561,6 +561,14 @@ def test_values_that_a_checkpoint_cannot_hold(path):
 # Ctrl-C
 
 
+@pytest.fixture(autouse=True)
+def keyboard():
+    """What Python does at Ctrl-C; jobs in the background of a shell ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("n_steps", "training"),
     [(4, True), (9, True), (18, True), (9, False), (18, False)],

@@ -118,6 +118,13 @@ def failing(n_good, codes=CODES, rows=150):
     return dense.map_blocks(block, meta=meta, dtype=codes.dtype)
 
 
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """Blocks are computed one at a time."""
+    monkeypatch.setattr("skdict.io._codes._BLOCKS", 1)
+
+
+@pytest.mark.usefixtures("one_by_one")
 @formats
 @pytest.mark.parametrize("n_good", [0, 1, 4, 6])
 def test_an_interrupted_writing_goes_on(tmp_path, format, n_good):
@@ -140,6 +147,7 @@ def test_an_interrupted_writing_goes_on(tmp_path, format, n_good):
     assert not list(path.glob(".skdict*"))
 
 
+@pytest.mark.usefixtures("one_by_one")
 @formats
 def test_other_codes_do_not_go_on(tmp_path, format):
     path = tmp_path / "codes"

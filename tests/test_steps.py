@@ -19,14 +19,16 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 import skdict
 from skdict import (
     ICFL,
     ControlCenterScaler,
     ControlPCAWhitener,
+    InMemory,
     Reconstructor,
+    RowwiseTransformer,
     TopKSAE,
     Transcoder,
     Truncator,
@@ -253,6 +255,19 @@ def _preprocessing(estimator, X):
     return rows
 
 
+def _rowwise(of):
+    steps = RowwiseTransformer(Normalizer()), icfl(), InMemory()
+    # Sparse codes cannot become frames.
+    fitted = of(make_pipeline(*steps[:2])).fit(X)
+    codes = steps[2].set_output(transform="default").fit_transform(encode(fitted, X))
+    return as_dense(codes).ravel()
+
+
+def _fit_many(of):
+    (fitted,) = decomposition.fit_many([of(icfl())], X, random_state=0)
+    return as_dense(encode(fitted, X)).ravel()
+
+
 def _probe(of):
     # The probe of codes in the user's own pipeline, where the codes are dense.
     dense = ICFL(10, 3, max_iter=1, random_state=0, sparse_output=False)
@@ -294,7 +309,9 @@ CASES = {
     "GalleryDisplay": _gallery,
     "HeatmapDisplay": _heatmaps,
     "ICFL": _dictionary(icfl()),
+    "InMemory": _rowwise,
     "Reconstructor": _reconstructor,
+    "RowwiseTransformer": _rowwise,
     "SelectivityCDFDisplay": _cdf,
     "SelectivityCurveDisplay": _curve,
     "SparsityCurveDisplay": _sparsity,
@@ -311,6 +328,7 @@ CASES = {
     "baseline_dictionaries": _compare,
     "binarize_at_quantiles": _binarize,
     "compare_dictionaries": _compare,
+    "fit_many": _fit_many,
     "load": _saved,
     "make_linear_probe": _probe,
     "make_planted_dictionary": _planted,

@@ -632,6 +632,8 @@ OTHERS = {
             "TokenExtractor",
             "Truncator",
             "Reconstructor",
+            "RowwiseTransformer",
+            "InMemory",
         )
         for method in ("fit", "partial_fit", "fit_transform", "score")
     },

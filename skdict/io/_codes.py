@@ -31,6 +31,8 @@ _PROGRESS = ".skdict-progress.json"
 _VERSION = 1
 # Rows that are written at a time where the codes have no blocks of their own.
 _ROWS = 2**16
+# Blocks that Dask computes at a time, while those before are written.
+_BLOCKS = 8
 # Entries of a chunk of a zarr store: 4 MiB.
 _CHUNK = 2**20
 
@@ -46,7 +48,7 @@ def write_codes(
     """Write codes to disk block by block.
 
     A Dask array of codes, as ``transform`` gives it for rows in zarr, HDF5 or Dask, is
-    computed one block after the other and never held as a whole. If the writing is
+    computed some blocks at a time and never held as a whole. If the writing is
     interrupted, the same call goes on after the last complete block.
 
     Parameters
@@ -105,13 +107,15 @@ def write_codes(
     if overwrite:
         _remove(folder)
     start = writer.resume(blocks, edges)
-    numbers = range(start, len(edges) - 1)
+    numbers = np.arange(start, len(edges) - 1)
+    some = np.array_split(numbers, -(-len(numbers) // _BLOCKS)) if len(numbers) else []
     with tqdm(
         total=shape[0], initial=int(edges[start]), unit="row", disable=verbose <= 0
     ) as bar:
-        for i, block in zip(numbers, read_ahead(blocks, numbers), strict=True):
-            writer.append(block, int(edges[i + 1]))
-            bar.update(block.shape[0])
+        for together, parts in zip(some, read_ahead(blocks, some), strict=True):
+            for i, part in zip(together, parts, strict=True):
+                writer.append(part, int(edges[i + 1]))
+                bar.update(part.shape[0])
     writer.finish()
 
 
@@ -158,7 +162,7 @@ def read_codes(path: str | os.PathLike) -> Any:
 
 
 def _blocks_of(codes: Codes) -> tuple[Any, np.ndarray, np.dtype]:
-    """Function that gives block i as checked CSR, where blocks begin, and the dtype."""
+    """Function that gives some blocks as checked CSR, their edges, and their dtype."""
     if len(codes.shape) != 2:
         raise ValueError(f"Codes are a table, but these have the shape {codes.shape}.")
     if hasattr(codes, "dask"):
@@ -168,15 +172,17 @@ def _blocks_of(codes: Codes) -> tuple[Any, np.ndarray, np.dtype]:
         edges = np.concatenate([[0], np.cumsum(codes.chunks[0])]).astype(np.int64)
         delayed = codes.to_delayed()[:, 0]
 
-        def compute(i: int) -> sp.csr_array:
-            return _checked(delayed[i].compute(), int(edges[i]))
+        def compute(some: np.ndarray) -> list[sp.csr_array]:
+            dask = optional("dask", "write_codes")
+            parts = zip(some, dask.compute(*delayed[some]), strict=True)
+            return [_checked(part, int(edges[i])) for i, part in parts]
 
         return compute, edges, np.dtype(codes.dtype)
     codes = sp.csr_array(check_codes(codes))
     edges = np.append(np.arange(0, codes.shape[0], _ROWS), codes.shape[0])
 
-    def cut(i: int) -> sp.csr_array:
-        return _checked(codes[edges[i] : edges[i + 1]], int(edges[i]))
+    def cut(some: np.ndarray) -> list[sp.csr_array]:
+        return [_checked(codes[edges[i] : edges[i + 1]], int(edges[i])) for i in some]
 
     return cut, edges.astype(np.int64), codes.dtype
 
@@ -253,7 +259,7 @@ class _Writer:
         self.cut_back()
         if start:
             first = int(edges[start - 1])
-            last = blocks(start - 1)
+            (last,) = blocks(np.array([start - 1]))
             differs = (last != self.read(first, self.n_rows)).sum(axis=1)
             if np.any(differs):
                 raise FileExistsError(
