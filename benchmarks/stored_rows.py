@@ -199,7 +199,10 @@ def mixing(folder: Path, n_rows: int, seeds: int) -> None:
                     limit = 8 * fraction * table_bytes / 2**20
                     limit = 1e6 if fraction == 1 else limit
                     with sklearn.config_context(working_memory=max(1, round(limit))):
-                        model = kind(1024, 10, max_iter=3, random_state=seed)
+                        # "auto" would make smaller batches from smaller buffers.
+                        model = kind(
+                            1024, 10, max_iter=3, batch_size=512, random_state=seed
+                        )
                         model.fit(np.asarray(sorted_rows) if fraction == 1 else rows)
                     cosines = np.abs(model.components_ @ atoms.T)
                     pairs = linear_sum_assignment(-cosines)

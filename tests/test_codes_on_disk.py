@@ -237,6 +237,12 @@ def test_what_is_no_table_of_finite_numbers(tmp_path):
         write_codes(CODES, tmp_path / "nowhere" / "codes")
 
 
+def test_without_zarr_it_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ImportError, match=r"pip install 'skdict\[stores\]'"):
+        write_codes(CODES, tmp_path / "codes")
+
+
 def test_damage_is_told(tmp_path):
     write_codes(lazy(), tmp_path / "a.parquet")
     next((tmp_path / "a.parquet").glob("part-000000000300*")).unlink()

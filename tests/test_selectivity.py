@@ -628,7 +628,8 @@ class TestScorer:
             loose, X, y
         ) == make_selectivity_scorer()(strict, X, y)
 
-    def test_grid_search(self, iris, routing):
+    @pytest.mark.parametrize("n_jobs", [1, 2])
+    def test_grid_search(self, iris, routing, n_jobs):
         X, y = iris
         levels = [0.1, 0.5, 1.0, 1.5]
         search = GridSearchCV(
@@ -637,6 +638,7 @@ class TestScorer:
             scoring=make_selectivity_scorer(),
             cv=StratifiedKFold(3),
             error_score="raise",
+            n_jobs=n_jobs,
         ).fit(X, y)
         expected = []
         for level in levels:

@@ -32,7 +32,7 @@ from skdict import (
 from skdict.decomposition._registry import DICTIONARIES
 from skdict.metrics import make_linear_probe
 from skdict.preprocessing import InMemory, RowwiseTransformer
-from skdict.rows import StoredRows, centre_and_spread, epochs
+from skdict.rows import StoredRows, centre_and_spread, draw_rows, epochs
 
 KINDS = [entry.estimator for entry in DICTIONARIES]
 N, D = 3000, 8
@@ -179,6 +179,15 @@ def test_first_atoms_are_rows_from_everywhere(store):
     cosines = model.components_ @ (centred / np.linalg.norm(centred, axis=1)[:, None]).T
     assert cosines.max(axis=1).min() > 0.999
     assert len(np.unique(Y[cosines.argmax(axis=1)])) == 4
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_draws_are_on_the_cpu_whatever_the_default_device_is(store):
+    table = StoredRows(store(memmap))
+    with torch.device("meta"):
+        generator = torch.Generator("cpu").manual_seed(0)
+        assert len(draw_rows(table, 100, generator)) == 100
+        assert sum(len(rows) for (rows,) in epochs([table], 500, generator)) == N
 
 
 # Epochs

@@ -533,7 +533,8 @@ def test_the_mask_is_requested_by_default():
         assert getattr(requests, method).requests == {"control": True}
 
 
-def test_grid_search_cuts_the_mask_to_each_fold():
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_grid_search_cuts_the_mask_to_each_fold(n_jobs):
     X, control = sample(n=120)
     groups = np.arange(120) // 10
     y = np.arange(120) % 2
@@ -542,7 +543,7 @@ def test_grid_search_cuts_the_mask_to_each_fold():
     grid = {"controlpcawhitener__method": METHODS}
     params = {"control": control, "groups": groups}
     with sklearn.config_context(enable_metadata_routing=True):
-        search = GridSearchCV(pipe, grid, cv=GroupKFold(3))
+        search = GridSearchCV(pipe, grid, cv=GroupKFold(3), n_jobs=n_jobs)
         search.fit(X, y, **params)
         nested = cross_validate(
             GridSearchCV(pipe, grid, cv=GroupKFold(2)),
@@ -553,6 +554,7 @@ def test_grid_search_cuts_the_mask_to_each_fold():
             return_estimator=True,
             return_indices=True,
             error_score="raise",
+            n_jobs=n_jobs,
         )
     best = search.best_estimator_[0]
     np.testing.assert_allclose(best.mean_, X[control].mean(axis=0))

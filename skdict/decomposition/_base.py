@@ -441,7 +441,7 @@ class DictionaryEstimator(
                 f"there are {n_steps} steps in all: it never reaches its full value."
             )
         net = DictionaryNet(
-            model.to(to_device(rows[:1], resolve_device(self.device))),
+            model.to(to_device(rows[:0], resolve_device(self.device))),
             lr=self.learning_rate,
             warmup_steps=self.warmup_steps,
             batch_size=batch_size,

@@ -54,8 +54,8 @@ class ICFL(FixedSparsity):
         then has one meaning, not two opposite ones.
     training_factor : float, default=1
         In training, a code has up to ``ceil(training_factor * k)`` non-zeros, picked in
-        as many steps as the ``k`` of :meth:`transform`; but not more than ``k`` or half
-        of the number of features of ``X``. With 2, atoms are purer: on
+        as many steps as the ``k`` of :meth:`transform`. There are no more than half of
+        the features of ``X``, unless ``k`` is larger. With 2, atoms are purer: on
         planted features, more of them are one feature each and fewer are doubles.
         ``loss`` and ``explained_variance`` in ``history_`` are those of the codes in
         training.

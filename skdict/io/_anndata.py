@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from skdict._utils.extras import optional
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.steps import steps_of, unfrozen
 from skdict._utils.types import Codes
 from skdict.io._control import Rule, control_mask, some
-from skdict.io._extras import optional
 from skdict.io._profiles import Profiles
 
 __all__ = ["from_anndata", "to_anndata"]

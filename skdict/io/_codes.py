@@ -14,11 +14,11 @@ import scipy.sparse as sp
 from tqdm.auto import tqdm
 
 from skdict._utils.checks import check_finite
+from skdict._utils.extras import optional
 from skdict._utils.files import write_file
 from skdict._utils.read_ahead import read_ahead
 from skdict._utils.sklearn_private import align_api_if_sparse
 from skdict._utils.types import Codes
-from skdict.io._extras import optional
 from skdict.stats import check_codes
 
 __all__ = ["read_codes", "write_codes"]
@@ -441,7 +441,7 @@ class _ParquetCodes:
 
 
 def _open_group(folder: Path, mode: str = "r", **options: Any) -> Any:
-    zarr = optional("zarr", "Codes in a zarr store")
+    zarr = optional("zarr", "Codes in a zarr store", "stores")
     return zarr.open_group(str(folder), mode=mode, **options)
 
 
@@ -453,7 +453,9 @@ def _consolidate(folder: Path) -> None:
     if root != folder and _open_group(root).metadata.consolidated_metadata is not None:
         with warnings.catch_warnings():  # that zarr 3 has no standard for the list
             warnings.simplefilter("ignore")
-            optional("zarr", "Codes in a zarr store").consolidate_metadata(str(root))
+            optional("zarr", "Codes in a zarr store", "stores").consolidate_metadata(
+                str(root)
+            )
 
 
 def _read_csr(group: Any, first: int, last: int, width: int) -> sp.csr_array:

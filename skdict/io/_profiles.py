@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from skdict._utils.extras import optional
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.warn import warn
 from skdict.io._control import Rule, control_mask, some
-from skdict.io._extras import optional
 from skdict.io._tables import (
     Chosen,
     CSVTable,

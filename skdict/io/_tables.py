@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from skdict._utils.extras import optional
 from skdict.io._control import some
-from skdict.io._extras import optional
 
 __all__ = [
     "CSVTable",

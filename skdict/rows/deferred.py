@@ -11,6 +11,7 @@ import numpy as np
 import sklearn
 from sklearn import config_context
 
+from skdict._utils.extras import optional
 from skdict._utils.labels import as_labels
 from skdict._utils.types import Data
 from skdict.rows.stored import StoredRows, is_deferred
@@ -64,7 +65,7 @@ def map_row_blocks(estimator: Any, method: str, X: Data, **along: Data) -> Any:
     ImportError
         If Dask is not installed.
     """
-    da = dask_array()
+    da = optional("dask.array", "Rows that are read later", "stores")
     rows = row_blocks(X)
     n_rows, width = rows.shape
     others = []
@@ -75,8 +76,7 @@ def map_row_blocks(estimator: Any, method: str, X: Data, **along: Data) -> Any:
     one = [np.zeros((1, width), rows.dtype), *(v[:1].compute() for v in others)]
     empty = _call(*one, **_what(estimator, method, along))[:0]
     chunks = (rows.chunks[0], *((n,) for n in empty.shape[1:]))
-    import dask
-
+    dask = optional("dask", "Rows that are read later", "stores")
     what = dask.delayed(_what(estimator, method, along), pure=False, traverse=False)
     return da.map_blocks(
         _call_what,
@@ -91,21 +91,9 @@ def map_row_blocks(estimator: Any, method: str, X: Data, **along: Data) -> Any:
     )
 
 
-def dask_array() -> Any:
-    """Import ``dask.array``, or say how to install it."""
-    try:
-        import dask.array as da
-    except ImportError as error:
-        raise ImportError(
-            "Rows that are read later become Dask arrays, and Dask is not installed: "
-            "pip install 'skdict[stores]'."
-        ) from error
-    return da
-
-
 def row_blocks(X: Data) -> Any:
     """Make a Dask array of deferred rows, each block of which has all columns."""
-    da = dask_array()
+    da = optional("dask.array", "Rows that are read later", "stores")
     if hasattr(X, "dask"):
         if X.ndim != 2:
             raise ValueError(f"Expected 2D array, got {X.ndim}D array instead.")

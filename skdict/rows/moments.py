@@ -49,10 +49,11 @@ class _Sums:
         largest = float(batch.abs().max())
         if largest > self.unit or self.n == 0:
             self._change_unit(math.ldexp(1.0, math.frexp(largest)[1] - 1))
-        rows = batch.double() / self.unit - self.origin / self.unit
+        # In place, because copies of a batch cost more than the arithmetic.
+        rows = batch.to(torch.float64, copy=True)
+        rows.div_(self.unit).sub_(self.origin / self.unit)
         mean = rows.mean(0)
-        squares = float((rows - self.mean - (mean - self.mean)).square().sum())
-        self._join(len(rows), mean, squares)
+        self._join(len(rows), mean, float(rows.sub_(mean).square_().sum()))
 
     def merge(self, ranks: Ranks) -> None:
         """Add the sums of all processes, on each of them in the same order."""

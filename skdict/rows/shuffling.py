@@ -120,10 +120,7 @@ class BufferedEpochs:
 
     def _draw(self, generator: torch.Generator | None) -> list[np.ndarray]:
         """Which blocks go into each buffer."""
-        n_blocks = len(self.edges) - 1
-        order = np.arange(n_blocks)
-        if generator is not None:
-            order = torch.randperm(n_blocks, generator=generator).numpy()
+        order = _mix(len(self.edges) - 1, generator)
         starts, room = [], 0
         for i, size in enumerate(np.diff(self.edges)[order].tolist()):
             if size > room:
@@ -194,7 +191,7 @@ def _mix(n: int, generator: torch.Generator | None) -> np.ndarray:
     """An order of ``n`` rows: at random, or as they are."""
     if generator is None:
         return np.arange(n)
-    return torch.randperm(n, generator=generator).numpy()
+    return torch.randperm(n, generator=generator, device="cpu").numpy()
 
 
 def _join(rest: list[Part], buffer: list[Part], rows: np.ndarray) -> list[Part]:

@@ -132,19 +132,19 @@ class StoredRows:
             Their numbers, in ascending order.
         """
         n = min(n, len(self))
-        blocks = torch.randperm(len(self.edges) - 1, generator=generator).numpy()
+
+        def mixed(n: int) -> Tensor:
+            return torch.randperm(n, generator=generator, device="cpu")
+
+        blocks = mixed(len(self.edges) - 1).numpy()
         ends = np.diff(self.edges)[blocks].cumsum()
         enough = max(_SCATTERED_BLOCKS, int(np.searchsorted(ends, n)) + 1)
         blocks, ends = blocks[:enough], ends[:enough]
         # From each block as many as belong to its size.
         counts = np.diff(np.rint(ends / ends[-1] * n).astype(np.int64), prepend=0)
-        picked = [
-            torch.randperm(
-                int(self.edges[block + 1] - self.edges[block]), generator=generator
-            )[:count]
-            + int(self.edges[block])
-            for block, count in zip(blocks, counts.tolist(), strict=True)
-        ]
+        firsts, sizes = self.edges[blocks], np.diff(self.edges)[blocks]
+        parts = zip(firsts.tolist(), sizes.tolist(), counts.tolist(), strict=True)
+        picked = [first + mixed(size)[:count] for first, size, count in parts]
         return torch.cat(picked).sort().values
 
     @property

@@ -33,12 +33,11 @@ def validate_rows(estimator: Any, X: Data, *, reset: bool) -> AnyArray:
         With the number of rows that hold NaN or infinity and the first of them,
         or what :func:`sklearn.utils.validation.validate_data` finds wrong.
     """
-    if isinstance(X, StoredRows) or is_stored(X):
-        if not isinstance(X, StoredRows):
-            X = whole_or_stored(X)
-        if isinstance(X, StoredRows):
-            validate_data(estimator, X.read(0, min(1, len(X))), reset=reset)
-            return X
+    if is_stored(X):
+        X = whole_or_stored(X)
+    if isinstance(X, StoredRows):
+        validate_data(estimator, np.zeros((1, X.shape[1]), X.dtype), reset=reset)
+        return X
     with refuse_sparse_frames("X"):
         X = validate_data(
             estimator,

@@ -1,4 +1,4 @@
-"""Packages of the extra "tables", imported when a function needs one."""
+"""Packages of the extras "stores" and "tables", imported when something needs one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["optional"]
 
 
-def optional(module: str, purpose: str) -> Any:
+def optional(module: str, purpose: str, extra: str = "tables") -> Any:
     """Import a module of an extra, or say which extra has it."""
     try:
         return import_module(module)
@@ -16,5 +16,5 @@ def optional(module: str, purpose: str) -> Any:
         package = module.partition(".")[0]
         raise ImportError(
             f"{purpose} needs {package}, which is missing ({error}). Install it with "
-            "`pip install 'skdict[tables]'`."
+            f"`pip install 'skdict[{extra}]'`."
         ) from error
