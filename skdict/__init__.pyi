@@ -1,4 +1,5 @@
 from . import (
+    concepts,
     datasets,
     decomposition,
     evaluation,
@@ -59,6 +60,7 @@ __all__ = [
     "TopKSAE",
     "Transcoder",
     "Truncator",
+    "concepts",
     "datasets",
     "decomposition",
     "evaluation",

@@ -18,7 +18,13 @@ from skdict.report import FeatureReport
 X = np.random.default_rng(0).normal(size=(30, 6))
 MODULES = [
     f"skdict.{part}"
-    for part in ("decomposition", "evaluation", "feature_extraction", "datasets")
+    for part in (
+        "decomposition",
+        "evaluation",
+        "concepts",
+        "feature_extraction",
+        "datasets",
+    )
 ]
 
 DICTIONARIES = [entry.estimator for entry in _registry.DICTIONARIES]

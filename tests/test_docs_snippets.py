@@ -37,6 +37,7 @@ BLOCK = re.compile(
 # Subpackages whose names are documented as skdict.X where skdict has them.
 AT_THE_TOP = ("decomposition", "feature_extraction", "persistence", "preprocessing")
 BELOW = (
+    "concepts",
     "datasets",
     "evaluation",
     "images",

@@ -37,6 +37,7 @@ FLOORS = {
     "skdict.inspection": 4,
     "skdict.datasets": 4,
     "skdict.evaluation": 4,
+    "skdict.concepts": 4,
     "skdict.persistence": 4,
     "skdict.interchange": 4,
     "skdict.io": 4,

@@ -32,6 +32,7 @@ from skdict import (
     TopKSAE,
     Transcoder,
     Truncator,
+    concepts,
     datasets,
     decomposition,
     evaluation,
@@ -350,6 +351,7 @@ WITHOUT_ESTIMATORS = {
     *("selectivity_scores", "selectivity_tests", "split_by_projection"),
     *("stability_report", "strongest_patches", "subspace_probes"),
     *("summary_table", "token_heatmaps", "eta_squared"),
+    "ablate",
     # Made by a network, not by an estimator of this table; tested with the others
     # of its module.
     *("TokenExtractor", "load_elpv_tokens", "load_nuclei", "load_tissue_tokens"),
@@ -357,7 +359,7 @@ WITHOUT_ESTIMATORS = {
 
 
 MODULES = (datasets, decomposition, evaluation, feature_extraction, images, inspection)
-MODULES += (metrics, persistence, preprocessing, report)
+MODULES += (concepts, metrics, persistence, preprocessing, report)
 
 
 def test_every_public_name_is_in_the_table():

@@ -646,6 +646,7 @@ OTHERS = {
 NAMES = {"y", "labels", "groups", "batch", "control", "metadata"}
 NAMES |= {"confounds", "factors", "mask"}
 MODULES = ("metrics", "images", "evaluation", "inspection", "report", "datasets")
+MODULES += ("concepts",)
 MODULES += ("preprocessing", "decomposition", "feature_extraction")
 
 

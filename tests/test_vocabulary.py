@@ -17,6 +17,7 @@ ROOMS = (
     "inspection",
     "report",
     "evaluation",
+    "concepts",
     "preprocessing",
 )
 OTHER_ROOMS = (
@@ -59,6 +60,7 @@ VOCABULARY = {
     "direction": ("one or several directions in the space of the rows", REQUIRED),
     "projection": ("projection onto a subspace", REQUIRED),
     "feature": ("index of a column of the codes", REQUIRED, None),
+    "features": ("indices of columns of the codes, or a mask of them", REQUIRED),
     "feature_names": ("names of the columns of the codes", None),
     "k": ("number of active features per row", REQUIRED, "k"),
     "n_components": ("number of atoms or of axes", REQUIRED, None),

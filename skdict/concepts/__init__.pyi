@@ -1,0 +1,5 @@
+from ._edit import ablate
+
+__all__ = [
+    "ablate",
+]
