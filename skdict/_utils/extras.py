@@ -1,4 +1,4 @@
-"""Packages of the extras "stores" and "tables", imported when something needs one."""
+"""Packages of some extras, imported when something needs one."""
 
 from __future__ import annotations
 

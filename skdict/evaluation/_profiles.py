@@ -1,0 +1,100 @@
+"""Profiles by name, and cosines of some or all pairs of their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from skdict._utils.arrays import blocks, unit_rows
+from skdict._utils.types import AnyArray, Data
+from skdict.stats import check_codes
+
+# Number of entries of the temporary arrays, 32 MB in float64.
+_BLOCK_ENTRIES = 2**22
+
+
+class UnitProfiles:
+    """Rows scaled to unit length, dense or CSR; zero rows have the cosine 0 with all.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix or array} of shape (n_rows, n_features)
+        The rows.
+    name : str
+        What messages call them.
+    """
+
+    def __init__(self, X: Data, name: str) -> None:
+        X = check_codes(X, name)
+        self.rows: AnyArray
+        if sp.issparse(X):
+            self.rows = _unit_csr(X)
+        else:
+            self.rows, _ = unit_rows(X)
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    def cosines(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Cosine of each pair of a row of ``first`` and a row of ``second``."""
+        found = np.empty(len(first))
+        each = self.rows.shape[1]
+        if sp.issparse(self.rows):
+            each = max(1, self.rows.nnz // len(self))
+        for block in blocks(len(first), each, _BLOCK_ENTRIES):
+            a, b = self.rows[first[block]], self.rows[second[block]]
+            if sp.issparse(a):
+                found[block] = np.asarray(a.multiply(b).sum(axis=1)).ravel()
+            else:
+                found[block] = np.einsum("ij,ij->i", a, b)
+        return found
+
+    def all_cosines(self) -> Iterator[np.ndarray]:
+        """Yield the cosines of all pairs of different rows, each pair once."""
+        n = len(self)
+        for block in blocks(n, n, _BLOCK_ENTRIES):
+            some, rest = self.rows[block], self.rows[block.start :]
+            table = some @ rest.T
+            if sp.issparse(table):
+                table = table.toarray()
+            yield table[np.triu_indices(table.shape[0], 1, table.shape[1])]
+
+
+def named_profiles(profiles: Any) -> dict[str, UnitProfiles]:
+    """Check one or several tables of profiles, which have the same rows."""
+    given = profiles if isinstance(profiles, dict) else {"profiles": profiles}
+    if not given:
+        raise ValueError("profiles is an empty dict.")
+    checked = {
+        name: UnitProfiles(X, "profiles" if X is profiles else f"profiles[{name!r}]")
+        for name, X in given.items()
+    }
+    (first, n_rows), *others = ((name, len(unit)) for name, unit in checked.items())
+    for name, n in others:
+        if n != n_rows:
+            raise ValueError(
+                f"profiles[{name!r}] has {n} rows, but profiles[{first!r}] has "
+                f"{n_rows}: all must be of the same samples."
+            )
+    return checked
+
+
+def _unit_csr(X: Any) -> Any:
+    X = X.astype(np.float64)
+    # Divide by the largest entry first, so that squares are finite: see `unit_rows`.
+    for norm in (_largest, _length):
+        norms = norm(X)
+        per_entry = np.repeat(np.where(norms > 0, norms, 1.0), np.diff(X.indptr))
+        X = type(X)((X.data / per_entry, X.indices, X.indptr), shape=X.shape)
+    return X
+
+
+def _largest(X: Any) -> np.ndarray:
+    return np.asarray(abs(X).max(axis=1).todense()).ravel()
+
+
+def _length(X: Any) -> np.ndarray:
+    return np.sqrt(np.asarray(X.multiply(X).sum(axis=1)).ravel())
