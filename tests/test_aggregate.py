@@ -70,6 +70,8 @@ def test_several_columns_and_metadata():
     assert wells.metadata["gene"].isna().tolist() == [False, True, False]
     assert wells.metadata["n_rows"].tolist() == [2, 1, 1]
     assert_array_equal(wells.X, [[1, 2], [4, 5], [6, 7]])
+    alone = aggregate(X, metadata[["plate"]]).metadata
+    assert alone.to_dict("list") == {"plate": ["p", "q"], "n_rows": [2, 2]}
     as_dict = {"plate": metadata["plate"].tolist(), "well": metadata["well"].to_numpy()}
     assert_array_equal(aggregate(X, as_dict).X, wells.X)
 

@@ -121,6 +121,7 @@ TABLES = {
     "report, groups": partial(selectivity_report, y=OF_WELLS, groups=WELL, **NULL),
     "report, grid": partial(selectivity_report, y=Y, grid_shape=(5, 6), **NULL),
     "counts": partial(selectivity_counts, y=Y, score_thresholds=[0.0, 0.1], **NULL),
+    "tasks": partial(selectivity_counts, y={"a": Y, "b": [None, *Y[1:]]}, **NULL),
     "curve": partial(selectivity_curve, y=Y, label=1, **NULL),
     "tests": partial(selectivity_tests, y=Y, alpha=1.0),
     "tests, batch": partial(selectivity_tests, y=Y, alpha=1.0, batch=BATCH),

@@ -416,6 +416,57 @@ class TestCounts:
         assert free["p_value"][0] == 0.01
         assert inside["p_value"][0] > 0.05
 
+    def test_several_tasks(self, planted):
+        """Each task is a call by itself, with the samples that have a label."""
+        codes, y, batch = planted
+        options = {"n_permutations": 19, "random_state": 2}
+        coarse = [None if label == "a" else label == "b" for label in y]
+        known = y != "a"
+        control = np.arange(len(y)) % 7 == 0
+        for table in (codes, sparse.csr_matrix(codes)):
+            found = selectivity_counts(
+                table,
+                {"cell type": y, "coarse": coarse},
+                batch=batch,
+                control=control,
+                **options,
+            )
+            assert [*found][:3] == ["task", "n_classes", "n_samples"]
+            own = [
+                selectivity_counts(codes, y, batch=batch, control=control, **options),
+                selectivity_counts(
+                    codes[known],
+                    y[known] == "b",
+                    batch=batch[known],
+                    control=control[known],
+                    **options,
+                ),
+            ]
+            pd.testing.assert_frame_equal(
+                found.iloc[:, 3:], pd.concat(own, ignore_index=True)
+            )
+        assert found["task"].tolist() == ["cell type"] * 2 + ["coarse"] * 2
+        assert found["n_classes"].tolist() == [len(np.unique(y))] * 2 + [2, 2]
+        assert found["n_samples"].tolist() == [120] * 2 + [known.sum()] * 2
+
+    @pytest.mark.parametrize(
+        ("tasks", "message"),
+        [
+            ({}, "y is an empty dict"),
+            ({"one": np.full(120, "a")}, "Task 'one': .* only a"),
+            ({"short": ["a", "b"]}, "Task 'short': There are 120 rows"),
+            ({"dose": np.linspace(0, 1, 120)}, "Task 'dose': y holds fractional"),
+        ],
+    )
+    def test_bad_tasks(self, planted, tasks, message):
+        with pytest.raises(ValueError, match=message):
+            selectivity_counts(planted[0], tasks)
+
+    def test_tasks_on_a_grid_need_all_labels(self, planted):
+        tasks = {"y": [None, *planted[1][1:]]}
+        with pytest.raises(ValueError, match="Task 'y': 1 labels are missing, but"):
+            selectivity_counts(planted[0], tasks, grid_shape=(10, 12))
+
     @pytest.mark.parametrize("levels", [[], [np.nan], [[0.2]]])
     def test_bad_thresholds(self, planted, levels):
         with pytest.raises(ValueError, match="score_thresholds must be"):

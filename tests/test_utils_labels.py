@@ -31,7 +31,12 @@ from skdict._utils.labels import (
     labels_or_missing,
 )
 from skdict.decomposition._registry import DICTIONARIES
-from skdict.evaluation import compare_dictionaries, sweep_layers
+from skdict.evaluation import (
+    compare_dictionaries,
+    relationship_recall,
+    replicate_retrieval,
+    sweep_layers,
+)
 from skdict.images import heatmap_by_region
 from skdict.inspection import (
     DirectionHistogramDisplay,
@@ -483,6 +488,8 @@ TESTS = {
     "describe_features": lambda y, **kw: describe_features(CODES, y, **kw),
 }
 
+RANKINGS = {"null_size": 20, "random_state": 0}
+
 LABELS = {
     "selectivity_scores(y)": lambda v: selectivity_scores(CODES, v),
     "auroc_scores(y)": lambda v: auroc_scores(CODES, v),
@@ -520,6 +527,13 @@ LABELS = {
     "sweep_layers(y)": lambda v: swept(y=v),
     "sweep_layers(groups)": lambda v: swept(groups=v),
     "sweep_layers(batch)": lambda v: swept(batch=v),
+    "relationship_recall(batch)": lambda v: relationship_recall(
+        X, np.arange(N), [(0, 1), (2, 3)], batch=v, **NULL
+    ),
+    "replicate_retrieval(y)": lambda v: replicate_retrieval(X, v, **RANKINGS),
+    "replicate_retrieval(batch)": lambda v: replicate_retrieval(
+        X, np.arange(N) // 2, batch=v, negatives="same_batch", **RANKINGS
+    ),
     "FeatureReport(y)": lambda v: reported(y=v),
     "FeatureReport(groups)": lambda v: reported(groups=v),
     "FeatureReport(metadata)": lambda v: reported(metadata={"place": v}),
@@ -601,6 +615,9 @@ MASKS = {
             **RUN,
         )
     ),
+    "replicate_retrieval(control)": lambda v: replicate_retrieval(
+        X, Y, control=v, **RANKINGS
+    ),
     "FeatureReport(control)": lambda v: reported(control=v),
     **{
         f"ControlPCAWhitener.{method}(control)": lambda v, method=method: getattr(
@@ -624,6 +641,9 @@ MASKS = {
 # Parameters of these names that hold no labels, or that are tested by themselves.
 OTHERS = {
     "heatmap_by_region(mask)": "tested in TestRegions",
+    "aggregate(groups)": "one or several columns; tested in test_aggregate.py",
+    "aggregate(metadata)": "columns of any kind, handed on",
+    "relationship_recall(y)": "names that occur once; tested in test_relationships.py",
     "SelectivityCDFDisplay.from_estimator(labels)": "handed on to from_predictions",
     **{
         f"{name}.{method}(y)": "taken for the sake of pipelines, or passed on"

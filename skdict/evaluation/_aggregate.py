@@ -141,7 +141,7 @@ def _number_groups(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Number the group of each row; name the groups in one or several columns."""
     given = {"groups": groups}
-    if isinstance(groups, dict) or getattr(groups, "ndim", 1) == 2:
+    if isinstance(groups, dict) or hasattr(groups, "columns"):
         given = named_columns(groups, "groups")
     if not given:
         raise ValueError("groups has no columns.")

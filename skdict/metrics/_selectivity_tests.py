@@ -9,19 +9,23 @@ import numpy as np
 import pandas as pd
 
 from skdict._utils.constraints import Interval
+from skdict._utils.labels import as_labels, as_mask, labels_or_missing
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.table import as_table
 from skdict._utils.types import Codes, Data, Seed
 from skdict.stats import (
     LABEL_CONSTRAINTS,
     SCORE_CONSTRAINTS,
+    Activity,
     encode_classes,
     exchange_of_labels,
     find_active,
+    named_columns,
     null_statistics,
     permutation_p_value,
     run_label_tests,
     score_features,
+    take_rows,
 )
 
 TEST_CONSTRAINTS: dict[str, Any] = {
@@ -205,7 +209,11 @@ def selectivity_tests(
 
 
 @validate_params(
-    {**SCORE_CONSTRAINTS, "score_thresholds": ["array-like"]},
+    {
+        **SCORE_CONSTRAINTS,
+        "y": ["array-like", dict],
+        "score_thresholds": ["array-like"],
+    },
     prefer_skip_nested_validation=True,
 )
 def selectivity_counts(
@@ -230,9 +238,11 @@ def selectivity_counts(
         Codes of the samples. A sparse input is never densified. The blocks of a Dask
         array are computed in each pass over them, a few at a time.
 
-    y : array-like of shape (n_samples,)
+    y : array-like of shape (n_samples,), or dict of such columns
         Labels, of at least two classes. They may also be a confound, such as the
-        batch, the plate or the position.
+        batch, the plate or the position. Each column of a dict is a task by itself,
+        which leaves out the samples whose label is missing; ``dict(frame)`` makes a
+        dict of a DataFrame.
 
     score_thresholds : array-like of shape (n_thresholds,), default=(0.2, 0.5)
         Scores to exceed. Many, such as ``np.linspace(0, 1, 101)``, give the whole
@@ -268,8 +278,10 @@ def selectivity_counts(
     Returns
     -------
     counts : DataFrame
-        One row per score threshold, in the order given. Columns:
+        One row per score threshold, in the order given, for each task. Columns:
 
+        - `task`, `n_classes`, `n_samples`: name of the column of `y`, number of its
+          classes and of the samples that have one. Only if `y` is a dict.
         - `score_threshold`: the score to exceed.
         - `n_features`: number of features whose best score over the classes is
           larger. Classes that no permutation can move, such as that of the controls
@@ -284,7 +296,7 @@ def selectivity_counts(
     ------
     ValueError
         As `selectivity_report`; also if `score_thresholds` is empty, not
-        one-dimensional, or holds NaN.
+        one-dimensional, or holds NaN. The message names the task.
 
     Warns
     -----
@@ -299,8 +311,9 @@ def selectivity_counts(
     Notes
     -----
     The paper of Donhauser et al. [1]_ counts features above 0.2 and 0.5 in its
-    Table 2. With thousands of features and tens of samples in each class, hundreds of
-    features exceed 0.1 by chance alone: compare the counts with their null.
+    Table 2, for five tasks. With thousands of features and tens of samples in each
+    class, hundreds of features exceed 0.1 by chance alone: compare the counts with
+    their null.
 
     References
     ----------
@@ -319,20 +332,86 @@ def selectivity_counts(
     >>> counts = selectivity_counts(codes, y, n_permutations=99, random_state=0)
     >>> counts["n_features"].tolist(), counts["null_q95"].tolist()
     ([1, 1], [1.0, 0.0])
+
+    Several tasks in one call:
+
+    >>> tasks = {"treatment": y, "plate": np.tile(["p", "q"], 50)}
+    >>> counts = selectivity_counts(codes, tasks, score_thresholds=[0.5])
+    >>> counts[["task", "n_classes", "score_threshold", "n_features"]]
+            task  n_classes  score_threshold  n_features
+    0  treatment          2              0.5           1
+    1      plate          2              0.5           0
     """
     activity = find_active(codes, activity_threshold)
-    _, labels = encode_classes(y, activity.shape[0])
     levels = _check_score_thresholds(score_thresholds)
+    exchanged: dict[str, Data | None] = {
+        "batch": batch,
+        "groups": groups,
+        "control": control,
+        "grid_shape": grid_shape,
+    }
+    null: dict[str, Any] = {
+        "contrast": contrast,
+        "n_permutations": int(n_permutations),
+        "random_state": random_state,
+    }
+    if not isinstance(y, dict):
+        return _counts_of_task(activity, y, levels, exchanged, **null)
+    tables = []
+    for name, column in named_columns(y, "y").items():
+        try:
+            own, labels, exchanged_own = _known(activity, column, exchanged)
+            table = _counts_of_task(own, labels, levels, exchanged_own, **null)
+        except ValueError as error:
+            raise ValueError(f"Task {name!r}: {error}") from error
+        table.insert(0, "task", name)
+        table.insert(1, "n_classes", len(np.unique(labels)))
+        table.insert(2, "n_samples", len(labels))
+        tables.append(table)
+    if not tables:
+        raise ValueError("y is an empty dict: there is no task.")
+    return pd.concat(tables, ignore_index=True)
+
+
+def _known(
+    activity: Activity, column: Data, exchanged: dict[str, Data | None]
+) -> tuple[Activity, np.ndarray, dict[str, Data | None]]:
+    """Leave out the samples whose label is missing."""
+    n_samples = activity.shape[0]
+    labels, missing = labels_or_missing(column, "y", n_samples)
+    if not missing.any():
+        return activity, labels, exchanged
+    rows = np.flatnonzero(~missing)
+    if exchanged["grid_shape"] is not None:
+        raise ValueError(
+            f"{missing.sum()} labels are missing, but with grid_shape all tokens of "
+            "each image are needed."
+        )
+    kept = {
+        name: None if values is None else _checked(values, name, n_samples)[rows]
+        for name, values in exchanged.items()
+    }
+    return take_rows(activity, rows), labels[rows], kept
+
+
+def _checked(values: Data, name: str, n_samples: int) -> np.ndarray:
+    check = as_mask if name == "control" else as_labels
+    return check(values, name, n_samples)
+
+
+def _counts_of_task(
+    activity: Activity,
+    y: Data,
+    levels: np.ndarray,
+    exchanged: dict[str, Data | None],
+    *,
+    contrast: str,
+    n_permutations: int,
+    random_state: Seed,
+) -> pd.DataFrame:
+    _, labels = encode_classes(y, activity.shape[0])
     class_sizes = np.bincount(labels)
-    exchange = exchange_of_labels(
-        y,
-        labels,
-        batch=batch,
-        groups=groups,
-        control=control,
-        grid_shape=grid_shape,
-        tested=n_permutations > 0,
-    )
+    exchange = exchange_of_labels(y, labels, **exchanged, tested=n_permutations > 0)
     tested = exchange.moved_rows(labels)
     scores = score_features(activity, labels, class_sizes, contrast)
     n_features = _count_above(scores[tested], levels)
@@ -350,9 +429,7 @@ def selectivity_counts(
         columns["null_mean"] = null.mean(axis=0)
         columns["null_q95"] = np.quantile(null, 0.95, axis=0)
         columns["p_value"] = permutation_p_value(null, n_features, 0)
-    return as_table(
-        columns, {"contrast": contrast, "n_permutations": int(n_permutations)}
-    )
+    return as_table(columns, {"contrast": contrast, "n_permutations": n_permutations})
 
 
 def _check_score_thresholds(score_thresholds: Data) -> np.ndarray:

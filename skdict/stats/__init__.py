@@ -11,6 +11,7 @@ from .activity import (
     count_active,
     find_active,
     indicator,
+    take_rows,
     total_active,
 )
 from .constraints import LABEL_CONSTRAINTS, SCORE_CONSTRAINTS
@@ -83,5 +84,6 @@ __all__ = [
     "score_features",
     "selectivity_curves",
     "shifts",
+    "take_rows",
     "total_active",
 ]

@@ -175,6 +175,13 @@ def _activity_matrix(
     return sparse.csr_array((ones, indices, indptr), shape=shape)
 
 
+def take_rows(activity: Activity, rows: np.ndarray) -> Activity:
+    """Take some samples, by their indices."""
+    if isinstance(activity, DeferredActivity):
+        return DeferredActivity(activity.codes[rows], activity.threshold)
+    return activity[rows]
+
+
 def count_active(activity: Activity, labels: np.ndarray, n_classes: int) -> np.ndarray:
     """Count the active samples of every class and feature."""
     (counts,) = count_each(activity, [labels], n_classes)
