@@ -84,7 +84,7 @@ API_GROUPS = [
     ("Training", "skdict.training", False),
     ("Metrics", "skdict.metrics", False),
     ("Evaluation", "skdict.evaluation", False),
-    ("Concepts", "skdict.concepts", False),
+    ("Concepts", "skdict.concepts", True),
     ("Images", "skdict.images", False),
     ("Inspection", "skdict.inspection", False),
     ("Report", "skdict.report", False),

@@ -15,6 +15,7 @@ from . import (
     report,
     training,
 )
+from .concepts import FeatureSuppressor
 from .decomposition import (
     ICFL,
     KSVD,
@@ -49,6 +50,7 @@ __all__ = [
     "Codebook",
     "ControlCenterScaler",
     "ControlPCAWhitener",
+    "FeatureSuppressor",
     "GatedSAE",
     "InMemory",
     "JumpReLUSAE",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+import skdict.concepts as concepts
 import skdict.decomposition as decomposition
 import skdict.feature_extraction as feature_extraction
 import skdict.preprocessing as preprocessing
@@ -27,7 +28,7 @@ def _trusted_types() -> list[str]:
     """Names of this library's public estimators: what is trusted beyond skops's own."""
     return sorted(
         _type_name(item)
-        for package in (decomposition, feature_extraction, preprocessing)
+        for package in (concepts, decomposition, feature_extraction, preprocessing)
         for item in (getattr(package, name) for name in package.__all__)
         if isinstance(item, type) and issubclass(item, BaseEstimator)
     )

@@ -28,6 +28,7 @@ from skdict import (
     ICFL,
     ControlCenterScaler,
     ControlPCAWhitener,
+    FeatureSuppressor,
     InMemory,
     Reconstructor,
     RowwiseTransformer,
@@ -71,6 +72,9 @@ ESTIMATORS = {
     "whitener-early": lambda: ControlPCAWhitener().partial_fit(
         X, control=np.arange(40) == 0
     ),
+    "suppressor": lambda: FeatureSuppressor(
+        min_omega_squared=0, n_permutations=9, random_state=0
+    ).fit(X, batch=BATCH),
     "scaler": lambda: ControlCenterScaler(min_controls=2).fit(
         X, control=CONTROL, batch=BATCH
     ),

@@ -25,6 +25,7 @@ from skdict import (
     BatchTopKSAE,
     ControlCenterScaler,
     ControlPCAWhitener,
+    FeatureSuppressor,
     InMemory,
     Reconstructor,
     RowwiseTransformer,
@@ -64,6 +65,7 @@ TABLE_ESTIMATORS = {
     "ControlCenterScaler": ControlCenterScaler(),
     "ControlPCAWhitener": ControlPCAWhitener(),
     "ControlPCAWhitener, zca": ControlPCAWhitener(method="zca", shrinkage="auto"),
+    "FeatureSuppressor": FeatureSuppressor(),
     "InMemory": InMemory(),
     "Reconstructor": Reconstructor(ICFL(random_state=0, **SHORT)),
     "Reconstructor, dense": Reconstructor(

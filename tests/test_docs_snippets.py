@@ -35,9 +35,9 @@ BLOCK = re.compile(
     re.M | re.S,
 )
 # Subpackages whose names are documented as skdict.X where skdict has them.
-AT_THE_TOP = ("decomposition", "feature_extraction", "persistence", "preprocessing")
+AT_THE_TOP = ("concepts", "decomposition", "feature_extraction", "persistence")
+AT_THE_TOP += ("preprocessing",)
 BELOW = (
-    "concepts",
     "datasets",
     "evaluation",
     "images",

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from skdict.concepts import ablate
+from skdict.concepts import ablate, steer
 
 rng = np.random.default_rng(0)
 CODES = np.where(rng.random((30, 8)) < 0.4, rng.normal(size=(30, 8)), 0.0)
@@ -64,3 +66,69 @@ def test_features_that_do_not_exist(features, message):
 def test_codes_that_are_not_finite():
     with pytest.raises(ValueError, match="codes holds NaN or infinity in 1 of 2 rows"):
         ablate([[1.0, np.nan], [0.0, 1.0]], [0])
+
+
+STEER = {
+    "add": lambda columns, amount: columns + amount,
+    "set": lambda columns, amount: 0 * columns + amount,
+    "scale": lambda columns, amount: columns * amount,
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("amount", [1.5, [1.0, -2.0, 0.0]], ids=["one", "each"])
+@pytest.mark.parametrize("mode", STEER)
+def test_steer_changes_columns_and_nothing_else(mode, amount, container):
+    codes = CONTAINERS[container](CODES)
+    before = codes.copy()
+    features = [6, 1, 4]  # in no order
+    steered = steer(codes, features, amount, mode=mode)
+    expected = dense(codes).copy()
+    expected[:, features] = STEER[mode](expected[:, features], np.float32(amount))
+    np.testing.assert_array_equal(dense(steered), expected)
+    np.testing.assert_array_equal(dense(codes), dense(before))
+    assert type(steered) is type(codes)
+    assert steered.dtype == codes.dtype
+    if sp.issparse(codes):
+        assert steered.nnz == np.count_nonzero(expected)
+        steered.check_format()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 7), unique=True), st.integers(0, 2**32 - 1))
+def test_steering_there_and_back(features, seed):
+    amounts = np.random.default_rng(seed).integers(1, 9, len(features))
+    codes = sp.csr_array(np.round(CODES, 1))
+    there = steer(codes, features, amounts)
+    np.testing.assert_allclose(dense(steer(there, features, -amounts)), dense(codes))
+    zero = steer(codes, features, 0.0, mode="scale")
+    np.testing.assert_array_equal(dense(zero), dense(ablate(codes, features)))
+
+
+def test_whole_numbers_become_floats():
+    steered = steer(np.eye(3, dtype=int), 0, 0.5)
+    assert steered.dtype == np.float32
+    np.testing.assert_array_equal(steered[:, 0], [1.5, 0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("amount", "message"),
+    [
+        ([1.0, 2.0, 3.0], r"each of the 2 features, got an array of shape \(3,\)"),
+        (np.inf, r"in the range \(-inf, inf\)"),
+        ([1.0, np.nan], "finite numbers only"),
+        (["a", "b"], "finite numbers only"),
+    ],
+)
+def test_amounts_that_do_not_fit(amount, message):
+    with pytest.raises(ValueError, match=message):
+        steer(CODES, [1, 2], amount)
+
+
+@pytest.mark.parametrize("container", ["float32", "csr_array"])
+def test_steered_codes_that_overflow(container):
+    codes = CONTAINERS[container](np.full((3, 2), 3e38, dtype=np.float32))
+    with pytest.raises(ValueError, match="overflow float32 in 3 of 3 rows"):
+        steer(codes, 1, 3e38)
+    with pytest.raises(ValueError, match="overflow"):
+        steer(codes, 1, 10.0, mode="scale")

@@ -38,9 +38,9 @@ FLOORS = {
     "skdict.datasets": 4,
     "skdict.evaluation": 4,
     "skdict.concepts": 4,
-    "skdict.persistence": 4,
     "skdict.interchange": 4,
     "skdict.io": 4,
+    "skdict.persistence": 5,
     "skdict.report": 5,
     "skdict": 6,  # public names only
 }
@@ -227,7 +227,7 @@ def test_modules_are_found():
         ("skdict.inspection._plot", "import matplotlib.pyplot as plt", "inside"),
         ("skdict.inspection._plot", "class A:\n    import matplotlib", "inside"),
         ("skdict.inspection._plot", "def f():\n    import seaborn", "not declared"),
-        ("skdict.persistence", "from skdict.inspection import report", "to floor 4"),
+        ("skdict.persistence", "from skdict.report import page", "to floor 5"),
         ("skdict.rows", "import importlib\nimportlib.import_module('skorch')", "only"),
         ("skdict.rows", "__import__('skdict.training')", "to floor 2"),
         ("skdict", "import matplotlib", "inside functions"),

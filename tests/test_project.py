@@ -125,6 +125,7 @@ def test_public_names_are_listed_and_exist():
 def test_the_top_holds_the_estimators_and_files_only():
     """Functions and displays live in their subpackage, under one name each."""
     subpackages = (
+        "concepts",
         "decomposition",
         "feature_extraction",
         "preprocessing",

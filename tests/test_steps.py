@@ -242,6 +242,17 @@ def _dictionary(estimator):
     return codes
 
 
+def _decode(of):
+    pipeline = of(pipe()).fit(X)
+    return concepts.decode(pipeline, encode(pipeline, X), X, keep_error=False)
+
+
+def _suppressor(of):
+    codes = np.asarray(of(StandardScaler()).fit(X).transform(X))
+    fitted = of(concepts.FeatureSuppressor(n_permutations=0)).fit(codes, batch=BATCH)
+    return np.asarray(fitted.transform(codes))
+
+
 def _transcoder(of):
     fitted = of(pipe(Transcoder(10, 3, max_iter=1, random_state=0))).fit(X, X[:, :2])
     return np.concatenate([as_dense(encode(fitted, X)).ravel(), *fitted.predict(X)])
@@ -305,6 +316,8 @@ CASES = {
     ),
     "ControlPCAWhitener": _preprocessing(ControlPCAWhitener(), X),
     "DensityDisplay": _density,
+    "FeatureSuppressor": _suppressor,
+    "decode": _decode,
     "DirectionHistogramDisplay": _directions,
     "FeatureReport": _report,
     "GalleryDisplay": _gallery,
@@ -351,7 +364,8 @@ WITHOUT_ESTIMATORS = {
     *("selectivity_scores", "selectivity_tests", "split_by_projection"),
     *("stability_report", "strongest_patches", "subspace_probes"),
     *("summary_table", "token_heatmaps", "eta_squared"),
-    "ablate",
+    *("ablate", "steer"),
+    *("aggregate", "relationship_recall", "replicate_retrieval"),
     # Made by a network, not by an estimator of this table; tested with the others
     # of its module.
     *("TokenExtractor", "load_elpv_tokens", "load_nuclei", "load_tissue_tokens"),

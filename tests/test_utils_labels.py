@@ -21,7 +21,7 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 
 import skdict
-from skdict import ControlCenterScaler, ControlPCAWhitener
+from skdict import ControlCenterScaler, ControlPCAWhitener, FeatureSuppressor
 from skdict._utils.labels import (
     as_labels,
     as_mask,
@@ -490,7 +490,18 @@ TESTS = {
 
 RANKINGS = {"null_size": 20, "random_state": 0}
 
+
+def suppressed(y=None, **kw):
+    suppressor = FeatureSuppressor(n_permutations=9, random_state=0)
+    return suppressor.fit(CODES, y, **kw).p_values_
+
+
 LABELS = {
+    "FeatureSuppressor.fit(y)": lambda v: suppressed(v, batch=np.arange(N) // 4 % 2),
+    "FeatureSuppressor.fit(batch)": lambda v: suppressed(batch=v),
+    "FeatureSuppressor.fit(groups)": lambda v: suppressed(
+        batch=numbers_of(v), groups=v
+    ),
     "selectivity_scores(y)": lambda v: selectivity_scores(CODES, v),
     "auroc_scores(y)": lambda v: auroc_scores(CODES, v),
     "make_selectivity_scorer(y)": lambda v: make_selectivity_scorer()(DICTIONARY, X, v),
@@ -644,6 +655,7 @@ OTHERS = {
     "aggregate(groups)": "one or several columns; tested in test_aggregate.py",
     "aggregate(metadata)": "columns of any kind, handed on",
     "relationship_recall(y)": "names that occur once; tested in test_relationships.py",
+    "FeatureSuppressor.fit_transform(y)": "handed on to fit",
     "SelectivityCDFDisplay.from_estimator(labels)": "handed on to from_predictions",
     **{
         f"{name}.{method}(y)": "taken for the sake of pipelines, or passed on"

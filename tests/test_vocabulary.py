@@ -92,7 +92,7 @@ VOCABULARY = {
     "label": ("class that is looked at", REQUIRED, None),
     "labels": ("classes that get a curve each", None),
     # Nulls, and what is drawn at random
-    "alpha": ("false discovery rate; opacity; ridge penalty", 0.05, 0.5, 0.3),
+    "alpha": ("rate of false findings; opacity; ridge penalty", 0.05, 0.5, 0.3),
     "correction": ("control of the false discovery rate", "bh"),
     "n_permutations": ("permutations of the null", 0, 100, 999),
     "null_size": ("random rankings of the null", 10_000),
@@ -101,6 +101,14 @@ VOCABULARY = {
     "random_state": ("seed; of a report", None, 0),
     "seeds": ("seeds of the training", 5),
     "confidence_level": ("of the bootstrap", 0.95),
+    # Features that are taken out or changed
+    "amount": ("by how much features are changed", REQUIRED),
+    "mode": ("whether amounts are added, set or multiplied", "add"),
+    "to": ("space of the decoded rows: input or dictionary", "input"),
+    "keep_error": ("whether rows keep what the dictionary leaves unexplained", True),
+    "min_omega_squared": ("smallest effect of the batch that counts", 0.01),
+    "max_features": ("largest number or fraction of features", None),
+    "within_classes": ("whether batches are compared inside classes", True),
     # Folds, and how work is done
     "cv": ("folds", 5, None),
     "inner_cv": ("folds inside the training rows of a fold", 3),
@@ -179,6 +187,7 @@ DEFAULTS_OF_ROOMS = {
         "inspection": 100,
         "report": 100,
         "evaluation": 100,
+        "concepts": 100,
         "images": 999,
     },
     # A report is a document: written again, it is the same file.
@@ -187,6 +196,7 @@ DEFAULTS_OF_ROOMS = {
         "inspection": None,
         "report": 0,
         "evaluation": None,
+        "concepts": None,
         "images": None,
     },
 }

@@ -15,6 +15,7 @@ from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 
 from skdict._utils.types import Codes, Data
 
@@ -23,6 +24,7 @@ __all__ = [
     "encode",
     "giving",
     "plain",
+    "routed",
     "steps_of",
     "takes_frames",
     "unfrozen",
@@ -93,6 +95,16 @@ def steps_of(estimator: Any) -> list:
     if inner is estimator:
         return flat
     return [s if isinstance(s, FrozenEstimator) else FrozenEstimator(s) for s in flat]
+
+
+def routed(step: Any, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Choose the metadata that a method of a step asks for; None is left out."""
+    # The router knows aliases, and raises if a step has not said what it wants.
+    router = MetadataRouter(owner=type(step).__name__).add(
+        step=step, method_mapping=MethodMapping().add(caller=method, callee=method)
+    )
+    given = {name: value for name, value in params.items() if value is not None}
+    return router.route_params(caller=method, params=given).step[method]
 
 
 def giving(estimator: Any, following: Any) -> Any:

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.metadata_routing import (
-    MetadataRouter,
-    MethodMapping,
-    get_routing_for_object,
-)
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_is_fitted
 
-from skdict._utils.steps import as_array, giving, plain, steps_of, unfrozen
+from skdict._utils.steps import (
+    as_array,
+    giving,
+    plain,
+    routed,
+    steps_of,
+    unfrozen,
+)
 from skdict._utils.types import Data
 
 if TYPE_CHECKING:
@@ -57,7 +60,7 @@ def fit_step(step: Any, X: Data, y: Data, params: dict[str, Any]) -> Any:
     if is_frozen(step):
         check_is_fitted(unfrozen(step))
         return unfrozen(step)
-    return clone(step).fit(X, y, **_route(step, "fit", params))
+    return clone(step).fit(X, y, **routed(step, "fit", params))
 
 
 def transform_step(
@@ -65,12 +68,12 @@ def transform_step(
 ) -> Any:
     """Transform rows for the step that follows, or to codes by the last step."""
     if following is None:
-        codes = plain(fitted).transform(X, **_route(fitted, "transform", params))
+        codes = plain(fitted).transform(X, **routed(fitted, "transform", params))
         return as_array(codes)
     if is_frozen(following):
         fitted = giving(fitted, unfrozen(following))
     # A step that will be fitted gets the output that the user has configured.
-    return fitted.transform(X, **_route(fitted, "transform", params))
+    return fitted.transform(X, **routed(fitted, "transform", params))
 
 
 def prepare(
@@ -105,12 +108,3 @@ def identity_of(steps: list[Any]) -> object:
         return pickle.dumps([clone(step) for step in steps])
     except Exception:  # a user's parameter may raise anything: share nothing then
         return tuple(map(id, steps))
-
-
-def _route(step: Any, method: str, params: dict) -> dict:
-    # The router knows aliases, and raises if a step has not said what it wants.
-    router = MetadataRouter(owner=type(step).__name__).add(
-        step=step, method_mapping=MethodMapping().add(caller=method, callee=method)
-    )
-    given = {name: value for name, value in params.items() if value is not None}
-    return router.route_params(caller=method, params=given).step[method]

@@ -35,6 +35,7 @@ from skdict.stats import (
     named_columns,
     permutation_p_value,
     plan_exchange,
+    scale_codes,
 )
 
 # Number of columns of permuted targets that are correlated at a time.
@@ -489,7 +490,7 @@ def eta_squared(
     named = named_columns(factors, "factors")
     if not named:
         raise ValueError("factors is empty: name at least one factor.")
-    Z, squares = _scaled(codes)
+    Z, squares = scale_codes(codes)
     means = Z.sum(axis=0) / n_samples
     varies = squares > 0
     squares = np.where(varies, squares, 1.0)
@@ -556,7 +557,7 @@ def _standardised(
         return Z, _standardised_targets(T, correlation), np.asarray(names)
     if correlation == "spearman":
         codes = _ranked(codes)
-    Z, squares = _scaled(codes)
+    Z, squares = scale_codes(codes)
     Z = Z.multiply(_inverse_root(squares)[None, :]).tocsr()
     return Z, _standardised_targets(T, correlation), np.asarray(names)
 
@@ -657,7 +658,7 @@ class _Spread:
 def _spread_of_block(codes: Codes, start: int) -> _Spread:
     rows = sparse.csr_array(check_block(codes, start), dtype=np.float64)
     low, high = (np.asarray(side).ravel() for side in min_max_axis(rows, axis=0))
-    scaled, squares = _scaled(rows)
+    scaled, squares = scale_codes(rows)
     n_rows = rows.shape[0]
     return _Spread(n_rows, low, high, scaled.sum(axis=0) / n_rows, squares)
 
@@ -680,31 +681,6 @@ def _columns_at_a_time(Z: _Standardised) -> int:
     if isinstance(Z, _DeferredColumns):
         return max(1, budget_bytes() // (8 * sum(Z.codes.shape)))
     return _BLOCK_TARGETS
-
-
-def _scaled(codes: Codes) -> tuple[sparse.csr_array, np.ndarray]:
-    """Scale codes to a largest value of one, and sum their centred squares.
-
-    Returns
-    -------
-    scaled : csr_array of shape (n_samples, n_components), float64
-    squares : ndarray of shape (n_components,)
-        0 for constant columns.
-    """
-    scaled = sparse.csr_array(codes, dtype=np.float64, copy=True)
-    n_samples, n_components = scaled.shape
-    low, high = (np.asarray(side).ravel() for side in min_max_axis(scaled, axis=0))
-    # Squares of very large or very small numbers would be infinite or zero.
-    scaled.data /= _nonzero(np.maximum(-low, high))[scaled.indices]
-    means = scaled.sum(axis=0) / n_samples
-    n_stored = np.bincount(scaled.indices, minlength=n_components)
-    squares = np.bincount(
-        scaled.indices,
-        weights=(scaled.data - means[scaled.indices]) ** 2,
-        minlength=n_components,
-    )
-    squares = squares + (n_samples - n_stored) * means**2
-    return scaled, np.where(low == high, 0.0, squares)
 
 
 def _nonzero(values: np.ndarray) -> np.ndarray:

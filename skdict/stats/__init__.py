@@ -46,6 +46,7 @@ from .scores import (
     score_counts,
     score_features,
 )
+from .variance import VarianceInside, scale_codes
 
 __all__ = [
     "LABEL_CONSTRAINTS",
@@ -54,6 +55,7 @@ __all__ = [
     "Activity",
     "Exchange",
     "LabelTests",
+    "VarianceInside",
     "are_neighbours_alike",
     "at_least",
     "can_permute",
@@ -80,6 +82,7 @@ __all__ = [
     "permutations",
     "plan_exchange",
     "run_label_tests",
+    "scale_codes",
     "score_counts",
     "score_features",
     "selectivity_curves",
