@@ -17,6 +17,7 @@ from skdict.metrics import (
     eta_squared,
     rescore_associations,
 )
+from skdict.stats import levels
 
 METHODS = ("pearson", "spearman")
 
@@ -349,7 +350,7 @@ class TestVariance:
         factors = {"slide": np.arange(90) % 7, "side": np.arange(90) % 2}
         options = {"n_permutations": 9, "random_state": 0}
         expected = eta_squared(codes, factors, **options)
-        monkeypatch.setattr(module, "_BLOCK_CELLS", 15)
+        monkeypatch.setattr(levels, "_BLOCK_CELLS", 15)
         table = eta_squared(codes, factors, **options)
         pd.testing.assert_frame_equal(table, expected)
 
@@ -418,7 +419,7 @@ class TestVariance:
         codes = rng.random((60, 5))
         factors = {"stain": rng.integers(0, 7, 60)}
         expected = eta_squared(codes, factors)
-        monkeypatch.setattr(module, "_BLOCK_CELLS", 10)
+        monkeypatch.setattr(levels, "_BLOCK_CELLS", 10)
         pd.testing.assert_frame_equal(eta_squared(codes, factors), expected)
 
     def test_bad_input(self):

@@ -36,6 +36,7 @@ from skdict.inspection import (
     DirectionHistogramDisplay,
     SelectivityCDFDisplay,
     SelectivityCurveDisplay,
+    SparseProbingDisplay,
     SparsityCurveDisplay,
     TrainingHistoryDisplay,
 )
@@ -70,6 +71,20 @@ RUNS = pd.DataFrame(
     for seed in range(3)
 )
 
+PROBES = pd.DataFrame(
+    {
+        "input": "best features" if n < 200 else "x",
+        "n_features": n,
+        "fold": fold,
+        "balanced_accuracy": 1 - 0.5 / n**0.5 + 0.01 * fold,
+        "auroc": 1 - 0.4 / n**0.5,
+        "balanced_accuracy_null": 0.4,
+        "auroc_null": 0.6,
+    }
+    for n in (1, 2, 5, 10, 20, 50, 100, 200)
+    for fold in range(3)
+)
+
 
 # Every display, drawn from an estimator; the tests below hold for all of them.
 DRAWN = {
@@ -101,6 +116,12 @@ DRAWN = {
     ),
     "sparsity curve of a probe": lambda ax: SparsityCurveDisplay.from_estimator(
         PIPELINE, X, Y, k=[1, 3], measure="probe_codes", cv=2, probe=PROBE, ax=ax
+    ),
+    "sparse probing": lambda ax: SparseProbingDisplay.from_runs(PROBES, ax=ax),
+    "sparse probing of two": lambda ax: SparseProbingDisplay.from_runs(
+        pd.concat([PROBES.assign(dictionary=name) for name in ("ICFL", "TopKSAE")]),
+        measure="auroc",
+        ax=ax,
     ),
     "training history": lambda ax: TrainingHistoryDisplay.from_estimator(
         PIPELINE, ax=ax
@@ -186,6 +207,9 @@ AWKWARD = {
     "sparsity, long names": lambda: SparsityCurveDisplay.from_runs(
         RUNS.assign(dictionary=RUNS["dictionary"] + LONG[0]),
         references={LONG[1]: 0.5, "a$b$": 0.3, "chance": 0.1},
+    ),
+    "sparse probing, long name": lambda: SparseProbingDisplay.from_runs(
+        PROBES, name=LONG[0] + " and_$more$", references={LONG[1]: 0.5, "a$b$": 0.3}
     ),
     "density, all dead": lambda: DensityDisplay(
         density=np.zeros(12), name=LONG[0]
@@ -1108,6 +1132,9 @@ TEXTS = {
     ).plot(),
     "sparsity": lambda: SparsityCurveDisplay(
         k=[1, 2], mean=[0.1, 0.2], measure=MATHS, name=MATHS, references={MATHS: 0.1}
+    ).plot(),
+    "sparse probing": lambda: SparseProbingDisplay(
+        n_features=[1, 2], mean=[0.1, 0.2], measure=MATHS, references={MATHS: 0.1}
     ).plot(),
     "density": lambda: DensityDisplay(density=[0.1, 0.0], name=MATHS).plot(),
     "history": lambda: TrainingHistoryDisplay(

@@ -366,6 +366,7 @@ WITHOUT_ESTIMATORS = {
     *("summary_table", "token_heatmaps", "eta_squared"),
     *("ablate", "steer"),
     *("aggregate", "relationship_recall", "replicate_retrieval"),
+    *("sparse_probing", "discovery_yield", "SparseProbingDisplay"),
     # Made by a network, not by an estimator of this table; tested with the others
     # of its module.
     *("TokenExtractor", "load_elpv_tokens", "load_nuclei", "load_tissue_tokens"),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from sklearn.decomposition import PCA
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 
@@ -33,8 +34,10 @@ from skdict._utils.labels import (
 from skdict.decomposition._registry import DICTIONARIES
 from skdict.evaluation import (
     compare_dictionaries,
+    discovery_yield,
     relationship_recall,
     replicate_retrieval,
+    sparse_probing,
     sweep_layers,
 )
 from skdict.images import heatmap_by_region
@@ -410,6 +413,17 @@ def swept(y=Y, **kwargs):
     return without_seconds(table)
 
 
+def sparsely_probed(y=Y, **kwargs):
+    options = {"n_features": [1], "cv": 2, "probe": GaussianNB(), **NULL}
+    return sparse_probing(CODES, y, **options, **kwargs)
+
+
+def discovered(y=Y, **kwargs):
+    # Of two classes each is too frequent for a lower precision.
+    options = {"budgets": [2], "min_precision": 1.0, **NULL}
+    return discovery_yield(CODES, y, **options, **kwargs).features
+
+
 def reported(**kwargs):
     options = {"verbose": False, "y": Y, "metadata": {"place": Y == "x"}} | NULL
     return FeatureReport(DICTIONARY, X, **options | kwargs).to_frame()
@@ -545,6 +559,14 @@ LABELS = {
     "replicate_retrieval(batch)": lambda v: replicate_retrieval(
         X, np.arange(N) // 2, batch=v, negatives="same_batch", **RANKINGS
     ),
+    **{
+        f"sparse_probing({name})": lambda v, name=name: sparsely_probed(**{name: v})
+        for name in ("y", "groups", "batch")
+    },
+    **{
+        f"discovery_yield({name})": lambda v, name=name: discovered(**{name: v})
+        for name in ("y", "groups", "batch")
+    },
     "FeatureReport(y)": lambda v: reported(y=v),
     "FeatureReport(groups)": lambda v: reported(groups=v),
     "FeatureReport(metadata)": lambda v: reported(metadata={"place": v}),

@@ -2,18 +2,22 @@ from ._ablations import pursuit_ablations, vary
 from ._aggregate import aggregate
 from ._baselines import baseline_dictionaries
 from ._comparison import compare_dictionaries
+from ._discovery import discovery_yield
 from ._layers import sweep_layers
 from ._relationships import relationship_recall
 from ._retrieval import replicate_retrieval
+from ._sparse_probing import sparse_probing
 from ._summary import summary_table
 
 __all__ = [
     "aggregate",
     "baseline_dictionaries",
     "compare_dictionaries",
+    "discovery_yield",
     "pursuit_ablations",
     "relationship_recall",
     "replicate_retrieval",
+    "sparse_probing",
     "summary_table",
     "sweep_layers",
     "vary",

@@ -92,12 +92,16 @@ def measure_dictionary(
 
 def measure_probe(probe: Any, train: Part, test: Part) -> float:
     """Balanced accuracy of a probe that is fitted on one part, on the other part."""
-    predicted = clone(probe).fit(train.X, train.y).predict(test.X)
-    # Balanced accuracy is the mean recall. scikit-learn's function for it warns if a
-    # predicted label does not occur in the fold, which is not an error here.
-    return float(
-        recall_score(test.y, predicted, labels=np.unique(test.y), average="macro")
-    )
+    return balanced_accuracy(test.y, clone(probe).fit(train.X, train.y).predict(test.X))
+
+
+def balanced_accuracy(y: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean recall of the classes in `y`.
+
+    scikit-learn's function for it warns if a predicted label does not occur in the
+    fold, which is not an error here.
+    """
+    return float(recall_score(y, predicted, labels=np.unique(y), average="macro"))
 
 
 def decoded_atoms(fitted: Any, codes: Codes) -> np.ndarray:

@@ -5,6 +5,7 @@ from ._gallery import GalleryDisplay
 from ._heatmap import HeatmapDisplay
 from ._selectivity_cdf import SelectivityCDFDisplay
 from ._selectivity_curve import SelectivityCurveDisplay
+from ._sparse_probing import SparseProbingDisplay
 from ._sparsity_curve import SparsityCurveDisplay
 from ._training_history import TrainingHistoryDisplay
 
@@ -16,6 +17,7 @@ __all__ = [
     "HeatmapDisplay",
     "SelectivityCDFDisplay",
     "SelectivityCurveDisplay",
+    "SparseProbingDisplay",
     "SparsityCurveDisplay",
     "TrainingHistoryDisplay",
 ]

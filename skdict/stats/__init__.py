@@ -38,7 +38,9 @@ from .labels import (
     encode_groups,
     named_columns,
 )
+from .levels import largest_differences, largest_values, squares_between
 from .p_values import ROUNDING, at_least, permutation_p_value
+from .precision import average_precisions
 from .ranks import centred_ranks
 from .scores import (
     null_of_best,
@@ -58,6 +60,7 @@ __all__ = [
     "VarianceInside",
     "are_neighbours_alike",
     "at_least",
+    "average_precisions",
     "can_permute",
     "centred_ranks",
     "check_block",
@@ -74,6 +77,8 @@ __all__ = [
     "find_active",
     "indicator",
     "is_of_images",
+    "largest_differences",
+    "largest_values",
     "named_columns",
     "null_of_best",
     "null_statistics",
@@ -88,5 +93,6 @@ __all__ = [
     "selectivity_curves",
     "shifts",
     "take_rows",
+    "squares_between",
     "total_active",
 ]
