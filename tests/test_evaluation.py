@@ -32,6 +32,7 @@ from skdict.evaluation import (
     pursuit_ablations,
     summary_table,
     sweep_layers,
+    sweep_models,
     vary,
 )
 from skdict.evaluation._comparison import MEASURES
@@ -921,6 +922,60 @@ def test_every_fold_chooses_the_layer_with_the_best_inner_probe():
     full = full.drop(columns=["chosen", "inner_probe_x"])
     full = full.rename(columns={"layer": "dictionary"})
     pd.testing.assert_frame_equal(full, timeless(alone), check_exact=True)
+
+
+def test_models_are_compared_as_their_layers_are():
+    """One table with the rows of sweep_layers of each model, on the same folds."""
+
+    def splitter():  # one that gives other folds at every call
+        return GroupShuffleSplit(2, random_state=np.random.RandomState(0))
+
+    folds = {"cv": splitter(), "inner_cv": 2}
+    options = {"groups": GROUPS, "seeds": 2, "n_permutations": 3}
+    runs = sweep_models(
+        {"small": X[:, :3], "large": {"first": X[:, :2], "last": X}},
+        icfl(),
+        Y,
+        **folds,
+        **options,
+    )
+    keys = ["model", "layer", "seed", "fold", "refitted", "chosen", "inner_probe_x"]
+    assert list(runs.columns) == [*keys, "n_features", *MEASURES]
+    order = runs[["model", "layer", "n_features"]].drop_duplicates().to_numpy().tolist()
+    assert order == [
+        ["small", "embedding", 3],
+        ["large", "first", 2],
+        ["large", "last", 8],
+    ]
+    assert runs[runs["model"] == "small"]["chosen"].all()
+    for _, own in runs.groupby(["fold", "seed"]):
+        large = own[own["model"] == "large"]
+        assert large["chosen"].sum() == 1
+        assert large["inner_probe_x"].idxmax() == large["chosen"].idxmax()
+    folds["cv"] = splitter()
+    alone = sweep_layers({"last": X}, icfl(), Y, **folds, **options)
+    last = timeless(runs[runs["layer"] == "last"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        last.drop(columns=["model", "n_features", "chosen"]),
+        timeless(alone).drop(columns="chosen"),
+    )
+    table = summary_table(runs[runs["chosen"]], by="model")
+    assert set(table["model"]) == {"small", "large"}
+    assert not {"n_features", "inner_probe_x"} & set(table["measure"])
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ({}, "is empty"),
+        ({"a": X, "b": {}}, r"no layers of the models \['b'\]"),
+        ({"a": X, "b": {"c": X[:9]}}, "b, layer c has 9 rows, but there are 240"),
+        ({1: {"a": X}, "1": {"a": X}}, "the same name"),
+    ],
+)
+def test_bad_models(models, message):
+    with pytest.raises(ValueError, match=message):
+        sweep_models(models, icfl(), Y)
 
 
 def test_seeds_may_be_any_integer():

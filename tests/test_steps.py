@@ -350,6 +350,7 @@ CASES = {
     "pursuit_ablations": _ablations,
     "save": _saved,
     "sweep_layers": _sweep,
+    "sweep_models": _sweep,
     "vary": _vary,
 }
 # Given arrays or labels, and giving tables or dense arrays.

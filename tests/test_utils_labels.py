@@ -674,6 +674,10 @@ MASKS = {
 # Parameters of these names that hold no labels, or that are tested by themselves.
 OTHERS = {
     "heatmap_by_region(mask)": "tested in TestRegions",
+    **{
+        f"sweep_models({name})": "checked by the same lines as those of sweep_layers"
+        for name in ("y", "groups", "batch", "control")
+    },
     "aggregate(groups)": "one or several columns; tested in test_aggregate.py",
     "aggregate(metadata)": "columns of any kind, handed on",
     "relationship_recall(y)": "names that occur once; tested in test_relationships.py",

@@ -120,6 +120,7 @@ VOCABULARY = {
     "n_jobs": ("processes", None),
     "verbose": ("whether there is a progress bar", 0),
     "layers": ("layers of a model, by name", REQUIRED),
+    "models": ("embeddings of several models, by name", REQUIRED),
     "param_grid": ("parameters to vary", REQUIRED),
     "preprocessing": ("steps before the dictionary", None),
     "runs": ("table of runs", REQUIRED),

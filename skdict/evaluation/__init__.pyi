@@ -3,7 +3,7 @@ from ._aggregate import aggregate
 from ._baselines import baseline_dictionaries
 from ._comparison import compare_dictionaries
 from ._discovery import discovery_yield
-from ._layers import sweep_layers
+from ._layers import sweep_layers, sweep_models
 from ._relationships import relationship_recall
 from ._retrieval import replicate_retrieval
 from ._sparse_probing import sparse_probing
@@ -20,5 +20,6 @@ __all__ = [
     "sparse_probing",
     "summary_table",
     "sweep_layers",
+    "sweep_models",
     "vary",
 ]

@@ -1,4 +1,4 @@
-"""Comparison of the embeddings of several layers."""
+"""Comparison of the embeddings of several layers and of several models."""
 
 from __future__ import annotations
 
@@ -133,6 +133,194 @@ def sweep_layers(
     3     1  full
     """
     table = Table.check(layers, y, groups, control, batch, params, grid_shape)
+    return _sweep(
+        [[*layers]],
+        pipeline,
+        table,
+        cv,
+        inner_cv,
+        seeds=seeds,
+        n_permutations=n_permutations,
+        probe=probe,
+        n_jobs=n_jobs,
+        verbose=verbose,
+    )
+
+
+@validate_params(
+    {
+        "models": [dict],
+        "pipeline": [HasMethods(["fit", "get_params"])],
+        "y": ["array-like"],
+        "inner_cv": ["cv_object"],
+        **COMMON_CONSTRAINTS,
+    },
+    prefer_skip_nested_validation=True,
+)
+def sweep_models(
+    models: dict[str, Data | dict[str, Data]],
+    pipeline: Any,
+    y: Data,
+    *,
+    groups: Data | None = None,
+    cv: Any = 5,
+    inner_cv: Any = 3,
+    control: Data | None = None,
+    batch: Data | None = None,
+    params: dict[str, Data] | None = None,
+    seeds: int | Sequence[int] | None = 5,
+    n_permutations: int = 100,
+    grid_shape: Data | None = None,
+    probe: Any = None,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> pd.DataFrame:
+    """Compare the embeddings of the same samples by several models.
+
+    The models may be those of one family that differ in size [1]_. If there are several
+    layers of a model, each outer fold chooses one for each model, as in
+    :func:`sweep_layers`, and ``runs[runs["chosen"]]`` compares the models.
+
+    Parameters
+    ----------
+    models : dict of str to (array-like of shape (n_samples, n_features_of_model), \
+            or dict of str to such arrays)
+        Embeddings of the same samples by each model, or by several layers of it.
+
+    pipeline : estimator
+        A Pipeline whose last step is a dictionary, or a dictionary, as in
+        :func:`compare_dictionaries`. All models get the same `n_components` and `k`.
+
+    y : array-like of shape (n_samples,)
+        Classes.
+
+    groups : array-like of shape (n_samples,), default=None
+        Rows that belong together, for the outer and the inner folds.
+
+    cv : int, splitter or iterable of (train, test), default=5
+        Outer folds, as in :func:`compare_dictionaries`; the same for all models.
+
+    inner_cv : int or splitter, default=3
+        Inner folds, by which the layer of a model is chosen, as in
+        :func:`sweep_layers`.
+
+    control, batch, params, seeds, n_permutations, grid_shape
+        As in :func:`compare_dictionaries`.
+
+    probe, n_jobs, verbose
+        As in :func:`compare_dictionaries`.
+
+    Returns
+    -------
+    runs : DataFrame
+        One row for each model, layer, outer fold and seed, with the columns of
+        :func:`sweep_layers` and two more:
+
+        - `model`: name of the model; `layer` is "embedding" if it has a single one.
+        - `n_features`: number of columns of the embedding.
+
+    Raises
+    ------
+    ValueError
+        As :func:`compare_dictionaries`; also if the models differ in their number of
+        rows.
+
+    See Also
+    --------
+    sweep_layers : The same for the layers of one model.
+    summary_table : With ``by="model"``, mean and spread of each model.
+
+    Notes
+    -----
+    `probe_x`, the selectivities and `probe_codes` compare models. The cosine and the
+    explained variance do not: each is measured in the space of its own model.
+
+    References
+    ----------
+    .. [1] K. Donhauser et al. "Towards scientific discovery with dictionary
+       learning: extracting biological concepts from microscopy foundation models."
+       ICML 2025. arXiv:2412.16247.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skdict import ICFL
+    >>> from skdict.evaluation import summary_table, sweep_models
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X, y = X[:400], y[:400]
+    >>> models = {"small": X.reshape(-1, 16, 4).mean(axis=2), "large": X}
+    >>> runs = sweep_models(
+    ...     models, ICFL(32, 4, max_iter=3), y, cv=2, seeds=1, n_permutations=0
+    ... )
+    >>> runs.groupby("model", sort=False)["n_features"].first().to_dict()
+    {'small': 16, 'large': 64}
+    >>> means = summary_table(runs, by="model").set_index(["measure", "model"])["mean"]
+    >>> bool(means["probe_codes", "large"] > means["probe_codes", "small"])
+    True
+    """
+    layers = {
+        (model, layer): X
+        for model, given in models.items()
+        for layer, X in (given if isinstance(given, dict) else {_ALONE: given}).items()
+    }
+    empty = [model for model, given in models.items() if _is_empty(given)]
+    if empty:
+        raise ValueError(f"There are no layers of the models {empty}.")
+    names = {f"{model}, layer {layer}": (model, layer) for model, layer in layers}
+    if len(names) < len(layers):
+        raise ValueError("Two layers have the same name after that of their model.")
+    table = Table.check(
+        {name: layers[place] for name, place in names.items()},
+        y,
+        groups,
+        control,
+        batch,
+        params,
+        grid_shape,
+    )
+    runs = _sweep(
+        [[n for n, (own, _) in names.items() if own == model] for model in models],
+        pipeline,
+        table,
+        cv,
+        inner_cv,
+        seeds=seeds,
+        n_permutations=n_permutations,
+        probe=probe,
+        n_jobs=n_jobs,
+        verbose=verbose,
+    )
+    places = [names[name] for name in runs.pop("layer")]
+    runs.insert(0, "model", [model for model, _ in places])
+    runs.insert(1, "layer", [layer for _, layer in places])
+    widths = [_n_features(layers[place]) for place in places]
+    runs.insert(list(runs).index("inner_probe_x") + 1, "n_features", widths)
+    return runs
+
+
+_ALONE = "embedding"  # the layer of a model that has a single one
+
+
+def _is_empty(given: Any) -> bool:
+    return isinstance(given, dict) and not given
+
+
+def _n_features(X: Any) -> int:
+    return X.shape[1] if hasattr(X, "shape") else len(X[0])
+
+
+def _sweep(
+    choices_of: list[list[str]],
+    pipeline: Any,
+    table: Table,
+    cv: Any,
+    inner_cv: Any,
+    *,
+    seeds: int | Sequence[int] | None,
+    probe: Any,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Compare all arrays of a table; choose one of each list in every outer fold."""
     folds = table.folds(cv)
     scores = [
         _inner_scores(
@@ -140,20 +328,20 @@ def sweep_layers(
         )
         for train, _ in folds
     ]
-    choices = [max(of_fold, key=of_fold.__getitem__) for of_fold in scores]
+    choices = [
+        {max(own, key=of_fold.__getitem__) for own in choices_of} for of_fold in scores
+    ]
     runs = compare(
-        {name: (name, pipeline) for name in layers},
+        {name: (name, pipeline) for name in table.arrays},
         table,
         folds=folds,
         seeds=seeds,
-        n_permutations=n_permutations,
         probe=probe,
-        n_jobs=n_jobs,
-        verbose=verbose,
         key="layer",
+        **settings,
     )
     places = list(zip(runs["layer"], runs["fold"], strict=True))
-    chosen = [layer == choices[fold] for layer, fold in places]
+    chosen = [layer in choices[fold] for layer, fold in places]
     inner = [scores[fold][layer] for layer, fold in places]
     after = list(runs).index("refitted") + 1
     runs.insert(after, "chosen", chosen)

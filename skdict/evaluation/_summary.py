@@ -13,7 +13,7 @@ from skdict._utils.sklearn_private import validate_params
 
 _N_RESAMPLES = 2000
 # Columns that are not measures, but say which run it is and how its layer was chosen.
-_NOT_MEASURES = {"dictionary", "layer", "seed", "fold", "inner_probe_x"}
+_NOT_MEASURES = {"dictionary", "layer", "seed", "fold", "inner_probe_x", "n_features"}
 
 
 @validate_params(
@@ -38,8 +38,8 @@ def summary_table(
         One row for each run, from :func:`compare_dictionaries` or
         :func:`sweep_layers`; rows of several calls may be concatenated. All columns
         of numbers are measures, except those in `by` and those that say which run it
-        is (`dictionary`, `layer`, `seed`, `fold`) or what its layer scored in the
-        inner folds (`inner_probe_x`).
+        is (`dictionary`, `layer`, `seed`, `fold`), what its layer scored in the inner
+        folds (`inner_probe_x`) or how wide its model is (`n_features`).
 
     by : str or list of str, default="dictionary"
         Columns whose values make the rows, for instance "layer", or
