@@ -16,21 +16,27 @@ nearest features differ; explained variance; mean non-zeros (L0); fraction of de
 latents; seconds of the training. Mean over the seeds, and half of the range.
 
 The rows come from SAELens, which ``make bench`` does not install: ``pip install
-sae-lens``. ``--only`` chooses dictionaries by name.
+sae-lens``. ``--only`` chooses dictionaries by name. ``--size published`` is the
+generator as published, with 4,096 latents and k = 25; on a CPU it would take days, so it
+goes with ``--device cuda``.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
+
+os.environ.setdefault("SCIPY_ARRAY_API", "1")  # read at scipy's first import
 
 import _peers
 import numpy as np
 import scipy.sparse as sp
 import torch
 from scipy.optimize import linear_sum_assignment
+from sklearn import config_context
 from torch import Tensor
 
 from skdict import (
@@ -82,17 +88,33 @@ OURS: dict[str, Callable] = {
 }
 
 
+class Size(NamedTuple):
+    """Size of the planted model, and of the dictionaries that learn from it."""
+
+    features: int
+    dimensions: int
+    trees: int
+    latents: int
+    k: int
+
+
+SIZES = {
+    "scaled": Size(2048, 96, 16, 512, 10),
+    "published": Size(16384, 768, 128, 4096, 25),
+}
+
+
 class Data(NamedTuple):
     """Rows of a planted model, and what they are made of."""
 
-    train: np.ndarray
+    train: Tensor
     test: np.ndarray
     fired: sp.csc_matrix  # features of the test rows, 0 or 1
     features: np.ndarray  # their directions, unit rows
 
 
-def make_data(n_train: int, n_test: int, seed: int) -> Data:
-    """Draw rows from the scaled model."""
+def make_data(size: Size, n_train: int, n_test: int, seed: int, device: str) -> Data:
+    """Draw rows from the planted model."""
     try:
         _peers.sae_lens()
     except _peers.MissingPeerError as error:
@@ -112,11 +134,11 @@ def make_data(n_train: int, n_test: int, seed: int) -> Data:
 
     model = SyntheticModel(
         SyntheticModelConfig(
-            num_features=2048,
-            hidden_dim=96,
+            num_features=size.features,
+            hidden_dim=size.dimensions,
             firing_probability=ZipfianFiringProbabilityConfig(0.5, 0.4, 5e-4),
             hierarchy=HierarchyConfig(
-                total_root_nodes=16,
+                total_root_nodes=size.trees,
                 branching_factor=4,
                 max_depth=3,
                 mutually_exclusive_portion=1.0,
@@ -129,17 +151,22 @@ def make_data(n_train: int, n_test: int, seed: int) -> Data:
             orthogonalization=OrthogonalizationConfig(num_steps=100, lr=3e-4),
             bias=0.5,
             seed=42 + seed,
-        )
+        ),
+        device=device,
     )
     torch.manual_seed(seed)
+    rows, fired = [], []
     with torch.no_grad():
         train = torch.cat([model.sample(2000) for _ in range(n_train // 2000)])
-        parts = [model.sample_with_features(2000) for _ in range(n_test // 2000)]
-    directions = model.feature_dict.feature_vectors.detach().numpy()
+        for _ in range(n_test // 2000):
+            x, features = model.sample_with_features(2000)
+            rows.append(x.cpu().numpy())
+            fired.append(sp.csr_matrix(features.cpu().numpy() > 0))
+    directions = model.feature_dict.feature_vectors.detach().cpu().numpy()
     return Data(
-        train.numpy(),
-        torch.cat([part[0] for part in parts]).detach().numpy(),
-        sp.csc_matrix(torch.cat([part[1] for part in parts]).detach().numpy() > 0),
+        train,
+        np.concatenate(rows),
+        sp.csc_matrix(sp.vstack(fired)),
         directions / np.linalg.norm(directions, axis=1, keepdims=True),
     )
 
@@ -177,24 +204,28 @@ def run_ours(
 ) -> dict[str, float]:
     epochs = samples // len(data.train)
     model = make(m, k, max_iter=epochs, batch_size=batch_size, random_state=seed)
+    model.set_params(device=data.train.device.type)
     start = time.perf_counter()
-    model.fit(data.train)
+    # The rows stay where they are, and so do the atoms.
+    with config_context(array_api_dispatch=True):
+        model.fit(data.train)
     seconds = time.perf_counter() - start
     codes = model.transform(data.test)
-    rebuilt = model.inverse_transform(codes)
-    return {**measure(codes, rebuilt, model.components_, data), "seconds": seconds}
+    atoms = model.components_.cpu().numpy()
+    rebuilt = codes @ atoms + model.pre_bias_.cpu().numpy()
+    return {**measure(codes, rebuilt, atoms, data), "seconds": seconds}
 
 
 # SAELens
 
 
-def shuffled(rows: np.ndarray, batch_size: int, seed: int) -> Iterator[Tensor]:
+def shuffled(rows: Tensor, batch_size: int, seed: int) -> Iterator[Tensor]:
     """Batches without end."""
     rng = np.random.default_rng(seed)
     while True:
-        order = rng.permutation(len(rows))
+        order = torch.from_numpy(rng.permutation(len(rows))).to(rows.device)
         for i in range(0, len(rows) - batch_size + 1, batch_size):
-            yield torch.from_numpy(rows[np.sort(order[i : i + batch_size])])
+            yield rows[order[i : i + batch_size].sort().values]
 
 
 def saelens(kind: str, rate: float = 3e-4) -> Callable:
@@ -206,7 +237,8 @@ def saelens(kind: str, rate: float = 3e-4) -> Callable:
         from sae_lens.training.sae_trainer import SAETrainer
 
         torch.manual_seed(seed)
-        size = {"d_in": data.train.shape[1], "d_sae": m}
+        device = data.train.device.type
+        size = {"device": device, "d_in": data.train.shape[1], "d_sae": m}
         prefixes = [m // 32, m // 8, m // 2, m]
         sae = {
             "TopK": lambda: sae_lens.TopKTrainingSAE(
@@ -250,7 +282,7 @@ def saelens(kind: str, rate: float = 3e-4) -> Callable:
             checkpoint_path=None,
             save_final_checkpoint=False,
             total_training_samples=samples,
-            device="cpu",
+            device=device,
             autocast=False,
             lr=rate,
             lr_end=rate,
@@ -285,14 +317,15 @@ def saelens(kind: str, rate: float = 3e-4) -> Callable:
         trainer.fit()
         seconds = time.perf_counter() - start
         sae.eval()
+        codes, rebuilt = [], []
         with torch.no_grad():
-            parts = torch.from_numpy(data.test).split(4096)
-            codes = [sae.encode(part) for part in parts]
-            rebuilt = torch.cat([sae.decode(part) for part in codes]).numpy()
-        dense = torch.cat([code.to_dense() for code in codes]).numpy()
-        atoms = sae.W_dec.detach().numpy()
+            for part in torch.from_numpy(data.test).split(4096):
+                code = sae.encode(part.to(device))
+                codes.append(sp.csr_matrix(code.to_dense().cpu().numpy()))
+                rebuilt.append(sae.decode(code).cpu().numpy())
+        atoms = sae.W_dec.detach().cpu().numpy()
         return {
-            **measure(sp.csr_matrix(dense), rebuilt, atoms, data),
+            **measure(sp.vstack(codes, "csr"), np.concatenate(rebuilt), atoms, data),
             "seconds": seconds,
         }
 
@@ -321,7 +354,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--samples", type=int, default=3_000_000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--k", type=int, default=10)
+    parser.add_argument("--size", choices=SIZES, default="scaled")
+    parser.add_argument("--k", type=int, help="default: 10 scaled, 25 as published")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--batch-size",
         type=lambda text: text if text == "auto" else int(text),
@@ -334,15 +369,18 @@ def main() -> None:
     if args.quick:
         args.rows, args.samples, args.seeds = 4000, 8000, 1
     runs: dict[str, list[dict[str, float]]] = {}
-    print(f"{args.rows} rows, {args.samples} samples, 512 latents, k = {args.k}")
+    size = SIZES[args.size]
+    k = args.k or size.k
+    print(f"{args.rows} rows, {args.samples} samples, {size.latents} latents, k = {k}")
     for seed in range(args.seeds):
-        data = make_data(args.rows, 4000 if args.quick else 40_000, seed)
+        n_test = 4000 if args.quick else 40_000
+        data = make_data(size, args.rows, n_test, seed, args.device)
         mean = data.fired.sum() / data.fired.shape[0]
         print(f"seed {seed}: {mean:.1f} features fire in a row", flush=True)
         for name in [*OURS, *PEERS]:
             if args.only and name not in args.only:
                 continue
-            common = data, 512, args.k, args.samples, seed
+            common = data, size.latents, k, args.samples, seed
             if name in OURS:
                 row = run_ours(OURS[name], *common, args.batch_size)
             else:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skdict.ops import DenseCode, RaggedCode, SlotCode, slots
+from skdict.ops import DenseCode, RaggedCode, SlotCode, products, slots
 from skdict.ops.slots import active_products
 
 N, S, M, D = 5, 3, 7, 4
@@ -172,10 +172,10 @@ def test_no_warning_of_torch_reaches_the_user():
 
 @pytest.mark.parametrize("elements", [1, S * D * 2, 1 << 20])
 def test_active_products(monkeypatch, kernels, elements):
-    monkeypatch.setattr(slots, "GATHER_ELEMENTS", elements)
+    monkeypatch.setattr(products, "GATHER_ELEMENTS", elements)
     x, W, indices = matrix(N, D), matrix(M, D, seed=2), code().indices
-    products = active_products(x, W, indices)
-    torch.testing.assert_close(products, (x @ W.T).gather(1, indices))
+    found = active_products(x, W, indices)
+    torch.testing.assert_close(found, (x @ W.T).gather(1, indices))
     assert active_products(x[:0], W, indices[:0]).shape == (0, S)
 
 
@@ -184,7 +184,7 @@ def test_large_gather_takes_little_memory(monkeypatch):
     parts = []
     bmm = torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda a, b: parts.append(a.numel()) or bmm(a, b))
-    monkeypatch.setattr(slots, "GATHER_ELEMENTS", 2 * S * D)
+    monkeypatch.setattr(products, "GATHER_ELEMENTS", 2 * S * D)
     active_products(matrix(N, D), matrix(M, D), code().indices)
     assert parts == [2 * S * D, 2 * S * D, S * D]
 
@@ -246,3 +246,29 @@ def test_gradients_of_every_kind_are_those_of_the_matrix(kind):
     active = dense != 0
     torch.testing.assert_close(found[0][active], expected[0][active])
     torch.testing.assert_close(found[1], expected[1])
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=codes())
+def test_sums_by_csr_are_those_by_bags(monkeypatch, case):
+    """The way of a CUDA device, on the CPU."""
+    code, m, dense = case
+    W, x = matrix(m, D).to(dense.dtype), matrix(len(dense), D).to(dense.dtype)
+    ragged = RaggedCode.from_dense(dense)
+    with monkeypatch.context() as patch:
+        patch.setattr(products, "sums_by_csr", lambda device_type: True)
+        for made in (code, ragged):
+            torch.testing.assert_close(made.decode(W), dense @ W)
+            torch.testing.assert_close(made.correlate(x, m), dense.T @ x)
+
+
+@settings(max_examples=40)
+@given(case=codes(), seed=st.integers(0, 99))
+def test_kept_entries(case, seed):
+    _, m, dense = case
+    code = RaggedCode.from_dense(dense)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.rand(len(code.indices), generator=generator) < 0.5
+    kept = torch.zeros_like(dense)
+    kept[code.rows()[chosen], code.indices[chosen]] = code.values[chosen]
+    torch.testing.assert_close(code.keep(chosen).to_dense(m), kept)

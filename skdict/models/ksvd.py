@@ -60,7 +60,7 @@ class KSVDDictionary(PursuitDictionary):
     def _sweep_(self, residual: Tensor, code: SlotCode, fired: Tensor) -> None:
         """Update atoms one by one: one power iteration of each rank-one problem."""
         counts, atoms, values = code.entries()
-        rows = rows_of(offsets_of(counts))
+        rows = rows_of(offsets_of(counts), len(atoms))
         atoms, order = atoms.sort(stable=True)
         rows, values = rows[order], values[order]
         n_entries = torch.bincount(atoms, minlength=len(self.atoms)).tolist()

@@ -33,6 +33,16 @@ def solve_normal_equations(gram: Tensor, c: Tensor) -> Tensor:
     ridge = 10 * gram.shape[1] * torch.finfo(gram.dtype).eps * diagonal
     ridge = torch.where(diagonal > 0, ridge, 1.0)
     factor, info = torch.linalg.cholesky_ex(gram + torch.diag_embed(ridge))
-    z = torch.cholesky_solve(c[:, :, None], factor)
-    z = z + torch.cholesky_solve(c[:, :, None] - gram @ z, factor)
+    z = _solve(factor, c[:, :, None])
+    z = z + _solve(factor, c[:, :, None] - gram @ z)
     return torch.where(info[:, None] == 0, z[:, :, 0], 0.0)
+
+
+def _solve(factor: Tensor, b: Tensor) -> Tensor:
+    """Solve ``F F^T z = b`` for Cholesky factors ``F``."""
+    if factor.device.type == "cpu":
+        return torch.cholesky_solve(b, factor)
+    # On a CUDA device, cholesky_solve takes as long as two triangular solves for
+    # 1024 systems, and 1.8 times as long for 8192.
+    half = torch.linalg.solve_triangular(factor, b, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)

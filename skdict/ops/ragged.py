@@ -11,9 +11,10 @@ from torch import Tensor
 
 from skdict.ops.code import Code
 from skdict.ops.products import (
-    GATHER_ELEMENTS,
     csr_tensor,
+    gather_elements,
     has_csr_kernels,
+    sum_bags,
     sum_rows_per_atom,
 )
 
@@ -48,7 +49,7 @@ class RaggedCode(Code):
 
     def rows(self) -> Tensor:
         """Row of each entry."""
-        return rows_of(self.offsets)
+        return rows_of(self.offsets, len(self.indices))
 
     def decode(self, dictionary: Tensor) -> Tensor:
         return _Decode.apply(self.values, dictionary, self.indices, self.offsets)
@@ -65,8 +66,10 @@ class RaggedCode(Code):
 
     def keep(self, chosen: Tensor) -> RaggedCode:
         """The entries that a bool tensor of shape (nnz,) marks."""
-        counts = torch.bincount(self.rows()[chosen], minlength=len(self))
-        return RaggedCode(offsets_of(counts), self.indices[chosen], self.values[chosen])
+        # Found once: on an accelerator, every search is waited for.
+        places = chosen.nonzero()[:, 0]
+        offsets = torch.searchsorted(places, self.offsets)
+        return RaggedCode(offsets, self.indices[places], self.values[places])
 
     def to_dense(self, n_components: int) -> Tensor:
         dense = self.values.new_zeros(len(self), n_components)
@@ -77,7 +80,8 @@ class RaggedCode(Code):
         return active.offsets.diff(), active.indices, active.values
 
     def fire_counts(self, n_components: int) -> Tensor:
-        return torch.bincount(self.indices[self.values != 0], minlength=n_components)
+        counts = self.indices.new_zeros(n_components)
+        return counts.index_add_(0, self.indices, (self.values != 0).long())
 
     def mean_squares(self, n_components: int) -> Tensor:
         sums = self.values.new_zeros(n_components)
@@ -97,10 +101,10 @@ def offsets_of(counts: Tensor) -> Tensor:
     return F.pad(counts.cumsum(0), (1, 0))
 
 
-def rows_of(offsets: Tensor) -> Tensor:
-    """Row of each entry."""
+def rows_of(offsets: Tensor, n_entries: int) -> Tensor:
+    """Row of each of the entries."""
     rows = torch.arange(len(offsets) - 1, device=offsets.device)
-    return rows.repeat_interleave(offsets.diff())
+    return rows.repeat_interleave(offsets.diff(), output_size=n_entries)
 
 
 class _Decode(torch.autograd.Function):
@@ -111,9 +115,7 @@ class _Decode(torch.autograd.Function):
         ctx: Any, values: Tensor, dictionary: Tensor, indices: Tensor, offsets: Tensor
     ) -> Tensor:
         ctx.save_for_backward(values, dictionary, indices, offsets)
-        return F.embedding_bag(
-            indices, dictionary, offsets[:-1], per_sample_weights=values, mode="sum"
-        )
+        return sum_bags(indices, dictionary, offsets, values)
 
     @staticmethod
     def backward(
@@ -125,7 +127,11 @@ class _Decode(torch.autograd.Function):
             grad_values = active_products(grad, dictionary, indices, offsets)
         if ctx.needs_input_grad[1]:
             grad_dictionary = sum_rows_per_atom(
-                indices, rows_of(offsets), values, grad, len(dictionary)
+                indices,
+                rows_of(offsets, len(indices)),
+                values,
+                grad,
+                len(dictionary),
             )
         return grad_values, grad_dictionary, None, None
 
@@ -139,6 +145,7 @@ def active_products(
         pattern = csr_tensor(offsets, indices, x.new_zeros(len(indices)), shape)
         return torch.sparse.sampled_addmm(pattern, x, dictionary.T, beta=0).values()
     # Gathers the atoms a few entries at a time.
-    rows, n_entries = rows_of(offsets), max(1, GATHER_ELEMENTS // max(1, x.shape[1]))
+    rows = rows_of(offsets, len(indices))
+    n_entries = max(1, gather_elements(x) // max(1, x.shape[1]))
     parts = zip(rows.split(n_entries), indices.split(n_entries), strict=True)
     return torch.cat([(x[row] * dictionary[atom]).sum(1) for row, atom in parts])

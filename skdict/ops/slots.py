@@ -11,9 +11,10 @@ from torch import Tensor
 
 from skdict.ops.code import Code
 from skdict.ops.products import (
-    GATHER_ELEMENTS,
     csr_tensor,
+    gather_elements,
     has_csr_kernels,
+    sum_bags,
     sum_rows_per_atom,
 )
 
@@ -107,13 +108,16 @@ class SlotCode(Code):
         return self.values.isfinite().all(1)
 
     def _to_csr_tensor(self, n_components: int) -> Tensor:
-        n, n_slots = self.indices.shape
         return csr_tensor(
-            torch.arange(0, n * n_slots + 1, max(1, n_slots))[: n + 1],
+            self._offsets(),
             self.indices.flatten(),
             self.values.flatten(),
-            (n, n_components),
+            (len(self), n_components),
         )
+
+    def _offsets(self) -> Tensor:
+        n, n_slots = self.indices.shape
+        return torch.arange(n + 1, device=self.indices.device) * n_slots
 
 
 class _Decode(torch.autograd.Function):
@@ -124,8 +128,9 @@ class _Decode(torch.autograd.Function):
         ctx: Any, values: Tensor, dictionary: Tensor, indices: Tensor
     ) -> Tensor:
         ctx.save_for_backward(values, dictionary, indices)
-        return F.embedding_bag(
-            indices, dictionary, per_sample_weights=values, mode="sum"
+        code = SlotCode(indices, values)
+        return sum_bags(
+            indices.flatten(), dictionary, code._offsets(), values.flatten()
         )
 
     @staticmethod
@@ -152,7 +157,7 @@ def active_products(x: Tensor, dictionary: Tensor, indices: Tensor) -> Tensor:
     # The atoms are gathered for a few rows at a time, because all of them would take
     # ``n * s * d`` numbers.
     n_slots, n_features = indices.shape[1], x.shape[1]
-    rows = max(1, GATHER_ELEMENTS // max(1, n_slots * n_features))
+    rows = max(1, gather_elements(x) // max(1, n_slots * n_features))
     return torch.cat(
         [
             torch.bmm(dictionary[atoms], part[:, :, None])[:, :, 0]
