@@ -17,8 +17,8 @@ latents; seconds of the training. Mean over the seeds, and half of the range.
 
 The rows come from SAELens, which ``make bench`` does not install: ``pip install
 sae-lens``. ``--only`` chooses dictionaries by name. ``--size published`` is the
-generator as published, with 4,096 latents and k = 25; on a CPU it would take days, so it
-goes with ``--device cuda``.
+generator as published, with 4,096 latents and k = 25; on a CPU it would take days, so
+it goes with ``--device cuda``.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Numbers that are gathered at once. On the CPU a few MB, which stay in a core's cache; an
-# accelerator is faster the more it gets.
+# Numbers that are gathered at once. On the CPU a few MB, which stay in a core's cache;
+# an accelerator is faster the more it gets.
 GATHER_ELEMENTS = 1 << 20
 ACCELERATOR_GATHER_ELEMENTS = 1 << 24
 
