@@ -38,6 +38,8 @@ from skdict.inspection import (
     SelectivityCurveDisplay,
     SparseProbingDisplay,
     SparsityCurveDisplay,
+    SteeringCurveDisplay,
+    SuppressionDisplay,
     TrainingHistoryDisplay,
 )
 from skdict.inspection._style import COLOURS, COLUMN_WIDTH, in_lines, plain
@@ -87,7 +89,41 @@ PROBES = pd.DataFrame(
 
 
 # Every display, drawn from an estimator; the tests below hold for all of them.
+SUPPRESSION = pd.DataFrame(
+    {
+        "fold": [0, 0, 0, 0, 1, 1],
+        "removed": [
+            *("none", "batch features", "random features", "random features"),
+            *("none", "batch features"),
+        ],
+        "draw": [0, 0, 0, 1, 0, 0],
+        "probe_batch": [0.9, 0.4, 0.8, 0.9, 0.8, 0.5],
+        "probe_y": [0.7, 0.7, 0.6, 0.7, 0.6, 0.6],
+        "chance_batch": 0.25,
+        "chance_y": 0.5,
+    }
+)
+STEERING = pd.DataFrame(
+    {
+        "fold": np.repeat([0, 1], 8),
+        "added": 2
+        * [
+            *2 * ["treatment features"],
+            *2 * ["all features"],
+            *4 * ["random features"],
+        ],
+        "draw": 2 * [0, 0, 0, 0, 0, 0, 1, 1],
+        "amount": 8 * [0.0, 1.0],
+        "target_fraction": [0, 0.8, 0, 1, 0, 0.1, 0, 0.3, 0, 0.6, 0, 1, 0, 0.1, 0, 0.1],
+        "progress": 8 * [0.0, 0.5],
+    }
+)
 DRAWN = {
+    "suppression": lambda ax: SuppressionDisplay.from_runs(SUPPRESSION, ax=ax),
+    "steering": lambda ax: SteeringCurveDisplay.from_runs(STEERING, ax=ax),
+    "steering, progress": lambda ax: SteeringCurveDisplay.from_runs(
+        STEERING, measure="progress", name="treatment A", ax=ax
+    ),
     "selectivity curve": lambda ax: SelectivityCurveDisplay.from_estimator(
         PIPELINE, X, Y, n_permutations=5, random_state=0, ax=ax
     ),
@@ -210,6 +246,9 @@ AWKWARD = {
     ),
     "sparse probing, long name": lambda: SparseProbingDisplay.from_runs(
         PROBES, name=LONG[0] + " and_$more$", references={LONG[1]: 0.5, "a$b$": 0.3}
+    ),
+    "steering, long name": lambda: SteeringCurveDisplay.from_runs(
+        STEERING, name=LONG[0] + " and_$more$"
     ),
     "density, all dead": lambda: DensityDisplay(
         density=np.zeros(12), name=LONG[0]
@@ -936,6 +975,44 @@ def test_density_counts_every_feature_once():
     assert "never" in [tick.get_text() for tick in display.ax_.get_xticklabels()]
 
 
+def test_suppression_display_draws_means_over_folds_and_draws():
+    display = SuppressionDisplay.from_runs(SUPPRESSION)
+    batch, y = display.lines_["batch"], display.lines_["y"]
+    np.testing.assert_allclose(batch.get_ydata(), [0.85, 0.85, 0.45])
+    np.testing.assert_allclose(y.get_ydata(), [0.65, 0.65, 0.65])
+    np.testing.assert_allclose(
+        display.points_["batch"].get_ydata(), [0.9, 0.8, 0.85, 0.4, 0.5]
+    )
+    assert [*display.chance_lines_["batch"].get_ydata()] == [0.25, 0.25]
+
+
+def test_steering_display_draws_means_over_folds_and_the_null():
+    display = SteeringCurveDisplay.from_runs(STEERING)
+    np.testing.assert_allclose(display.line_.get_ydata(), [0, 0.7])
+    np.testing.assert_allclose(display.reference_line_.get_ydata(), [0, 1])
+    # The draws' means over folds are 0.1 and 0.2.
+    edges = display.null_band_.get_paths()[0].vertices
+    np.testing.assert_allclose(edges[:, 1].max(), 0.195)
+    own = STEERING[STEERING["added"] == "treatment features"]
+    bare = SteeringCurveDisplay.from_runs(own)
+    assert bare.null_band_ is None
+    assert bare.reference_line_ is None
+
+
+@pytest.mark.parametrize("display", [SuppressionDisplay, SteeringCurveDisplay])
+def test_tables_of_runs_that_cannot_be_drawn(display):
+    with pytest.raises(TypeError, match="runs must be a DataFrame, got list"):
+        display.from_runs([1])
+    with pytest.raises(ValueError, match="runs lacks the columns"):
+        display.from_runs(pd.DataFrame({"a": [1]}))
+    runs = STEERING if display is SteeringCurveDisplay else SUPPRESSION
+    with pytest.raises(ValueError, match="no runs to draw"):
+        display.from_runs(runs[:0])
+    with pytest.raises(ValueError, match=r"of \d+ runs have no .* in row 0"):
+        display.from_runs(runs.assign(**{runs.columns[4]: np.nan}))
+    assert plt.get_fignums() == []
+
+
 def test_density_display_takes_the_densities():
     in_training = DensityDisplay.from_estimator(PIPELINE)
     np.testing.assert_array_equal(in_training.density, DICTIONARY.feature_density_)
@@ -1135,6 +1212,9 @@ TEXTS = {
     ).plot(),
     "sparse probing": lambda: SparseProbingDisplay(
         n_features=[1, 2], mean=[0.1, 0.2], measure=MATHS, references={MATHS: 0.1}
+    ).plot(),
+    "steering": lambda: SteeringCurveDisplay(
+        runs=STEERING.rename(columns={"progress": MATHS}), measure=MATHS, name=MATHS
     ).plot(),
     "density": lambda: DensityDisplay(density=[0.1, 0.0], name=MATHS).plot(),
     "history": lambda: TrainingHistoryDisplay(

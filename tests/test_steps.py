@@ -247,6 +247,22 @@ def _decode(of):
     return concepts.decode(pipeline, encode(pipeline, X), X, keep_error=False)
 
 
+def _steering(of):
+    pipeline = of(pipe()).fit(X)
+    runs = concepts.steering_curve(
+        encode(pipeline, X),
+        Y,
+        "a",
+        control_label="b",
+        estimator=pipeline,
+        n_features=2,
+        cv=2,
+        n_random=1,
+        random_state=0,
+    )
+    return runs["progress"]
+
+
 def _suppressor(of):
     codes = np.asarray(of(StandardScaler()).fit(X).transform(X))
     fitted = of(concepts.FeatureSuppressor(n_permutations=0)).fit(codes, batch=BATCH)
@@ -318,6 +334,7 @@ CASES = {
     "DensityDisplay": _density,
     "FeatureSuppressor": _suppressor,
     "decode": _decode,
+    "steering_curve": _steering,
     "DirectionHistogramDisplay": _directions,
     "FeatureReport": _report,
     "GalleryDisplay": _gallery,
@@ -365,7 +382,8 @@ WITHOUT_ESTIMATORS = {
     *("selectivity_scores", "selectivity_tests", "split_by_projection"),
     *("stability_report", "strongest_patches", "subspace_probes"),
     *("summary_table", "token_heatmaps", "eta_squared"),
-    *("ablate", "steer"),
+    *("ablate", "steer", "suppression_report"),
+    *("SteeringCurveDisplay", "SuppressionDisplay"),
     *("aggregate", "relationship_recall", "replicate_retrieval"),
     *("sparse_probing", "discovery_yield", "SparseProbingDisplay"),
     # Made by a network, not by an estimator of this table; tested with the others

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from sklearn.decomposition import PCA
+from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import NearestCentroid
@@ -31,6 +32,7 @@ from skdict._utils.labels import (
     join,
     labels_or_missing,
 )
+from skdict.concepts import steering_curve, suppression_report
 from skdict.decomposition._registry import DICTIONARIES
 from skdict.evaluation import (
     compare_dictionaries,
@@ -505,12 +507,50 @@ TESTS = {
 RANKINGS = {"null_size": 20, "random_state": 0}
 
 
+def without_batch_features(y=Y, batch=None, groups=None):
+    batch = np.arange(N) // 2 % 2 if batch is None else batch
+    cv = 2 if groups is None else StratifiedGroupKFold(2)
+    return suppression_report(
+        CODES,
+        y,
+        batch=batch,
+        groups=groups,
+        features=[0],
+        cv=cv,
+        probe=RidgeClassifier(),
+        n_random=0,
+        random_state=0,
+    )
+
+
+def steered(y, label, control_label, **kw):
+    return steering_curve(
+        CODES,
+        y,
+        label,
+        control_label=control_label,
+        features=[0, 1],
+        cv=2,
+        n_random=0,
+        random_state=0,
+        **kw,
+    )
+
+
 def suppressed(y=None, **kw):
     suppressor = FeatureSuppressor(n_permutations=9, random_state=0)
     return suppressor.fit(CODES, y, **kw).p_values_
 
 
 LABELS = {
+    **{
+        f"suppression_report({name})": lambda v, name=name: without_batch_features(
+            **{name: v}
+        )
+        for name in ("y", "batch", "groups")
+    },
+    "steering_curve(y)": lambda v: steered(v, *np.unique(as_labels(v, "y"))[:2]),
+    "steering_curve(groups)": lambda v: steered(Y, *np.unique(Y)[:2], groups=v),
     "FeatureSuppressor.fit(y)": lambda v: suppressed(v, batch=np.arange(N) // 4 % 2),
     "FeatureSuppressor.fit(batch)": lambda v: suppressed(batch=v),
     "FeatureSuppressor.fit(groups)": lambda v: suppressed(

@@ -7,6 +7,8 @@ from ._selectivity_cdf import SelectivityCDFDisplay
 from ._selectivity_curve import SelectivityCurveDisplay
 from ._sparse_probing import SparseProbingDisplay
 from ._sparsity_curve import SparsityCurveDisplay
+from ._steering_curve import SteeringCurveDisplay
+from ._suppression import SuppressionDisplay
 from ._training_history import TrainingHistoryDisplay
 
 __all__ = [
@@ -19,5 +21,7 @@ __all__ = [
     "SelectivityCurveDisplay",
     "SparseProbingDisplay",
     "SparsityCurveDisplay",
+    "SteeringCurveDisplay",
+    "SuppressionDisplay",
     "TrainingHistoryDisplay",
 ]
