@@ -56,6 +56,8 @@ VOCABULARY = {
     # Dictionaries and features
     "estimator": ("fitted dictionary or pipeline; a regressor", REQUIRED, None),
     "dictionaries": ("dictionaries by name", REQUIRED),
+    "dictionary": ("a dictionary that is not fitted", None),
+    "baselines": ("names of the baselines", None),
     "pipeline": ("a pipeline that ends in a dictionary", REQUIRED),
     "components": ("atoms, one a row", REQUIRED),
     "components_a": ("atoms of the first dictionary", REQUIRED),
@@ -95,8 +97,9 @@ VOCABULARY = {
         "target_fraction",
     ),
     "measures": (
-        "figures of the training that are drawn",
+        "figures of the training that are drawn; figures of runs",
         ("explained_variance", "dead_fraction", "learning_rate"),
+        None,
     ),
     "tail": ("fraction of all pairs in each tail", 0.05),
     "statistic": ("what a group is reduced to: mean, median or max", "mean"),

@@ -498,6 +498,11 @@ class DictionaryEstimator(
         """Rise of the explained variance below which an epoch is flat."""
         return self.tol
 
+    @property
+    def _has_encoder(self) -> bool:
+        """Whether it learns an encoder beside its atoms."""
+        return "encoder" in self._model.fitted
+
     def _attribute(self, parameter: str) -> str:
         """Name of the attribute that holds a parameter of the model."""
         return self._model.fitted[parameter].attribute

@@ -1,6 +1,7 @@
 from ._ablations import pursuit_ablations, vary
 from ._aggregate import aggregate
 from ._baselines import baseline_dictionaries
+from ._beats import beats_baselines
 from ._comparison import compare_dictionaries
 from ._discovery import discovery_yield
 from ._layers import sweep_layers, sweep_models
@@ -12,6 +13,7 @@ from ._summary import summary_table
 __all__ = [
     "aggregate",
     "baseline_dictionaries",
+    "beats_baselines",
     "compare_dictionaries",
     "discovery_yield",
     "pursuit_ablations",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -103,6 +104,36 @@ class ArchetypalAutoencoder(TopKAutoencoder):
         points = self.mixture @ self.archetypes + self.relaxation
         norms = points.norm(dim=1, keepdim=True)
         self.atoms.copy_(torch.where(norms > 0, points / norms, self.atoms))
+
+    def atoms_state(self) -> dict[str, Tensor]:
+        made_from = {"mixture": self.mixture, "relaxation": self.relaxation}
+        copies = {name: value.detach().clone() for name, value in made_from.items()}
+        return super().atoms_state() | copies
+
+    @torch.no_grad()
+    def hold_atoms_(self, start: Mapping[str, Tensor], min_cosine: float) -> None:
+        """Move what the atoms are made from towards the start, on a straight line.
+
+        The constraints are convex, so that all points on the line keep them.
+        """
+        first = start["mixture"] @ self.archetypes + start["relaxation"]
+        points = self.mixture @ self.archetypes + self.relaxation
+        axes = F.normalize(first)
+        along = (points * axes).sum(1, keepdim=True)
+        across = (points - along * axes).norm(dim=1, keepdim=True)
+        tangent = (1 - min_cosine**2) ** 0.5 / min_cosine
+        # At the fraction t of the way, the part across is (1 - t) across and the part
+        # along is (1 - t) along + t |first|. Their ratio is to be the tangent.
+        beyond = across - tangent * along
+        way = beyond / (beyond + tangent * first.norm(dim=1, keepdim=True))
+        way = torch.where(beyond > 0, way, 0.0)
+        self.mixture.lerp_(start["mixture"], way)
+        self.relaxation.lerp_(start["relaxation"], way)
+        if min_cosine == 1:
+            self.atoms.copy_(start["atoms"])
+        else:
+            points = self.mixture @ self.archetypes + self.relaxation
+            self.atoms.copy_(torch.where(beyond > 0, F.normalize(points), self.atoms))
 
     @torch.no_grad()
     def rescale_(self, factor: float) -> None:

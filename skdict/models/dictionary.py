@@ -256,6 +256,34 @@ class Dictionary(nn.Module):
         """Put the atoms back on the unit sphere."""
         self.atoms.copy_(F.normalize(self.atoms))
 
+    # Atoms that stay near their start
+
+    def atoms_state(self) -> dict[str, Tensor]:
+        """Copy the parameters from which the atoms are made."""
+        return {"atoms": self.atoms.detach().clone()}
+
+    @torch.no_grad()
+    def hold_atoms_(self, start: Mapping[str, Tensor], min_cosine: float) -> None:
+        """Turn atoms back to where their cosine with the first ones is large enough.
+
+        Parameters
+        ----------
+        start : Mapping of str to Tensor
+            What :meth:`atoms_state` gave.
+        min_cosine : float
+            Atoms keep their norms, but for 1, which restores the first atoms.
+        """
+        if min_cosine == 1:
+            self.atoms.copy_(start["atoms"])
+            return
+        axes = F.normalize(start["atoms"])
+        norms = self.atoms.norm(dim=1, keepdim=True)
+        along = (self.atoms * axes).sum(1, keepdim=True)
+        across = F.normalize(self.atoms - along * axes)
+        sine = (1 - min_cosine**2) ** 0.5
+        nearest = norms * F.normalize(min_cosine * axes + sine * across)
+        self.atoms.copy_(torch.where(along < min_cosine * norms, nearest, self.atoms))
+
     # A start, and a change of the rows
 
     @torch.no_grad()

@@ -29,6 +29,7 @@ from .exchange import (
     plan_exchange,
     shifts,
 )
+from .intervals import half_width
 from .label_tests import LabelTests, run_label_tests
 from .labels import (
     can_permute,
@@ -75,6 +76,7 @@ __all__ = [
     "encode_groups",
     "exchange_of_labels",
     "find_active",
+    "half_width",
     "indicator",
     "is_of_images",
     "largest_differences",
