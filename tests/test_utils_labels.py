@@ -719,6 +719,10 @@ OTHERS = {
         for name in ("y", "groups", "batch", "control")
     },
     "aggregate(groups)": "one or several columns; tested in test_aggregate.py",
+    **{
+        f"explain_features({name})": "tested in test_explain.py, with missing values"
+        for name in ("metadata", "groups", "batch")
+    },
     "aggregate(metadata)": "columns of any kind, handed on",
     "relationship_recall(y)": "names that occur once; tested in test_relationships.py",
     "FeatureSuppressor.fit_transform(y)": "handed on to fit",

@@ -16,6 +16,7 @@ from .activity import (
 )
 from .constraints import LABEL_CONSTRAINTS, SCORE_CONSTRAINTS
 from .curves import selectivity_curves
+from .exact_tests import hypergeometric_tail
 from .exchange import (
     Exchange,
     are_neighbours_alike,
@@ -29,6 +30,7 @@ from .exchange import (
     plan_exchange,
     shifts,
 )
+from .group_tests import own_label_tests
 from .intervals import half_width
 from .label_tests import LabelTests, run_label_tests
 from .labels import (
@@ -40,7 +42,7 @@ from .labels import (
     named_columns,
 )
 from .levels import largest_differences, largest_values, squares_between
-from .p_values import ROUNDING, at_least, permutation_p_value
+from .p_values import ROUNDING, adjust, at_least, permutation_p_value
 from .precision import average_precisions
 from .ranks import centred_ranks
 from .scores import (
@@ -59,6 +61,7 @@ __all__ = [
     "Exchange",
     "LabelTests",
     "VarianceInside",
+    "adjust",
     "are_neighbours_alike",
     "at_least",
     "average_precisions",
@@ -77,6 +80,7 @@ __all__ = [
     "exchange_of_labels",
     "find_active",
     "half_width",
+    "hypergeometric_tail",
     "indicator",
     "is_of_images",
     "largest_differences",
@@ -85,6 +89,7 @@ __all__ = [
     "null_of_best",
     "null_statistics",
     "number_images",
+    "own_label_tests",
     "permutation_p_value",
     "permutations",
     "plan_exchange",
@@ -94,7 +99,7 @@ __all__ = [
     "score_features",
     "selectivity_curves",
     "shifts",
-    "take_rows",
     "squares_between",
+    "take_rows",
     "total_active",
 ]

@@ -85,3 +85,52 @@ def _same_again(m: np.ndarray, n: np.ndarray, N: np.ndarray) -> np.ndarray:
     n, N = n[:, :, None], N[None, :, None]
     logs = gammaln(N - m + 1) - gammaln(n - m + 1) + gammaln(n + 1) - gammaln(N + 1)
     return np.exp(np.minimum(logs.sum(axis=1), 0.0))
+
+
+def own_label_tests(
+    active: np.ndarray,
+    labelled: np.ndarray,
+    sizes: np.ndarray,
+    batch_ids: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Test each feature for labels of its own, which are permuted by whole groups.
+
+    Parameters
+    ----------
+    active : ndarray of shape (n_groups, n_features)
+        Active rows of each group.
+    labelled : ndarray of shape (n_groups, n_features), bool
+        Which groups have the label, feature by feature.
+    sizes : ndarray of shape (n_groups,)
+        Rows of each group.
+    batch_ids : ndarray of shape (n_groups,) or None
+        Batch of each group; labels stay inside their batch. None: one batch.
+
+    Returns
+    -------
+    excess : ndarray of shape (n_features,)
+        Active rows of labelled groups less the number expected at the feature's rate.
+    null_mean, null_std : ndarray of shape (n_features,)
+        Its mean and standard deviation under the permutations.
+    p_values : ndarray of shape (n_features,)
+        Probability of an excess at least as large; see `group_p_values`.
+    """
+    batch_ids = np.zeros(len(sizes), np.intp) if batch_ids is None else batch_ids
+    N = np.bincount(batch_ids).astype(np.float64)[:, None]
+    of_batches = indicator(batch_ids, len(N)).T
+    n = of_batches @ labelled.astype(np.float64)
+    deviation = active - sizes[:, None] * (active.sum(axis=0) / sizes.sum())
+    excess = np.einsum("gf,gf->f", labelled, deviation)
+    means = (of_batches @ deviation) / N
+    null_mean = (n * means).sum(axis=0)
+    deviation -= means[batch_ids]
+    squares = deviation * deviation
+    drawn = n * (N - n) / (N * np.maximum(N - 1, 1))
+    lean = drawn * (N - 2 * n) / np.maximum(N - 2, 1)
+    variance = (drawn * (of_batches @ squares)).sum(axis=0)
+    third = (lean * (of_batches @ (squares * deviation))).sum(axis=0)
+    tail = pearson_tail(excess - null_mean, variance, third)
+    m = of_batches @ ((active > 0) & labelled).astype(np.float64)
+    logs = gammaln(N - m + 1) - gammaln(n - m + 1) + gammaln(n + 1) - gammaln(N + 1)
+    again = np.exp(np.minimum(logs.sum(axis=0), 0.0))
+    return excess, null_mean, np.sqrt(variance), np.maximum(tail, again)
