@@ -247,6 +247,19 @@ def _decode(of):
     return concepts.decode(pipeline, encode(pipeline, X), X, keep_error=False)
 
 
+def _importance(of):
+    pipeline = of(pipe()).fit(X)
+    head = LogisticRegression().fit(X, Y)
+    codes = encode(pipeline, X)
+    given = (head, pipeline, codes, X)
+    attributions = concepts.concept_importance(*given, n_random=0).attributions
+    curves = concepts.insertion_deletion(
+        *given, attributions=attributions, n_points=3, n_random=0
+    )
+    faithful = concepts.fidelity(*given)
+    return np.concatenate([attributions.data, curves["auc"], faithful["correlation"]])
+
+
 def _steering(of):
     pipeline = of(pipe()).fit(X)
     runs = concepts.steering_curve(
@@ -334,6 +347,8 @@ CASES = {
     "DensityDisplay": _density,
     "FeatureSuppressor": _suppressor,
     "decode": _decode,
+    **dict.fromkeys(("concept_importance", "insertion_deletion"), _importance),
+    "fidelity": _importance,
     "steering_curve": _steering,
     "DirectionHistogramDisplay": _directions,
     "FeatureReport": _report,
@@ -382,7 +397,8 @@ WITHOUT_ESTIMATORS = {
     *("selectivity_scores", "selectivity_tests", "split_by_projection"),
     *("stability_report", "strongest_patches", "subspace_probes"),
     *("summary_table", "token_heatmaps", "eta_squared"),
-    *("ablate", "steer", "suppression_report"),
+    *("ablate", "steer", "suppression_report", "important_rows"),
+    "make_planted_screen",
     *("SteeringCurveDisplay", "SuppressionDisplay"),
     *("aggregate", "relationship_recall", "replicate_retrieval"),
     *("sparse_probing", "discovery_yield", "SparseProbingDisplay"),

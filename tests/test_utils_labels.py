@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from sklearn.decomposition import PCA
-from sklearn.linear_model import RidgeClassifier
+from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import NearestCentroid
@@ -32,7 +32,13 @@ from skdict._utils.labels import (
     join,
     labels_or_missing,
 )
-from skdict.concepts import steering_curve, suppression_report
+from skdict.concepts import (
+    concept_importance,
+    fidelity,
+    important_rows,
+    steering_curve,
+    suppression_report,
+)
 from skdict.decomposition._registry import DICTIONARIES
 from skdict.evaluation import (
     compare_dictionaries,
@@ -507,6 +513,16 @@ TESTS = {
 RANKINGS = {"null_size": 20, "random_state": 0}
 
 
+def important(y=None, **kw):
+    head = Ridge().fit(X, np.arange(N))
+    if y is not None:
+        head = RidgeClassifier().fit(X, as_labels(y, "y", N))
+        codes = DICTIONARY.transform(X)
+        return fidelity(head, DICTIONARY, codes, X, y)["accuracy"].to_list()
+    codes = DICTIONARY.transform(X)
+    return concept_importance(head, DICTIONARY, codes, n_random=0, **kw).table
+
+
 def without_batch_features(y=Y, batch=None, groups=None):
     batch = np.arange(N) // 2 % 2 if batch is None else batch
     cv = 2 if groups is None else StratifiedGroupKFold(2)
@@ -543,6 +559,9 @@ def suppressed(y=None, **kw):
 
 
 LABELS = {
+    "fidelity(y)": lambda v: important(v),
+    "concept_importance(groups)": lambda v: important(groups=v),
+    "important_rows(groups)": lambda v: important_rows(CODES, 0, groups=v),
     **{
         f"suppression_report({name})": lambda v, name=name: without_batch_features(
             **{name: v}

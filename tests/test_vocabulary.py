@@ -115,10 +115,23 @@ VOCABULARY = {
     "n_permutations": ("permutations of the null", 0, 100, 999),
     "null_size": ("random rankings of the null", 10_000),
     "n_shifts": ("random shifts of the null of heatmaps", 999),
-    "n_random": ("random draws beside a figure: of dictionaries, features", 3, 5, 20),
+    "n_random": (
+        "random draws beside a figure: of dictionaries, features, atoms",
+        *(1, 3, 5, 20),
+    ),
     "random_state": ("seed; of a report", None, 0),
     "seeds": ("seeds of the training", 5),
     "confidence_level": ("of the bootstrap", 0.95),
+    # What a head decides, and by which features
+    "head": ("classifier, regressor or module that takes embeddings", REQUIRED),
+    "attributions": ("contribution of each feature in each row", REQUIRED),
+    "response": ("score of the head that is explained", "auto"),
+    "max_concepts": ("largest number of concepts that are shown", 32),
+    "n_steps": ("points between no features and all of them", 16),
+    "n_masks": ("random masks for Sobol indices", 32),
+    "n_rows": ("rows in which a feature matters most", 8),
+    "n_points": ("points of a curve", 11),
+    "order": ("features in the order of their importance", None),
     # Features that are taken out or changed
     "max_conditions": ("conditions in a rule", 2),
     "max_values": ("values that a condition names", 3),
@@ -198,7 +211,7 @@ VOCABULARY = {
     "n_clusters": ("clusters of atoms", None),
     "optimal_ordering": ("whether leaves are put in the best order", "auto"),
     # Whitening and centring
-    "method": ("of whitening: pca or zca", "pca"),
+    "method": ("of whitening: pca or zca; of attribution", "pca", "occlusion"),
     "min_controls": ("controls that a batch needs", 10),
     "shrinkage": ("of the covariance", None),
     "unseen": ("what happens to batches that fit has not seen", "pooled"),

@@ -1,6 +1,12 @@
 from ._decode import decode
 from ._edit import ablate, steer
 from ._explain import explain_features
+from ._importance import (
+    concept_importance,
+    fidelity,
+    important_rows,
+    insertion_deletion,
+)
 from ._steering import steering_curve
 from ._suppression import suppression_report
 from ._suppressor import FeatureSuppressor
@@ -8,8 +14,12 @@ from ._suppressor import FeatureSuppressor
 __all__ = [
     "FeatureSuppressor",
     "ablate",
+    "concept_importance",
     "decode",
     "explain_features",
+    "fidelity",
+    "important_rows",
+    "insertion_deletion",
     "steer",
     "steering_curve",
     "suppression_report",

@@ -126,22 +126,18 @@ def decode(
     True
     """
     check_is_fitted(estimator)
-    chain = _chain_of(estimator)
+    chain = chain_of(estimator)
     if X is not None and num_samples(X) != num_samples(codes):
         raise ValueError(
             f"X has {num_samples(X)} rows, but codes has {num_samples(codes)}."
         )
     given = params or {}
-    norms: list[np.ndarray | None] = [None] * len(chain.before)
-    rows, own = X, None
     with config_context(transform_output="default"):
-        if X is not None:
-            for i, step in enumerate(chain.before):
-                norms[i] = _norms(rows, _norm_of(step))
-                rows = step.transform(rows, **routed(step, "transform", given))
-            if keep_error:
-                own = encode(chain.dictionary, rows)
-        decoded = _back(chain, codes, norms, to, given)
+        norms, rows = rows_before(chain, X, given)
+        own = None
+        if X is not None and keep_error:
+            own = encode(chain.dictionary, rows)
+        decoded = back(chain, codes, norms, to, given)
         if own is not None:
             goal = as_numpy(X if to == "input" else rows)
             if goal.shape != decoded.shape:
@@ -151,19 +147,19 @@ def decode(
                     "keep_error=False."
                 )
             # The difference is 0 to the bit for codes that were not edited.
-            decoded = goal + (decoded - _back(chain, own, norms, to, given))
+            decoded = goal + (decoded - back(chain, own, norms, to, given))
     check_finite(decoded, "The decoded rows", f"overflow {decoded.dtype}")
     return decoded
 
 
-class _Chain(NamedTuple):
+class Chain(NamedTuple):
     """The fitted steps of a pipeline."""
 
     before: list[Any]
     dictionary: Any
 
 
-def _chain_of(estimator: Any) -> _Chain:
+def chain_of(estimator: Any) -> Chain:
     steps = [unfrozen(step) for step in steps_of(plain(estimator))]
     while steps and isinstance(steps[-1], FeatureSuppressor):
         steps.pop()
@@ -173,23 +169,44 @@ def _chain_of(estimator: Any) -> _Chain:
             f"A dictionary with inverse_transform is needed to decode, but the last "
             f"step is {what}. pipeline[:-1] leaves out a classifier at the end."
         )
-    return _Chain(steps[:-1], steps[-1])
+    return Chain(steps[:-1], steps[-1])
 
 
-def _back(
-    chain: _Chain,
+def rows_before(
+    chain: Chain, X: Data | None, params: dict[str, Any]
+) -> tuple[list[np.ndarray | None], Any]:
+    """Transform rows by the steps before the dictionary.
+
+    Returns
+    -------
+    norms : list of ndarray of shape (n_samples,) or None
+        By what each step divides the rows; None for all other steps, and without rows.
+    rows : array of shape (n_samples, n_features) or None
+        What the dictionary gets.
+    """
+    norms: list[np.ndarray | None] = [None] * len(chain.before)
+    if X is not None:
+        for i, step in enumerate(chain.before):
+            norms[i] = _norms(X, norm_of(step))
+            X = step.transform(X, **routed(step, "transform", params))
+    return norms, X
+
+
+def back(
+    chain: Chain,
     codes: Codes,
     norms: list[np.ndarray | None],
     to: str,
     params: dict[str, Any],
 ) -> np.ndarray:
+    """Decode codes by the dictionary and by the inverses of the steps before it."""
     rows = as_numpy(chain.dictionary.inverse_transform(codes))
     if to == "dictionary":
         return rows
     for step, norm in zip(chain.before[::-1], norms[::-1], strict=True):
         if norm is not None:
             rows = rows * norm.astype(rows.dtype)[:, None]
-        elif _norm_of(step) is not None:
+        elif norm_of(step) is not None:
             raise ValueError(
                 "A step has divided the rows by their norms, which the codes do not "
                 "hold: pass the rows as X, or to='dictionary'."
@@ -205,7 +222,7 @@ def _back(
     return rows
 
 
-def _norm_of(step: Any) -> str | None:
+def norm_of(step: Any) -> str | None:
     """Name the norm by which a step divides every row; None for other steps."""
     if isinstance(step, RowwiseTransformer):
         step = unfrozen(step.estimator_)
