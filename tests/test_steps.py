@@ -402,7 +402,12 @@ WITHOUT_ESTIMATORS = {
     *("SteeringCurveDisplay", "SuppressionDisplay"),
     *("aggregate", "relationship_recall", "replicate_retrieval"),
     *("sparse_probing", "discovery_yield", "SparseProbingDisplay"),
-    *("beats_baselines", "explain_features"),
+    *(
+        "beats_baselines",
+        "SupervisedDictionary",
+        "compare_with_supervised",
+        "explain_features",
+    ),
     # Made by a network, not by an estimator of this table; tested with the others
     # of its module.
     *("TokenExtractor", "load_elpv_tokens", "load_nuclei", "load_tissue_tokens"),

@@ -42,6 +42,7 @@ from skdict.concepts import (
 from skdict.decomposition._registry import DICTIONARIES
 from skdict.evaluation import (
     compare_dictionaries,
+    compare_with_supervised,
     discovery_yield,
     relationship_recall,
     replicate_retrieval,
@@ -432,6 +433,11 @@ def discovered(y=Y, **kwargs):
     return discovery_yield(CODES, y, **options, **kwargs).features
 
 
+def yardstick(**kwargs):
+    options = {"head": PROBE, "cv": 2, "n_pairs": 5, "random_state": 0, **kwargs}
+    return compare_with_supervised({"a": DICTIONARY}, X, {"y": Y}, **options).control
+
+
 def reported(**kwargs):
     options = {"verbose": False, "y": Y, "metadata": {"place": Y == "x"}} | NULL
     return FeatureReport(DICTIONARY, X, **options | kwargs).to_frame()
@@ -607,6 +613,7 @@ LABELS = {
     "decompose_error(groups)": lambda v: decompose_error(X, CODES, cv=2, groups=v),
     "compare_dictionaries(y)": lambda v: compared(y=v),
     "compare_dictionaries(groups)": lambda v: compared(groups=v),
+    "compare_with_supervised(groups)": lambda v: yardstick(groups=v),
     "compare_dictionaries(batch)": lambda v: compared(batch=v),
     "sweep_layers(y)": lambda v: swept(y=v),
     "sweep_layers(groups)": lambda v: swept(groups=v),

@@ -9,12 +9,16 @@ from ._relationships import relationship_recall
 from ._retrieval import replicate_retrieval
 from ._sparse_probing import sparse_probing
 from ._summary import summary_table
+from ._supervised import SupervisedDictionary
+from ._with_supervised import compare_with_supervised
 
 __all__ = [
+    "SupervisedDictionary",
     "aggregate",
     "baseline_dictionaries",
     "beats_baselines",
     "compare_dictionaries",
+    "compare_with_supervised",
     "discovery_yield",
     "pursuit_ablations",
     "relationship_recall",
