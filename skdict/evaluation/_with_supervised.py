@@ -216,6 +216,11 @@ def compare_with_supervised(
     changed if no pair does either. The random features are drawn from the same
     candidates, those that differ between the rows.
 
+    The supervised dictionary knows the attributes of the held-out rows. If the head
+    cannot read an attribute from rows (`head_x` is near chance), the atoms of its
+    values are chance differences of the training rows, `recovered` is negative, and the
+    figures of approximation and control say nothing about this attribute.
+
     *Occlusion* and *over-splitting* are the paper's two failures. An attribute is
     occluded if a feature that the attribute shares with a stronger one is the best that
     there is: the head reads it well (`head_x`), its `magnitude` is small, and `best_of`
