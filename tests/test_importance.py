@@ -405,6 +405,11 @@ def test_heads_that_cannot_be_explained(head, options, message):
         concept_importance(head, PIPE, CODES, X, **options)
 
 
+def test_rows_that_do_not_belong_to_the_codes():
+    with pytest.raises(ValueError, match="X has 59 rows, but codes has 60"):
+        concept_importance(HEAD, PIPE, CODES, X[:59])
+
+
 def test_steps_that_differ_between_batches():
     batch = np.arange(60) % 2
     scaled = X * (1 + 3 * batch)[:, None]

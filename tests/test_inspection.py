@@ -32,6 +32,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from skdict import ICFL, Truncator, inspection
 from skdict.inspection import (
     AtomSimilarityDisplay,
+    ConceptImportanceDisplay,
     DensityDisplay,
     DirectionHistogramDisplay,
     SelectivityCDFDisplay,
@@ -118,7 +119,18 @@ STEERING = pd.DataFrame(
         "progress": 8 * [0.0, 0.5],
     }
 )
+IMPORTANCE = pd.DataFrame(
+    {
+        "feature": np.arange(40) * 7,
+        "importance": np.linspace(1, -0.2, 40),
+        "standard_error": 0.05,
+        "random_importance": 0.1,
+    }
+)
 DRAWN = {
+    "importance": lambda ax: ConceptImportanceDisplay.from_table(
+        IMPORTANCE, feature_names={7: "actin"}, max_concepts=12, ax=ax
+    ),
     "suppression": lambda ax: SuppressionDisplay.from_runs(SUPPRESSION, ax=ax),
     "steering": lambda ax: SteeringCurveDisplay.from_runs(STEERING, ax=ax),
     "steering, progress": lambda ax: SteeringCurveDisplay.from_runs(
@@ -246,6 +258,9 @@ AWKWARD = {
     ),
     "sparse probing, long name": lambda: SparseProbingDisplay.from_runs(
         PROBES, name=LONG[0] + " and_$more$", references={LONG[1]: 0.5, "a$b$": 0.3}
+    ),
+    "importance, all": lambda: ConceptImportanceDisplay.from_table(
+        IMPORTANCE, feature_names={0: LONG[0], 7: "a$b$"}
     ),
     "steering, long name": lambda: SteeringCurveDisplay.from_runs(
         STEERING, name=LONG[0] + " and_$more$"
@@ -986,6 +1001,22 @@ def test_suppression_display_draws_means_over_folds_and_draws():
     assert [*display.chance_lines_["batch"].get_ydata()] == [0.25, 0.25]
 
 
+def test_importance_display_draws_the_largest_at_the_top():
+    display = ConceptImportanceDisplay.from_table(IMPORTANCE, max_concepts=3)
+    widths = [bar.get_width() for bar in display.bars_]
+    np.testing.assert_allclose(widths, IMPORTANCE["importance"][:3])
+    assert display.ax_.yaxis_inverted()
+    np.testing.assert_allclose(
+        [ticks.get_offsets()[0, 0] for ticks in display.null_ticks_], [0.1, -0.1]
+    )
+    alone = IMPORTANCE.drop(columns="standard_error")
+    assert ConceptImportanceDisplay.from_table(alone).bars_.errorbar is None
+    with pytest.raises(ValueError, match="max_concepts must be a positive integer"):
+        ConceptImportanceDisplay.from_table(IMPORTANCE, max_concepts=0)
+    with pytest.raises(TypeError, match="table must be a DataFrame"):
+        ConceptImportanceDisplay.from_table([1])
+
+
 def test_steering_display_draws_means_over_folds_and_the_null():
     display = SteeringCurveDisplay.from_runs(STEERING)
     np.testing.assert_allclose(display.line_.get_ydata(), [0, 0.7])
@@ -1006,9 +1037,9 @@ def test_tables_of_runs_that_cannot_be_drawn(display):
     with pytest.raises(ValueError, match="runs lacks the columns"):
         display.from_runs(pd.DataFrame({"a": [1]}))
     runs = STEERING if display is SteeringCurveDisplay else SUPPRESSION
-    with pytest.raises(ValueError, match="no runs to draw"):
+    with pytest.raises(ValueError, match="runs has no rows to draw"):
         display.from_runs(runs[:0])
-    with pytest.raises(ValueError, match=r"of \d+ runs have no .* in row 0"):
+    with pytest.raises(ValueError, match=r"of \d+ rows of runs have no .* row 0"):
         display.from_runs(runs.assign(**{runs.columns[4]: np.nan}))
     assert plt.get_fignums() == []
 
@@ -1212,6 +1243,9 @@ TEXTS = {
     ).plot(),
     "sparse probing": lambda: SparseProbingDisplay(
         n_features=[1, 2], mean=[0.1, 0.2], measure=MATHS, references={MATHS: 0.1}
+    ).plot(),
+    "importance": lambda: ConceptImportanceDisplay(
+        table=IMPORTANCE[:3], feature_names={7: MATHS}
     ).plot(),
     "steering": lambda: SteeringCurveDisplay(
         runs=STEERING.rename(columns={"progress": MATHS}), measure=MATHS, name=MATHS

@@ -399,7 +399,8 @@ WITHOUT_ESTIMATORS = {
     *("summary_table", "token_heatmaps", "eta_squared"),
     *("ablate", "steer", "suppression_report", "important_rows"),
     "make_planted_screen",
-    *("SteeringCurveDisplay", "SuppressionDisplay"),
+    *("SteeringCurveDisplay", "SuppressionDisplay", "ConceptImportanceDisplay"),
+    *("compare_probe_sets", "learnability"),
     *("aggregate", "relationship_recall", "replicate_retrieval"),
     *("sparse_probing", "discovery_yield", "SparseProbingDisplay"),
     *(

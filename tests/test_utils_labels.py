@@ -33,9 +33,11 @@ from skdict._utils.labels import (
     labels_or_missing,
 )
 from skdict.concepts import (
+    compare_probe_sets,
     concept_importance,
     fidelity,
     important_rows,
+    learnability,
     steering_curve,
     suppression_report,
 )
@@ -529,6 +531,20 @@ def important(y=None, **kw):
     return concept_importance(head, DICTIONARY, codes, n_random=0, **kw).table
 
 
+def learned(y=Y, groups=None):
+    cv = 2 if groups is None else StratifiedGroupKFold(2)
+    return learnability(
+        X,
+        CODES,
+        y,
+        features=[0],
+        groups=groups,
+        cv=cv,
+        probe=RidgeClassifier(),
+        random_state=0,
+    ).drop(columns="name")
+
+
 def without_batch_features(y=Y, batch=None, groups=None):
     batch = np.arange(N) // 2 % 2 if batch is None else batch
     cv = 2 if groups is None else StratifiedGroupKFold(2)
@@ -565,6 +581,13 @@ def suppressed(y=None, **kw):
 
 
 LABELS = {
+    **{
+        f"learnability({name})": lambda v, name=name: learned(**{name: v})
+        for name in ("y", "groups")
+    },
+    "compare_probe_sets(groups)": lambda v: compare_probe_sets(
+        CODES, numbers_of(v), groups=v, n_permutations=9, random_state=0
+    ),
     "fidelity(y)": lambda v: important(v),
     "concept_importance(groups)": lambda v: important(groups=v),
     "important_rows(groups)": lambda v: important_rows(CODES, 0, groups=v),

@@ -134,6 +134,8 @@ VOCABULARY = {
     "max_concepts": ("largest number of concepts that are shown", 32),
     "n_steps": ("points between no features and all of them", 16),
     "n_masks": ("random masks for Sobol indices", 32),
+    "table": ("table of concept_importance", REQUIRED),
+    "probe_set": ("the data set of each row on which a head is probed", REQUIRED),
     "n_rows": ("rows in which a feature matters most", 8),
     "n_points": ("points of a curve", 11),
     "order": ("features in the order of their importance", None),

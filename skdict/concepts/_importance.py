@@ -105,8 +105,9 @@ def concept_importance(
         Codes of the rows. A sparse input is never densified.
 
     X : array-like of shape (n_samples, n_features), default=None
-        Rows from which the codes were made, as in :func:`decode`. With them, the head
-        is explained on the rows themselves, and without them on their reconstructions.
+        Rows from which the codes were made. With them, the head is explained on the
+        rows themselves, and without them on their reconstructions. A step that has
+        divided rows by their norms needs them.
 
     method : {"occlusion", "gradient_input", "integrated_gradients", "sobol"}, \
             default="occlusion"

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from sklearn import config_context
 
 from skdict._utils.arrays import blocks
+from skdict._utils.checks import check_numbers
 from skdict._utils.types import Codes, Data
 
 from ._decode import back, chain_of, decode, norm_of, rows_before
@@ -48,15 +49,22 @@ def linear_decoder(
     ValueError
         If the decoder, with the inverses of the steps, is not one linear map.
     """
-    rows = decode(estimator, codes, X, to=to, keep_error=keep_error, params=params)
     n_samples, n_components = codes.shape
     chain = chain_of(estimator)
     scale = np.ones(n_samples)
+    before = X
     with config_context(transform_output="default"):
-        if to == "input" and X is not None:
-            norms, _ = rows_before(chain, X, params or {})
-            for norm in norms:
+        if X is not None:
+            norms, before = rows_before(chain, X, params or {})
+            for norm in norms if to == "input" else []:
                 scale *= 1.0 if norm is None else norm
+    if X is None or not keep_error:
+        rows = decode(estimator, codes, X, to=to, keep_error=False, params=params)
+    else:
+        # The codes are those of the rows, which need not be encoded again.
+        rows = check_numbers(X if to == "input" else before, input_name="X")
+    if len(rows) != n_samples:
+        raise ValueError(f"X has {len(rows)} rows, but codes has {n_samples}.")
     ones = [None if norm_of(step) is None else np.ones(1) for step in chain.before]
 
     def decoded(part: Any) -> np.ndarray:
@@ -87,6 +95,11 @@ def linear_decoder(
             for some in blocks(n_components, n_components, _BLOCK_ENTRIES)
         ]
     )
+    if rows.shape[1] != atoms.shape[1]:
+        raise ValueError(
+            f"X has {rows.shape[1]} columns, but the inverse of the steps gives "
+            f"{atoms.shape[1]}: pass keep_error=False."
+        )
     decoder = LinearDecoder(rows.astype(np.float64), scale, atoms)
     _check(estimator, codes, X, to, params, decoder)
     return decoder

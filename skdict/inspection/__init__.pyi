@@ -1,4 +1,5 @@
 from ._atom_similarity import AtomSimilarityDisplay
+from ._concept_importance import ConceptImportanceDisplay
 from ._density import DensityDisplay
 from ._direction_histogram import DirectionHistogramDisplay
 from ._gallery import GalleryDisplay
@@ -13,6 +14,7 @@ from ._training_history import TrainingHistoryDisplay
 
 __all__ = [
     "AtomSimilarityDisplay",
+    "ConceptImportanceDisplay",
     "DensityDisplay",
     "DirectionHistogramDisplay",
     "GalleryDisplay",
