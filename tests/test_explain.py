@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from skdict.concepts import explain_features
 from skdict.concepts._conditions import best_condition, make_column, write_condition
-from skdict.concepts._explain import _find_rules, _Rows, _split, _write
+from skdict.concepts._explain import _find_rules, _Rows, _write, split_groups
 from skdict.stats import find_active, own_label_tests
 from skdict.stats.group_tests import group_p_values
 
@@ -85,7 +85,7 @@ def test_figures_are_those_of_the_rule_on_the_judging_rows(rng, monkeypatch):
     codes = planted(rng, frame)
     monkeypatch.setattr("skdict.concepts._explain._BLOCK_ENTRIES", 100)
     found = explain_features(codes, frame, test_size=0.4, min_gain=0, random_state=3)
-    _, judging = _split(300, None, 0.4, np.random.RandomState(3))
+    _, judging = split_groups(300, None, 0.4, np.random.RandomState(3))
     assert len(judging) == 120
     active = codes[judging] != 0
     for _, row in found[found["rule"] != ""].iterrows():
@@ -260,7 +260,7 @@ def test_columns_that_differ_inside_groups_are_exchanged_there(rng):
     codes[:, 0] = frame["rim"] & (frame["drug"] == "a") & (rng.random(600) < 0.8)
     found = explain_features(codes[:, :1], frame, groups=wells, random_state=0)
     assert found["rule"][0] == "drug == 'a' and rim == True"
-    judging = _split(600, wells, 0.5, np.random.RandomState(0))[1]
+    judging = split_groups(600, wells, 0.5, np.random.RandomState(0))[1]
     rule = frame.assign(active=codes[:, 0], well=wells).iloc[judging]
     rule["holds"] = holds(rule, found["rule"][0])
     K, n = (rule.groupby("well")[name].sum() for name in ("active", "holds"))
@@ -278,7 +278,7 @@ def test_columns_that_differ_inside_groups_are_exchanged_there(rng):
 
 def test_split_keeps_groups_whole():
     groups = np.repeat(np.arange(7), 3)
-    learning, judging = _split(21, groups, 0.3, np.random.RandomState(0))
+    learning, judging = split_groups(21, groups, 0.3, np.random.RandomState(0))
     assert not set(groups[learning]) & set(groups[judging])
     assert len(np.unique(groups[judging])) == 2
     assert sorted([*learning, *judging]) == list(range(21))

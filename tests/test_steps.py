@@ -409,6 +409,8 @@ WITHOUT_ESTIMATORS = {
         "compare_with_supervised",
         "explain_features",
     ),
+    "choose_examples",
+    *("score_explanations", "cached_judge", "concept_table"),
     # Made by a network, not by an estimator of this table; tested with the others
     # of its module.
     *("TokenExtractor", "load_elpv_tokens", "load_nuclei", "load_tissue_tokens"),

@@ -772,6 +772,7 @@ OTHERS = {
         f"explain_features({name})": "tested in test_explain.py, with missing values"
         for name in ("metadata", "groups", "batch")
     },
+    "choose_examples(groups)": "as in explain_features",
     "aggregate(metadata)": "columns of any kind, handed on",
     "relationship_recall(y)": "names that occur once; tested in test_relationships.py",
     "FeatureSuppressor.fit_transform(y)": "handed on to fit",

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["blocks", "power_of_two", "row_blocks", "scale_down", "unit_rows"]
+__all__ = [
+    "blocks",
+    "power_of_two",
+    "row_blocks",
+    "scale_down",
+    "unit_csr",
+    "unit_rows",
+]
 
 # Number of entries of a block of rows by default: 32 MB in float64.
 _BLOCK_ENTRIES = 2**22
@@ -64,6 +71,19 @@ def unit_rows(A: Any) -> tuple[np.ndarray, np.ndarray]:
     A = A / np.where(nonzero, largest, 1.0)[:, None]
     norms = np.sqrt(np.einsum("ij,ij->i", A, A))
     return A / np.where(nonzero, norms, 1.0)[:, None], nonzero
+
+
+def unit_csr(X: Any) -> Any:
+    """Scale the rows of a CSR matrix to unit length, in float64; see `unit_rows`."""
+    X = X.astype(np.float64)
+    for is_largest in (True, False):
+        if is_largest:
+            norms = np.ravel(abs(X).max(axis=1).todense())
+        else:
+            norms = np.sqrt(np.ravel(X.multiply(X).sum(axis=1)))
+        per_entry = np.repeat(np.where(norms > 0, norms, 1.0), np.diff(X.indptr))
+        X = type(X)((X.data / per_entry, X.indices, X.indptr), shape=X.shape)
+    return X
 
 
 def power_of_two(largest: float) -> np.float64:

@@ -202,7 +202,7 @@ def explain_features(
         raise ValueError("metadata has no column with two values: nothing can be said.")
     group_ids = None if groups is None else encode(groups, "groups", n_samples)[1]
     batch_ids = None if batch is None else encode(batch, "batch", n_samples)[1]
-    learning, judging = _split(
+    learning, judging = split_groups(
         n_samples, group_ids, test_size, check_random_state(random_state)
     )
     learn, judge = _Rows(activity, columns, learning), _Rows(activity, columns, judging)
@@ -224,7 +224,7 @@ def explain_features(
     return table
 
 
-def _split(
+def split_groups(
     n_samples: int,
     group_ids: np.ndarray | None,
     test_size: float,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from skdict._utils.arrays import blocks, unit_rows
+from skdict._utils.arrays import blocks, unit_csr, unit_rows
 from skdict._utils.types import AnyArray, Data
 from skdict.stats import check_codes
 
@@ -31,7 +31,7 @@ class UnitProfiles:
         X = check_codes(X, name)
         self.rows: AnyArray
         if sp.issparse(X):
-            self.rows = _unit_csr(X)
+            self.rows = unit_csr(X)
         else:
             self.rows, _ = unit_rows(X)
 
@@ -80,21 +80,3 @@ def named_profiles(profiles: Any) -> dict[str, UnitProfiles]:
                 f"{n_rows}: all must be of the same samples."
             )
     return checked
-
-
-def _unit_csr(X: Any) -> Any:
-    X = X.astype(np.float64)
-    # Divide by the largest entry first, so that squares are finite: see `unit_rows`.
-    for norm in (_largest, _length):
-        norms = norm(X)
-        per_entry = np.repeat(np.where(norms > 0, norms, 1.0), np.diff(X.indptr))
-        X = type(X)((X.data / per_entry, X.indices, X.indptr), shape=X.shape)
-    return X
-
-
-def _largest(X: Any) -> np.ndarray:
-    return np.asarray(abs(X).max(axis=1).todense()).ravel()
-
-
-def _length(X: Any) -> np.ndarray:
-    return np.sqrt(np.asarray(X.multiply(X).sum(axis=1)).ravel())
