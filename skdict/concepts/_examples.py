@@ -20,7 +20,7 @@ from skdict._utils.types import Codes, Data, Seed
 from skdict.stats import check_codes, find_active
 
 from ._explain import split_groups
-from ._features import as_features
+from ._features import FEATURES, as_features
 
 # Number of entries of the similarities of a block of features to all rows.
 _BLOCK_ENTRIES = 2**23
@@ -31,7 +31,7 @@ ROLES = ("top", "active", "near miss", "inactive", "same group")
 @validate_params(
     {
         "codes": ["array-like", "sparse matrix"],
-        "features": ["array-like", Integral, None],
+        "features": [*FEATURES, None],
         "X": ["array-like", "sparse matrix", None],
         "groups": ["array-like", None],
         "n_examples": [Interval(Integral, 1, None, closed="left")],
