@@ -19,8 +19,9 @@ from skdict._utils.sklearn_private import validate_params
 from skdict._utils.types import Codes, Data, Seed
 from skdict.stats import check_codes, find_active
 
+from ._edit import FEATURES
 from ._explain import split_groups
-from ._features import FEATURES, as_features
+from ._features import as_features
 
 # Number of entries of the similarities of a block of features to all rows.
 _BLOCK_ENTRIES = 2**23
