@@ -282,10 +282,11 @@ def test_rows_without_features_and_features_without_rows():
 # Insertion and deletion
 
 
-def test_curves_are_those_of_ablated_codes():
-    _, attributions = concept_importance(NETWORK, PIPE, CODES, X, label="a")
+@pytest.mark.parametrize("head", [NETWORK, HEAD], ids=["network", "linear"])
+def test_curves_are_those_of_ablated_codes(head):
+    _, attributions = concept_importance(head, PIPE, CODES, X, label="a")
     curves = insertion_deletion(
-        NETWORK, PIPE, CODES, X, attributions=attributions, label="a", n_points=4,
+        head, PIPE, CODES, X, attributions=attributions, label="a", n_points=4,
         n_random=0,
     )  # fmt: skip
     dense, ranked = CODES.toarray(), attributions.toarray()
@@ -300,7 +301,7 @@ def test_curves_are_those_of_ablated_codes():
         for fraction in (0, 1 / 3, 2 / 3, 1):
             n = np.ceil(np.round(fraction * (dense != 0).sum(axis=1, keepdims=True), 9))
             rows = decode(PIPE, dense * kept(n), X)
-            scores.append(NETWORK.predict_proba(rows)[:, 0].mean())
+            scores.append(Head(head).scores(rows)[:, 0].mean())
         found = curves[curves["curve"] == name]
         np.testing.assert_allclose(found["score"], scores, atol=1e-9)
         np.testing.assert_allclose(found["auc"], np.trapezoid(scores, dx=1 / 3))

@@ -52,6 +52,13 @@ class Explained:
         """The explained score of each row."""
         return self.scores[np.arange(len(self.scores)), self.outputs]
 
+    def scores_without(self, lost: sp.csr_array) -> np.ndarray:
+        """All scores of the rows without some entries of their codes."""
+        if self.weights is None:
+            return self.head.scores(self.decoder.without(lost))
+        change = lost @ (self.decoder.atoms @ self.weights)
+        return self.scores - self.decoder.scale[:, None] * change
+
     def linear(self, atoms: np.ndarray | None = None) -> np.ndarray:
         """Contribution of every entry of the codes to the score of an affine head."""
         atoms = self.decoder.atoms if atoms is None else atoms

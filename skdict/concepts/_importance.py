@@ -476,7 +476,7 @@ def insertion_deletion(
                 lost = sp.csr_array(
                     (codes.data * missing, codes.indices, codes.indptr), codes.shape
                 )
-                scores = explained.head.scores(explained.decoder.without(lost))
+                scores = explained.scores_without(lost)
                 own = scores[numbers, explained.outputs]
                 same = scores.argmax(axis=1) == decided
                 if scores.shape[1] == 1:

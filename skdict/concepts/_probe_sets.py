@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from scipy.stats import rankdata
 from sklearn.utils import check_random_state
 
 from skdict._utils.constraints import Interval
@@ -139,9 +138,8 @@ def compare_probe_sets(
     def figures(of_rows: np.ndarray) -> np.ndarray:
         means = (indicator(of_rows, len(names)).T @ table).toarray()
         means /= np.bincount(of_rows, minlength=len(names))[:, None]
-        return np.array(
-            [_agreement(means[a], means[b], max_concepts) for a, b in pairs]
-        )
+        tops = [_top(own, max_concepts) for own in means]
+        return np.array([_agreement(means[[a, b]], tops[a], tops[b]) for a, b in pairs])
 
     observed = figures(ids)
     columns: dict[str, Any] = {
@@ -165,20 +163,29 @@ def compare_probe_sets(
 
 
 def _agreement(
-    first: np.ndarray, second: np.ndarray, max_concepts: int
+    means: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> tuple[float, float]:
     """Rank correlation and overlap of the most important concepts of two sets."""
-    own, other = (_top(means, max_concepts) for means in (first, second))
-    either, both = np.union1d(own, other), np.intersect1d(own, other)
+    either = np.union1d(first, second)
     if not len(either):
         return 1.0, 1.0
-    a, b = (rankdata(means[either]) for means in (first, second))
-    a, b = a - a.mean(), b - b.mean()
+    a, b = (_centred_ranks(own) for own in means[:, either])
     size = np.sqrt((a @ a) * (b @ b))
     correlation = (a @ b) / size if size > 0 else 0.0
-    return correlation, len(both) / len(either)
+    n_both = len(first) + len(second) - len(either)
+    return correlation, n_both / len(either)
+
+
+def _centred_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks of a few values less their mean; equal values share theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return (ends - (counts + 1) / 2)[places] - (len(values) - 1) / 2
 
 
 def _top(means: np.ndarray, max_concepts: int) -> np.ndarray:
-    order = np.argsort(-np.abs(means), kind="stable")[:max_concepts]
+    sizes = np.abs(means)
+    n = min(max_concepts, len(sizes))
+    # Only the largest have to be found; of equal ones, any.
+    order = np.argpartition(-sizes, n - 1)[:n]
     return order[means[order] != 0]
