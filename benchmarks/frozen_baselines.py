@@ -1,0 +1,102 @@
+"""Does learning pay? Dictionaries beside their twins of which a part stays random.
+
+For each dictionary, all baselines of ``baseline_dictionaries`` are compared with it,
+among them its frozen decoder, soft-frozen decoder and frozen encoder. The data are
+those of ``compare.py``, centred on the controls: tissue (spatial blocks held out) and,
+if asked for, elpv (half of the images held out).
+
+A row of the table is a measure; the columns are the differences to each baseline, with
+a plus where the 95 % interval over the seeds is above zero and a minus where it is
+below. The last column says whether all baselines are beaten.
+
+Run: python benchmarks/frozen_baselines.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+import warnings
+
+import pandas as pd
+from _timing import machine
+from compare import DATA
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
+
+from skdict import ICFL, KSVD, BatchTopKSAE, TopKSAE
+from skdict.evaluation import (
+    baseline_dictionaries,
+    beats_baselines,
+    compare_dictionaries,
+)
+
+KINDS = {kind.__name__: kind for kind in (ICFL, TopKSAE, BatchTopKSAE, KSVD)}
+MEASURES = ["cosine", "explained_variance", "average_selectivity", "probe_codes"]
+# They take much longer than all others, and are far below them in compare.py.
+LEFT_OUT = ("ICA", "MiniBatchDictionaryLearning")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", choices=DATA, nargs="+", default=["tissue"])
+    parser.add_argument("--dictionaries", choices=KINDS, nargs="+", default=[*KINDS])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=float, default=1.0, help="of the default")
+    parser.add_argument("--jobs", type=int, help="processes, each with one thread")
+    parser.add_argument("--cache", help="folder in which to keep the tokens of elpv")
+    parser.add_argument("--quick", action="store_true", help="tiny: does it run?")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    print("\n".join(machine()), flush=True)
+    for data in args.data:
+        for name in args.dictionaries:
+            start = time.perf_counter()
+            print(f"\n# {data}, {name}\n{compare(data, name, args)}")
+            print(f"{time.perf_counter() - start:.0f} s", flush=True)
+
+
+def compare(data: str, name: str, args: argparse.Namespace) -> str:
+    X, y, options, preprocessing, epochs = DATA[data](args)
+    n_components, k = (64, 4) if args.quick else (640, 8)
+    dictionary = KINDS[name](n_components, k)
+    epochs *= 1 / 30 if args.quick else args.epochs
+    dictionary.set_params(max_iter=math.ceil(epochs * dictionary.max_iter))
+    baselines = baseline_dictionaries(n_components, k, dictionary=dictionary)
+    steps = preprocessing["centred"]
+    runs = compare_dictionaries(
+        {
+            each: make_pipeline(*map(clone, steps), one)
+            for each, one in ({name: dictionary} | baselines).items()
+            if each not in LEFT_OUT
+        },
+        X,
+        y,
+        n_permutations=0,
+        n_jobs=args.jobs,
+        seeds=2 if args.quick else args.seeds,
+        **options,
+    )
+    return readable(beats_baselines(runs, measures=MEASURES))
+
+
+def readable(table: pd.DataFrame) -> str:
+    signs = (table["low"] > 0).map({True: "+", False: ""})
+    signs = signs.where(table["high"] >= 0, "-")
+    cells = table.assign(cell=table["difference"].map("{:.3f}".format) + signs)
+    wide = cells.pivot(index="measure", columns="baseline", values="cell")
+    wide = wide[[*dict.fromkeys(table["baseline"])]]
+    of_measures = table.groupby("measure")
+    wide.insert(0, "mean", of_measures["mean"].first().round(3))
+    wide["beats all"] = of_measures["beats_all"].first().map({True: "yes", False: "no"})
+    return wide.loc[MEASURES].to_string()
+
+
+if __name__ == "__main__":
+    with config_context(enable_metadata_routing=True):
+        main()
