@@ -409,7 +409,7 @@ WITHOUT_ESTIMATORS = {
         "compare_with_supervised",
         "explain_features",
     ),
-    "choose_examples",
+    *("choose_examples", "cluster_features"),
     *("score_explanations", "cached_judge", "concept_table"),
     # Made by a network, not by an estimator of this table; tested with the others
     # of its module.

@@ -772,6 +772,10 @@ OTHERS = {
         f"explain_features({name})": "tested in test_explain.py, with missing values"
         for name in ("metadata", "groups", "batch")
     },
+    **{
+        f"cluster_features({name})": "handed on to describe_features"
+        for name in ("y", "groups", "batch", "control")
+    },
     "choose_examples(groups)": "as in explain_features",
     "aggregate(metadata)": "columns of any kind, handed on",
     "relationship_recall(y)": "names that occur once; tested in test_relationships.py",

@@ -63,7 +63,7 @@ VOCABULARY = {
     "dictionary": ("a dictionary that is not fitted", None),
     "baselines": ("names of the baselines", None),
     "pipeline": ("a pipeline that ends in a dictionary", REQUIRED),
-    "components": ("atoms, one a row", REQUIRED),
+    "components": ("atoms, one a row", REQUIRED, None),
     "components_a": ("atoms of the first dictionary", REQUIRED),
     "components_b": ("atoms of the second dictionary", REQUIRED),
     "direction": ("one or several directions in the space of the rows", REQUIRED),
@@ -92,7 +92,7 @@ VOCABULARY = {
     "score_thresholds": ("scores to exceed", (0.2, 0.5)),
     "contrast": ("with what a class is compared: average or maximum", "average"),
     "correlation": ("Pearson or Spearman", "pearson"),
-    "linkage": ("how clusters of atoms are joined", "average"),
+    "linkage": ("how clusters of atoms or features are joined", "average"),
     "quantity": ("what a heatmap shows: cosine or activation", "cosine"),
     "image_score": ("score of an image from its heatmap", "mean"),
     "measure": (
@@ -221,7 +221,7 @@ VOCABULARY = {
     "null_high": ("upper edge of the null", None),
     "scores": ("score of each feature; scores of explanations", REQUIRED, None),
     "similarity": ("cosines of all pairs of atoms", REQUIRED),
-    "n_clusters": ("clusters of atoms", None),
+    "n_clusters": ("clusters of atoms or features", None),
     "optimal_ordering": ("whether leaves are put in the best order", "auto"),
     # Whitening and centring
     "method": ("of whitening: pca or zca; of attribution", "pca", "occlusion"),

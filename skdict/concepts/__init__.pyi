@@ -1,4 +1,5 @@
 from ._cache import cached_judge
+from ._clusters import cluster_features
 from ._decode import decode
 from ._edit import ablate, steer
 from ._examples import choose_examples
@@ -21,6 +22,7 @@ __all__ = [
     "ablate",
     "cached_judge",
     "choose_examples",
+    "cluster_features",
     "compare_probe_sets",
     "concept_importance",
     "concept_table",
