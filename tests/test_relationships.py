@@ -58,9 +58,11 @@ def test_sparse_profiles_and_blocks(rng, monkeypatch):
     profiles[abs(profiles) < 1] = 0
     dense = relationship_recall(profiles, GENES, pairs, random_state=0)
     monkeypatch.setattr("skdict.evaluation._profiles._BLOCK_ENTRIES", 200)
-    for table in (profiles, sparse.csr_matrix(profiles), sparse.csr_array(profiles)):
-        found = relationship_recall(table, GENES, pairs, random_state=0)
-        pd.testing.assert_frame_equal(found, dense)
+    for n_rows in (N, N - 1):  # with all cosines in memory, and without
+        monkeypatch.setattr("skdict.evaluation._profiles._MAX_TABLE_ROWS", n_rows)
+        for make in (np.asarray, sparse.csr_matrix, sparse.csr_array):
+            found = relationship_recall(make(profiles), GENES, pairs, random_state=0)
+            pd.testing.assert_frame_equal(found, dense)
 
 
 def test_magnitudes(rng):

@@ -14,6 +14,8 @@ from skdict.stats import check_codes
 
 # Number of entries of the temporary arrays, 32 MB in float64.
 _BLOCK_ENTRIES = 2**22
+# Up to this number of rows the cosines of all pairs are held in memory, in 200 MB.
+_MAX_TABLE_ROWS = 5000
 
 
 class UnitProfiles:
@@ -34,12 +36,15 @@ class UnitProfiles:
             self.rows = unit_csr(X)
         else:
             self.rows, _ = unit_rows(X)
+        self._table: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.rows.shape[0]
 
     def cosines(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Cosine of each pair of a row of ``first`` and a row of ``second``."""
+        if len(self) <= _MAX_TABLE_ROWS:
+            return self._all_pairs()[first, second]
         found = np.empty(len(first))
         each = self.rows.shape[1]
         if sp.issparse(self.rows):
@@ -52,14 +57,25 @@ class UnitProfiles:
                 found[block] = np.einsum("ij,ij->i", a, b)
         return found
 
+    def forget(self) -> None:
+        """Free the memory of the cosines."""
+        self._table = None
+
+    def _all_pairs(self) -> np.ndarray:
+        if self._table is None:
+            self._table = np.empty((len(self), len(self)))
+            for block in blocks(len(self), len(self), _BLOCK_ENTRIES):
+                self._table[block] = _dense(self.rows[block] @ self.rows.T)
+        return self._table
+
     def all_cosines(self) -> Iterator[np.ndarray]:
         """Yield the cosines of all pairs of different rows, each pair once."""
         n = len(self)
         for block in blocks(n, n, _BLOCK_ENTRIES):
-            some, rest = self.rows[block], self.rows[block.start :]
-            table = some @ rest.T
-            if sp.issparse(table):
-                table = table.toarray()
+            if n <= _MAX_TABLE_ROWS:
+                table = self._all_pairs()[block, block.start :]
+            else:
+                table = _dense(self.rows[block] @ self.rows[block.start :].T)
             yield table[np.triu_indices(table.shape[0], 1, table.shape[1])]
 
 
@@ -80,3 +96,7 @@ def named_profiles(profiles: Any) -> dict[str, UnitProfiles]:
                 f"{n_rows}: all must be of the same samples."
             )
     return checked
+
+
+def _dense(table: Any) -> np.ndarray:
+    return table.toarray() if sp.issparse(table) else table

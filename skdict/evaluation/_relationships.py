@@ -190,6 +190,7 @@ def relationship_recall(
                     ),
                 }
             rows.append(row)
+        unit.forget()
     return pd.DataFrame(rows)
 
 

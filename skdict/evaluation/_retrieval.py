@@ -238,6 +238,7 @@ def _retrieve(
             progress_bar=False,
             cache_dir=folder,
         ).sort_values("perturbation")
+    unit.forget()
     queries = found.groupby("perturbation").size()
     return pd.DataFrame(
         {
