@@ -151,7 +151,7 @@ def cluster_features(
     it so: for that, compare `score` with `feature_score`.
 
     The distances of all pairs are held in memory twice: 8,192 features of 100,000
-    samples with 32 non-zeros take about 1 GB, and 25 seconds on one core.
+    samples with 32 non-zeros take about 1 GB, and 20 seconds on one core.
 
     Examples
     --------
