@@ -864,6 +864,8 @@ def marked(names):
 
 # Folds inside folds need more groups than the other kinds have.
 KINDS = {"sweep_layers(groups)": ["numbers"]}
+# copairs takes a quarter of a second for each table.
+KINDS |= {f"replicate_retrieval({name})": ["words"] for name in ("y", "batch")}
 
 
 def assert_takes_labels(call, kinds=AWKWARD):
