@@ -1,6 +1,7 @@
 """Where controls move if the features of a treatment are added."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from scipy.spatial.distance import cdist
@@ -81,8 +82,10 @@ def test_figures_are_those_of_steered_rows(container):
 
 
 def test_decoded_rows_are_those_of_the_dictionary():
-    X = rng.normal(size=(N, 6)) + (Y == "A")[:, None]
-    pipe = make_pipeline(StandardScaler(), ICFL(12, 3, max_iter=1, random_state=0))
+    X = 3 + rng.normal(size=(N, 6)) + (Y == "A")[:, None]
+    pipe = make_pipeline(
+        StandardScaler(with_mean=False), ICFL(12, 3, max_iter=1, random_state=0)
+    )
     codes = pipe.fit_transform(X)
     runs = curve(
         codes, estimator=pipe, cv=[FOLD], amounts=AMOUNTS, features=[2, 4], n_random=0
@@ -99,6 +102,16 @@ def test_decoded_rows_are_those_of_the_dictionary():
 
     rows = pipe[-1].inverse_transform(codes)
     np.testing.assert_allclose(runs.iloc[:4, 4:], by_hand(rows, own), atol=1e-8)
+
+
+def test_features_are_ranked_by_difference_over_spread():
+    """A loud feature differs more, and by chance; a quiet one differs for certain."""
+    codes = CODES.copy()
+    codes[:, 20] = 50 * rng.normal(size=N) + 5 * (Y == "A")
+    codes[:, 21] = 0.1 * rng.normal(size=N) + 0.5 * (Y == "A")
+    runs = curve(codes, n_features=1, cv=[FOLD], amounts=[1.0], n_random=0)
+    chosen = curve(codes, features=[21], cv=[FOLD], amounts=[1.0], n_random=0)
+    pd.testing.assert_frame_equal(runs, chosen)
 
 
 def test_controls_move_to_the_treatment_and_by_its_features_alone():

@@ -93,6 +93,33 @@ def test_groups_stay_whole_and_are_what_the_suppressor_exchanges():
         report(groups=groups, cv=folds)
 
 
+def test_the_suppressor_compares_batches_inside_classes():
+    """A class that is more frequent in one batch, and a feature that marks it."""
+    y = np.where(rng.random(N) < np.where(BATCH == 1, 0.8, 0.2), "a", "b")
+    codes = rng.exponential(size=(N, 6))
+    codes[:, 2] += 3 * (y == "a")
+    codes[:, 4] += 3 * (BATCH == 2)
+    runs = suppression_report(
+        codes, y, batch=BATCH, cv=2, n_random=0, probe=PROBE, random_state=0
+    )
+    assert runs["n_removed"].tolist() == [0, 1, 0, 1]
+
+
+def test_the_suppressor_exchanges_whole_groups():
+    """Wells differ by themselves, so batches of few wells differ by chance."""
+    wells = np.repeat(np.arange(24), 10)
+    codes = rng.normal(size=(24, 4))[wells] + 0.1 * rng.normal(size=(N, 4))
+    y, batch = wells // 2 % 2, wells % 2
+    n_removed = {
+        name: suppression_report(
+            codes, y, batch=batch, groups=groups, n_random=0, probe=PROBE,
+            random_state=0, cv=[(np.arange(120), np.arange(120, 240))],
+        )["n_removed"][1]
+        for name, groups in (("rows", None), ("wells", wells))
+    }  # fmt: skip
+    assert n_removed["wells"] < n_removed["rows"]
+
+
 def test_random_features_are_used_alike():
     use = FeatureUse(CODES)
     for container in (sp.csr_array, np.asarray):

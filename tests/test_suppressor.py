@@ -13,7 +13,8 @@ from sklearn.pipeline import make_pipeline
 
 from skdict import ICFL, FeatureSuppressor, load, save
 from skdict.concepts import ablate
-from skdict.stats import VarianceInside
+from skdict.datasets import make_planted_screen
+from skdict.stats import VarianceInside, permutations
 
 
 def planted(seed=0, n_samples=400, n_components=12):
@@ -90,6 +91,18 @@ def test_names_of_batches_and_order_of_samples_do_not_matter(seed):
     np.testing.assert_allclose(other.omega_squared_, first.omega_squared_, atol=1e-12)
 
 
+def test_p_values_are_those_of_the_largest_in_batches_exchanged_inside_classes():
+    suppressor = FeatureSuppressor(n_permutations=19, random_state=0)
+    suppressor.fit(CODES, Y, batch=BATCH)
+    null = [
+        max(partial_eta_squared(column, ids, Y) for column in CODES.T)
+        for ids in permutations(BATCH, Y, 19, np.random.RandomState(0))
+    ]
+    eta = np.array([partial_eta_squared(column, BATCH, Y) for column in CODES.T])
+    expected = (1 + (np.array(null)[:, None] >= eta).sum(axis=0)) / 20
+    np.testing.assert_array_equal(suppressor.p_values_, expected)
+
+
 def test_the_planted_feature_is_found_and_the_phenotype_is_kept():
     suppressor = FeatureSuppressor(random_state=0).fit(CODES, Y, batch=BATCH)
     assert found(suppressor) == [3]
@@ -99,6 +112,18 @@ def test_the_planted_feature_is_found_and_the_phenotype_is_kept():
     # The class is more frequent in some batches.
     without = FeatureSuppressor(within_classes=False, random_state=0)
     assert found(without.fit(CODES, Y, batch=BATCH)) == [3, 5]
+
+
+def test_in_a_screen_it_takes_out_the_plates_and_no_phenotype():
+    screen = make_planted_screen(n_cells=4, n_phenotypes=6, random_state=0)
+    plates, wells = screen.metadata["plate"], screen.metadata["well"]
+    suppressor = FeatureSuppressor(random_state=0).fit(
+        screen.codes, screen.metadata["perturbation"], batch=plates, groups=wells
+    )
+    assert screen.kinds[suppressor.is_suppressed_].tolist() == 8 * ["plate"]
+    # Without the classes, phenotypes that are not on all plates are taken for them.
+    suppressor.set_params(within_classes=False).fit(screen.codes, batch=plates)
+    assert "phenotype" in screen.kinds[suppressor.is_suppressed_]
 
 
 def test_the_null_holds_its_level():
