@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
@@ -13,6 +13,7 @@ from skdict.stats import average_precisions, precision
 
 
 @given(st.data())
+@settings(max_examples=40)
 def test_it_is_that_of_scikit_learn(data):
     n_samples = data.draw(st.integers(1, 12))
     # Few values, so that there are ties, above zero and below.

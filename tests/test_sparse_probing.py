@@ -1,5 +1,7 @@
 """skdict.evaluation: probes on the best features, and the yield of a discovery."""
 
+from itertools import combinations
+
 import joblib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -158,14 +160,46 @@ def test_planted_features_are_found_and_noise_is_not():
 
 def test_p_values_of_noise_are_uniform():
     rng = np.random.default_rng(0)
-    cv = [(np.arange(20), np.arange(20, 40))]
-    options = {"n_features": [2], "cv": cv, "n_permutations": 9, "probe": BAYES}
+    options = {"n_features": [2], "cv": 2, "n_permutations": 9, "probe": BAYES}
     p_values = []
-    for _ in range(25):
+    for i in range(20):
         codes, y = rng.random((40, 8)), rng.permutation(np.arange(40) % 2)
-        runs = sparse_probing(codes, y, random_state=1, **options)
+        runs = sparse_probing(codes, y, random_state=i, **options)
         p_values.append(best(runs, 2)["auroc_p"].iloc[0])
-    assert stats.kstest(p_values, "uniform").statistic < 0.25
+    assert stats.kstest(p_values, "uniform").statistic < 0.3
+
+
+def test_folds_share_their_permutations_and_stay_stratified():
+    """Scores of the folds are not independent, so their null must not be either."""
+    seen = []
+
+    class Spy(GaussianNB):
+        def fit(self, X, y):
+            seen.append(dict(zip(X[:, 0], y, strict=True)))
+            return super().fit(X, y)
+
+    codes = np.arange(120.0)[:, None]  # the only feature is the number of the row
+    options = {"n_features": [1], "cv": 3, "n_permutations": 2, "probe": Spy()}
+    sparse_probing(codes, Y, random_state=0, **options)
+    true = dict(zip(codes[:, 0], Y, strict=True))
+    # Of each fold: the labels, two permutations, and the probe on all features.
+    for i in range(3):
+        own = [seen[4 * fold + i] for fold in range(3)]
+        for one, other in combinations(own, 2):
+            assert all(one[row] == other[row] for row in one.keys() & other.keys())
+        for labels in own:
+            assert sorted(labels.values()) == sorted(true[row] for row in labels)
+            assert (labels.items() <= true.items()) == (i == 0)
+
+
+def test_permutations_that_leave_a_fold_with_one_class():
+    groups = np.repeat(np.arange(4), 30)
+    y = np.repeat(["a", "b", "a", "b"], 30)
+    cv = [(np.arange(60), np.arange(60, 120)), (np.arange(60, 120), np.arange(60))]
+    probe = LogisticRegression()  # needs two classes
+    options = {"n_features": [1], "cv": cv, "n_permutations": 20, "probe": probe}
+    runs = best(sparse_probing(CODES, y, groups=groups, random_state=0, **options), 1)
+    assert runs[["auroc_p", "auroc_null"]].notna().all(axis=None)
 
 
 def test_dense_and_sparse_codes_and_processes_give_the_same():

@@ -157,8 +157,7 @@ def discovery_yield(
           that vary on the training rows.
         - `proposal_null`, `audit_null`: 95 % quantile of the yield, in this fold, if
           the labels that propose are permuted, or those that audit.
-        - `proposal_p`, `audit_p`: p-value of the mean yield over the folds, the same
-          for all folds.
+        - `proposal_p`, `audit_p`: p-value of the yield, in this fold.
 
         `features` has one row for each fold and proposed feature, up to the largest
         budget: `fold`, `rank` from 1, `feature`, the `audit` column and its
@@ -194,8 +193,10 @@ def discovery_yield(
     The null of the proposal ranks by permuted labels: it says whether `y` finds
     concepts better than an arbitrary choice. The null of the audit keeps the choice
     and permutes the labels that audit: it says whether such precisions arise by chance,
-    as they do for a class that is nearly as frequent as `min_precision`. Permutations
-    are those of :func:`compare_dictionaries`.
+    as they do for a class that is nearly as frequent as `min_precision`. Labels are
+    exchanged as in :func:`compare_dictionaries`. Each p-value is that of one fold: the
+    yields of two halves that propose to each other are not independent, so their mean
+    has no simple p-value.
 
     References
     ----------
@@ -285,12 +286,12 @@ def discovery_yield(
         observed = np.array([of_fold["discovery_yield"] for of_fold in yields])
         highest = np.quantile(null, 0.95, axis=1)
         p_values = permutation_p_value(
-            null.mean(axis=0), observed.mean(axis=0), ROUNDING
+            null.swapaxes(0, 1), observed[:, None, :], ROUNDING
         )
         for j, stage in enumerate(_STAGES):
             table_of_yields[f"{stage}_null"] = highest[:, j].ravel()
         for j, stage in enumerate(_STAGES):
-            table_of_yields[f"{stage}_p"] = np.tile(p_values[j], len(folds))
+            table_of_yields[f"{stage}_p"] = p_values[:, j].ravel()
     return DiscoveryYield(table_of_yields, _concatenate(features))
 
 

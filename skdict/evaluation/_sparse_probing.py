@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -18,7 +18,13 @@ from skdict._utils.sklearn_private import HasMethods, validate_params
 from skdict._utils.types import Codes, Data, Seed
 from skdict._utils.warn import warn
 from skdict.metrics import auroc_scores, make_linear_probe
-from skdict.stats import ROUNDING, check_codes, permutation_p_value
+from skdict.stats import (
+    ROUNDING,
+    Exchange,
+    check_codes,
+    encode_classes,
+    permutation_p_value,
+)
 
 from ._comparison import Table
 from ._measures import Part, balanced_accuracy, exchange_of
@@ -115,8 +121,9 @@ def sparse_probing(
         :func:`~skdict.metrics.make_linear_probe`.
 
     n_permutations : int, default=100
-        Number of permutations for the null; 0 omits it. In each of them the training
-        labels are permuted, the features ranked anew and the probes fitted anew.
+        Number of permutations for the null; 0 omits it. In each of them the labels are
+        permuted, and in every fold the features are ranked anew and the probes fitted
+        anew.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the permutations.
@@ -141,7 +148,7 @@ def sparse_probing(
           score for the class against all other rows; 0.5 for a class without training
           rows.
         - `balanced_accuracy_null`, `auroc_null`: the 95 % quantile of the same under
-          permuted training labels, in this fold.
+          permuted labels, in this fold.
         - `balanced_accuracy_p`, `auroc_p`: p-value of the mean over the folds, the same
           for all folds.
 
@@ -157,7 +164,7 @@ def sparse_probing(
     Warns
     -----
     UserWarning
-        If the labels of no fold can be permuted.
+        If no labels can be permuted.
 
     See Also
     --------
@@ -177,11 +184,12 @@ def sparse_probing(
                    {\sum_c \sum_{i \in c} (z_{if} - \bar z_{cf})^2 / (n - C)}.
 
     The best of thousands of features separate the training rows by chance. The null
-    repeats this choice: its training labels are permuted, inside batches and by whole
-    groups where the rows of a group share their label, as in
-    :func:`compare_dictionaries`, while the held-out labels stay. A p-value is
-    ``(1 + #{null >= score}) / (1 + n_permutations)``, of the mean over folds. It takes
-    the permutations of the folds as independent.
+    repeats this choice. Labels are permuted inside batches, and by whole groups where
+    the rows of a group share their label, as in :func:`compare_dictionaries`; where
+    there are neither, inside the folds. All folds share a permutation, because their
+    scores are not independent: a feature that goes with the labels by chance does so in
+    several folds. A p-value is ``(1 + #{null >= score}) / (1 + n_permutations)``, of
+    the mean over the folds.
 
     Kantamneni et al. find that probes on sparse codes seldom beat a logistic regression
     on the embedding: pass `X`.
@@ -226,34 +234,32 @@ def sparse_probing(
         desc="sparse probing",
         unit="labelling",
     )
+    classes, labels = encode_classes(table.y, codes.shape[0])
+    exchange = _exchange(table, labels, folds)
+    if n_permutations and not exchange.moved(labels).any():
+        warn(
+            "No batch holds samples of two classes: permuting y inside the batches "
+            "changes nothing, so nothing is tested."
+        )
+    small = labels.astype(np.min_scalar_type(len(classes)))
+    labellings = [small, *exchange.permuted(small, n_permutations, rng)]
     drawn, lines = [], []
-    movable = False
     with bar:
         for rows in folds:
-            train, test = (table.part("codes", side) for side in rows)
-            fold = _Fold(train, test, Ranker(train.X, ranking), probe, sizes)
-            labels = np.unique(train.y, return_inverse=True)[1]
-            exchange = exchange_of(train, labels)
-            movable = movable or bool(exchange.moved(labels).any())
-            labellings = _labellings(labels, exchange, n_permutations, rng)
+            train, test = (table.part("codes", side).X for side in rows)
+            fold = _Fold(train, test, Ranker(train, ranking), probe, sizes)
+            given = ([classes[ids[side]] for side in rows] for ids in labellings)
             of_fold = []
-            for figures in parallel(delayed(fold.score)(draw) for draw in labellings):
+            for figures in parallel(delayed(fold.score)(*y) for y in given):
                 of_fold.append(figures)
                 bar.update()
             drawn.append(of_fold)
             lines.append(
-                np.array(
-                    [
-                        score_probe(probe, *(table.part(name, side) for side in rows))
-                        for name in inputs
-                    ]
-                )
+                [
+                    score_probe(probe, *(table.part(name, side) for side in rows))
+                    for name in inputs
+                ]
             )
-    if n_permutations and not movable:
-        warn(
-            "No batch holds training rows of two classes: permuting y inside the "
-            "batches changes nothing, so nothing is tested."
-        )
     scores = np.array(drawn)  # (n_folds, 1 + n_permutations, n_sizes, n_measures)
     found = _frame(scores[:, 0], "best features", sizes)
     if n_permutations:
@@ -279,22 +285,22 @@ def sparse_probing(
 
 
 class _Fold(NamedTuple):
-    train: Part
-    test: Part
+    train: Codes
+    test: Codes
     ranker: Ranker
     probe: Any
     sizes: list[int]
 
-    def score(self, labels: np.ndarray) -> np.ndarray:
-        """Score the probes of each size for labels of the training rows."""
+    def score(self, y_train: np.ndarray, y_test: np.ndarray) -> np.ndarray:
+        """Score the probes of each size for some labels."""
+        labels = np.unique(y_train, return_inverse=True)[1]
         best = self.ranker.order(labels)[: max(self.sizes)]
-        y = np.unique(self.train.y)[labels]
-        train, test = self.train.X[:, best], self.test.X[:, best]
+        train, test = self.train[:, best], self.test[:, best]
         figures = [
             score_probe(
                 self.probe,
-                Part(train[:, :size], y, None, {}),
-                Part(test[:, :size], self.test.y, None, {}),
+                Part(train[:, :size], y_train, None, {}),
+                Part(test[:, :size], y_test, None, {}),
             )
             for size in self.sizes
         ]
@@ -303,6 +309,9 @@ class _Fold(NamedTuple):
 
 def score_probe(probe: Any, train: Part, test: Part) -> tuple[float, float]:
     """Balanced accuracy and mean area under the ROC curve of a probe, on one part."""
+    known = np.unique(train.y)
+    if len(known) == 1:  # of permuted labels, for which there is nothing to learn
+        return balanced_accuracy(test.y, np.repeat(known, len(test.y))), 0.5
     fitted = clone(probe).fit(train.X, train.y)
     accuracy = balanced_accuracy(test.y, fitted.predict(test.X))
     # The probabilities of two classes may all be rounded to 1; the margins are not.
@@ -336,11 +345,22 @@ def check_sizes(values: Any, name: str, largest: int) -> list[int]:
     return possible
 
 
-def _labellings(
-    labels: np.ndarray, exchange: Any, n_permutations: int, rng: Any
-) -> Iterator[np.ndarray]:
-    yield labels
-    yield from exchange.permuted(labels, n_permutations, rng)
+def _exchange(
+    table: Table, labels: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]
+) -> Exchange:
+    """Decide how labels are permuted, the same for all folds."""
+    exchange = exchange_of(
+        Part(None, table.y, table.groups, table.params, table.grid_shape), labels
+    )
+    held_out = [test for _, test in folds]
+    is_partition = np.array_equal(np.sort(np.concatenate(held_out)), range(len(labels)))
+    if exchange.by_rows and "batch" not in table.params and is_partition:
+        # Inside the folds, so that they stay stratified.
+        fold_ids = np.empty(len(labels), dtype=np.intp)
+        for i, test in enumerate(held_out):
+            fold_ids[test] = i
+        return Exchange(fold_ids)
+    return exchange
 
 
 def _check_probe(probe: Any) -> Any:
