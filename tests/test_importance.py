@@ -1,9 +1,11 @@
 """Importance of the concepts for the decision of a head."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+from sklearn import config_context
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier
@@ -243,6 +245,17 @@ def test_heads_on_the_rows_of_the_dictionary():
     _, found = concept_importance(head, PIPE, CODES, X, label="a", to="dictionary")
     expected = CODES.toarray() * (PIPE[-1].components_ @ head.coef_[0])
     np.testing.assert_allclose(found.toarray(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("output", ["default", "pandas"])
+def test_heads_that_were_fitted_on_frames(output):
+    expected = concept_importance(scaled_head(), PIPE, CODES, X, random_state=0).table
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    with config_context(transform_output=output):
+        on_frames = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, Y)
+        for head in (on_frames, scaled_head()):
+            table = concept_importance(head, PIPE, CODES, X, random_state=0).table
+            np.testing.assert_allclose(table, expected)
 
 
 def test_two_classes_have_scores_of_opposite_sign():

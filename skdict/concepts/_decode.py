@@ -62,7 +62,8 @@ def decode(
 
     keep_error : bool, default=True
         Whether rows keep what the dictionary does not explain of them, if `X` is given.
-        Codes that were not edited then decode to the rows themselves.
+        Codes that were not edited then decode to the rows themselves. The rows are
+        encoded for it.
 
     params : dict, default=None
         Metadata with one entry for each row, for the steps that ask for them, such as

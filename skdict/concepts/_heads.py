@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from sklearn import config_context
 
 from skdict._utils.arrays import blocks
 from skdict._utils.labels import equals
+from skdict._utils.steps import plain, takes_frames
 
 # Number of entries of rows that a head gets at a time.
 _BLOCK_ENTRIES = 2**22
@@ -51,6 +54,9 @@ class Head:
                 "estimator or a torch module that takes embeddings."
             )
         self.response = response
+        # Whatever output is configured, steps inside a head pass on what they did when
+        # they were fitted.
+        self.head = plain(head)
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Score rows, as a table of shape (n_rows, n_outputs)."""
@@ -71,7 +77,12 @@ class Head:
                 scores = self.head(self._tensor(rows))
             scores = scores.detach().cpu().double().numpy()
         else:
-            scores = np.asarray(getattr(self.head, self.response)(rows), np.float64)
+            given: Any = rows
+            if takes_frames(self.head):
+                given = pd.DataFrame(rows, columns=self.head.feature_names_in_)
+            with config_context(transform_output="default"):
+                scores = getattr(self.head, self.response)(given)
+            scores = np.asarray(scores, np.float64)
         if scores.ndim == 1 and getattr(self, "response", "") == "decision_function":
             # One score for two classes: it speaks for the second.
             return np.stack([-scores, scores], axis=1)

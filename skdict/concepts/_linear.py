@@ -10,6 +10,7 @@ from sklearn import config_context
 
 from skdict._utils.arrays import blocks
 from skdict._utils.checks import check_numbers
+from skdict._utils.sklearn_private import num_samples
 from skdict._utils.types import Codes, Data
 
 from ._decode import back, chain_of, decode, norm_of, rows_before
@@ -50,6 +51,8 @@ def linear_decoder(
         If the decoder, with the inverses of the steps, is not one linear map.
     """
     n_samples, n_components = codes.shape
+    if X is not None and num_samples(X) != n_samples:
+        raise ValueError(f"X has {num_samples(X)} rows, but codes has {n_samples}.")
     chain = chain_of(estimator)
     scale = np.ones(n_samples)
     before = X
@@ -63,8 +66,6 @@ def linear_decoder(
     else:
         # The codes are those of the rows, which need not be encoded again.
         rows = check_numbers(X if to == "input" else before, input_name="X")
-    if len(rows) != n_samples:
-        raise ValueError(f"X has {len(rows)} rows, but codes has {n_samples}.")
     ones = [None if norm_of(step) is None else np.ones(1) for step in chain.before]
 
     def decoded(part: Any) -> np.ndarray:
