@@ -260,6 +260,22 @@ def _importance(of):
     return np.concatenate([attributions.data, curves["auc"], faithful["correlation"]])
 
 
+def _suppression(of):
+    pipeline = of(pipe()).fit(X)
+    runs = concepts.suppression_report(
+        encode(pipeline, X),
+        Y,
+        batch=BATCH,
+        estimator=pipeline,
+        X=X,
+        features=[0, 1],
+        cv=2,
+        n_random=1,
+        random_state=0,
+    )
+    return runs[["energy_removed", "probe_batch", "probe_y"]]
+
+
 def _steering(of):
     pipeline = of(pipe()).fit(X)
     runs = concepts.steering_curve(
@@ -350,6 +366,7 @@ CASES = {
     **dict.fromkeys(("concept_importance", "insertion_deletion"), _importance),
     "fidelity": _importance,
     "steering_curve": _steering,
+    "suppression_report": _suppression,
     "DirectionHistogramDisplay": _directions,
     "FeatureReport": _report,
     "GalleryDisplay": _gallery,
@@ -397,7 +414,7 @@ WITHOUT_ESTIMATORS = {
     *("selectivity_scores", "selectivity_tests", "split_by_projection"),
     *("stability_report", "strongest_patches", "subspace_probes"),
     *("summary_table", "token_heatmaps", "eta_squared"),
-    *("ablate", "steer", "suppression_report", "important_rows"),
+    *("ablate", "steer", "important_rows"),
     "make_planted_screen",
     *("SteeringCurveDisplay", "SuppressionDisplay", "ConceptImportanceDisplay"),
     *("compare_probe_sets", "learnability"),

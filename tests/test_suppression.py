@@ -6,9 +6,11 @@ import scipy.sparse as sp
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
 
-from skdict import FeatureSuppressor
-from skdict.concepts import ablate, suppression_report
+from skdict import ICFL, FeatureSuppressor
+from skdict.concepts import ablate, decode, suppression_report
 from skdict.concepts._matched import FeatureUse
 from skdict.concepts._splits import make_folds
 
@@ -67,6 +69,32 @@ def test_scores_are_those_of_the_probe_on_held_out_rows():
         assert row.energy_removed == pytest.approx(energy)
         active = (CODES[test][:, removed] != 0).sum(axis=1).mean()
         assert row.l0_removed == pytest.approx(active)
+
+
+def test_probes_of_decoded_rows():
+    rows = rng.normal(size=(N, 6)) + 2 + 2 * np.eye(3, 6)[BATCH]
+    pipe = make_pipeline(
+        StandardScaler(), Normalizer(), ICFL(12, 3, max_iter=1, random_state=0)
+    )
+    codes = pipe.fit_transform(rows)
+    train, test = np.arange(0, N, 2), np.arange(1, N, 2)
+    for keep_error in (True, False):
+        runs = report(
+            codes,
+            features=[0, 3],
+            estimator=pipe,
+            X=rows,
+            keep_error=keep_error,
+            cv=[(train, test)],
+            n_random=0,
+        )
+        for removed, row in zip(([], [0, 3]), runs.itertuples(), strict=True):
+            given = decode(pipe, ablate(codes, removed), rows, keep_error=keep_error)
+            predicted = PROBE.fit(given[train], BATCH[train]).predict(given[test])
+            expected = balanced_accuracy_score(BATCH[test], predicted)
+            assert row.probe_batch == pytest.approx(expected)
+    with pytest.raises(ValueError, match="pass the estimator, too"):
+        report(codes, X=rows)
 
 
 def test_features_are_found_on_training_rows_alone():

@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import encode
-from skdict._utils.sklearn_private import HasMethods, validate_params
+from skdict._utils.sklearn_private import HasMethods, StrOptions, validate_params
 from skdict._utils.types import Codes, Data, Seed
 from skdict.metrics import make_linear_probe
 from skdict.stats import check_codes
 
 from ._edit import FEATURES, ablate
 from ._features import as_features
+from ._linear import LinearDecoder, linear_decoder
 from ._matched import FeatureUse
 from ._splits import make_folds
 from ._suppressor import FeatureSuppressor
@@ -42,6 +43,10 @@ RUN_CONSTRAINTS: dict[str, Any] = {
     {
         **RUN_CONSTRAINTS,
         "batch": ["array-like"],
+        "X": ["array-like", None],
+        "to": [StrOptions({"input", "dictionary"})],
+        "keep_error": ["boolean"],
+        "params": [dict, None],
         "suppressor": [HasMethods(["fit", "transform"]), None],
         "probe": [HasMethods(["fit", "predict"]), None],
         "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
@@ -57,6 +62,11 @@ def suppression_report(
     groups: Data | None = None,
     suppressor: Any = None,
     features: Data | None = None,
+    estimator: Any = None,
+    X: Data | None = None,
+    to: str = "input",
+    keep_error: bool = True,
+    params: dict[str, Data] | None = None,
     cv: Any = 5,
     n_random: int = 5,
     probe: Any = None,
@@ -94,6 +104,14 @@ def suppression_report(
     features : int, array-like of int or mask of shape (n_components,), default=None
         Features to take out in every fold, instead of those that a suppressor finds.
         They must have been chosen on other rows.
+
+    estimator : estimator, default=None
+        Fitted dictionary, or Pipeline that ends in one. The probes then read the
+        decoded rows, as :func:`decode` gives them, instead of the codes.
+
+    X, to, keep_error, params
+        As in :func:`decode`, for `estimator`. If the error is kept, the rows keep what
+        it holds of the batch, too.
 
     cv : int, splitter or iterable of (train, test), default=5
         Folds. An int is their number; they are stratified by batch and label.
@@ -181,6 +199,13 @@ def suppression_report(
     chosen = None if features is None else as_features(features, n_components)
     if chosen is not None and suppressor is not None:
         raise ValueError("Pass either features or a suppressor, not both.")
+    decoder = None
+    if estimator is not None:
+        decoder = linear_decoder(
+            estimator, codes, X, to=to, keep_error=keep_error, params=params
+        )
+    elif X is not None:
+        raise ValueError("X is for decoded rows: pass the estimator, too.")
     rng = check_random_state(random_state)
     folds = make_folds(cv, labels, group_ids, rng)
     probe = make_linear_probe() if probe is None else probe
@@ -198,8 +223,8 @@ def suppression_report(
             ]
             held_out = FeatureUse(codes[test])
             scores = Parallel(n_jobs=n_jobs)(
-                delayed(_probe)(probe, ablate(codes, removed), ids, train, test)
-                for _, _, removed in sets
+                delayed(_probe)(probe, given, ids, train, test)
+                for given in (_without(codes, removed, decoder) for *_, removed in sets)
                 for ids in labels.values()
             )
             for (name, draw, removed), pair in zip(
@@ -244,6 +269,16 @@ def _find(
             groups = None
     suppressor.fit(codes[train], y, batch=batch, groups=groups)
     return np.flatnonzero(suppressor.is_suppressed_)
+
+
+def _without(
+    codes: Codes, removed: np.ndarray, decoder: LinearDecoder | None
+) -> np.ndarray | sp.csr_array:
+    """Codes without features, or the rows to which these decode."""
+    if decoder is None:
+        return ablate(codes, removed)
+    lost = codes[:, removed] @ decoder.atoms[removed]
+    return decoder.rows - decoder.scale[:, None] * lost
 
 
 def _probe(
