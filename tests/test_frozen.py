@@ -21,6 +21,7 @@ from skdict import (
     Transcoder,
 )
 from skdict.datasets import make_planted_dictionary
+from skdict.decomposition import fit_many
 from skdict.decomposition._registry import DICTIONARIES
 from skdict.evaluation import (
     baseline_dictionaries,
@@ -151,6 +152,22 @@ def test_a_transcoder_may_be_frozen():
     frozen.fit(X, X[:, :5])
     for name in ("components_", "encoder_components_"):
         assert_allclose(getattr(frozen, name), getattr(start, name), rtol=1e-12)
+
+
+def test_dictionaries_that_are_fitted_together_are_frozen_apart():
+    frozen, soft, free = fit_many(
+        [
+            quick(TopKSAE, FrozenAtoms()),
+            quick(TopKSAE, FrozenAtoms(0.8)),
+            quick(TopKSAE),
+        ],
+        X,
+        random_state=0,
+    )
+    (start,) = fit_many([quick(TopKSAE, max_iter=0)], X, random_state=0)
+    assert_allclose(frozen.components_, start.components_, rtol=1e-12)
+    assert 0.8 - 1e-6 < cosines(soft.components_, start.components_).min() < 0.9
+    assert cosines(free.components_, start.components_).min() < 0.75
 
 
 @pytest.mark.parametrize("value", [0, 1.5, -0.8, True, "0.8", None])
