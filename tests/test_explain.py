@@ -161,7 +161,10 @@ def test_rules_are_queries(data):
             st.lists(st.sampled_from([True, False, None]), min_size=6, max_size=6),
         )
     )
-    column = make_column("some name", values, 6)
+    name = data.draw(
+        st.sampled_from(["some name", "plate", "class", "in", "dose (mM)"])
+    )
+    column = make_column(name, values, 6)
     excess = np.array(
         data.draw(
             st.lists(st.floats(-3, 3), min_size=column.n_bins, max_size=column.n_bins)
@@ -173,7 +176,7 @@ def test_rules_are_queries(data):
         return
     assert_allclose(best[0], excess[members].sum(), atol=1e-12)
     rule = write_condition(column, members[:, 0])
-    frame = pd.DataFrame({"some name": pd.Series(values, dtype=object)})
+    frame = pd.DataFrame({name: pd.Series(values, dtype=object)})
     if column.ordered:
         frame = frame.astype(float)
     assert_array_equal(holds(frame, rule), members[column.bins, 0])

@@ -63,6 +63,13 @@ def test_against_other_perturbations(rng):
     assert_allclose(other["average_precision"], list(expected.values()), rtol=1e-4)
 
 
+def test_more_pairs_than_copairs_asks_for_at_a_time(rng):
+    X, y, _ = wells(rng, n_classes=2, n_replicates=220, n_features=4)
+    found = replicate_retrieval(X, y, null_size=10, random_state=0)
+    expected = by_hand(X, y, lambda i: y != y[i])
+    assert_allclose(found["average_precision"], list(expected.values()), rtol=1e-3)
+
+
 def test_against_controls(rng):
     X, y, _ = wells(rng)
     control = y == "drug 0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keyword import iskeyword
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,7 +144,9 @@ def _take_largest(
 
 def write_condition(column: Column, members: np.ndarray) -> str:
     """Write a set of bins as an expression of ``DataFrame.query``."""
-    name = column.name if column.name.isidentifier() else f"`{column.name}`"
+    name = column.name
+    if not name.isidentifier() or iskeyword(name):
+        name = f"`{name}`"
     n_known = len(column.values)
     known, missing = members[:n_known], bool(members[n_known:].any())
     if not known.any():

@@ -18,6 +18,7 @@ from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.types import Codes, Data, Seed
 from skdict.stats import (
     adjust,
+    check_codes,
     cross,
     find_active,
     hypergeometric_tail,
@@ -192,7 +193,7 @@ def explain_features(
     >>> (explanations["q_value"] < 0.05).tolist()
     [False, True, False]
     """
-    activity = find_active(codes, activity_threshold)
+    activity = find_active(check_codes(codes), activity_threshold)
     n_samples, n_components = activity.shape
     columns = [
         make_column(name, values, n_samples)

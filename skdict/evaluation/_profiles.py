@@ -62,11 +62,13 @@ class UnitProfiles:
         self._table = None
 
     def _all_pairs(self) -> np.ndarray:
-        if self._table is None:
-            self._table = np.empty((len(self), len(self)))
+        table = self._table
+        if table is None:
+            table = np.empty((len(self), len(self)))
             for block in blocks(len(self), len(self), _BLOCK_ENTRIES):
-                self._table[block] = _dense(self.rows[block] @ self.rows.T)
-        return self._table
+                table[block] = _dense(self.rows[block] @ self.rows.T)
+            self._table = table  # whole: other threads may ask meanwhile
+        return table
 
     def all_cosines(self) -> Iterator[np.ndarray]:
         """Yield the cosines of all pairs of different rows, each pair once."""

@@ -260,6 +260,7 @@ def _cosine_of_numbers(
     unit: UnitProfiles, salt: int
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Make a function of the numbers of rows; ties are broken by a number per pair."""
+    unit.cosines(np.zeros(1, np.intp), np.zeros(1, np.intp))  # once, not in each thread
 
     def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         i, j = first[:, 0], second[:, 0]
