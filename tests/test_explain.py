@@ -1,6 +1,7 @@
 """skdict.concepts.explain_features: rules over the metadata, judged on other rows."""
 
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sklearn.metrics import balanced_accuracy_score
 from skdict.concepts import explain_features
 from skdict.concepts._conditions import best_condition, make_column, write_condition
 from skdict.concepts._explain import _find_rules, _Rows, _write, split_groups
+from skdict.datasets import make_planted_screen
 from skdict.stats import find_active, own_label_tests
 from skdict.stats.group_tests import group_p_values
 
@@ -50,6 +52,30 @@ def planted(rng, frame):
     codes[:, 3] -= (frame["cell area"] > 1) | frame["edge"]
     codes[:, 4] = 0
     return codes
+
+
+def test_rules_of_a_planted_screen():
+    """Each phenotype, plate and edge is named; states of the cells have no rule."""
+    screen = make_planted_screen(random_state=0)
+    metadata = screen.metadata
+    found = explain_features(
+        screen.codes,
+        metadata[["plate", "row", "column", "edge", "perturbation", "dose"]],
+        groups=metadata["well"],
+        random_state=0,
+    )
+    partners = {frozenset(pair) for pair in screen.pairs.to_numpy().tolist()}
+    named = set()
+    for kind, row in zip(screen.kinds, found.itertuples(), strict=True):
+        if kind == "state":
+            assert row.q_value > 0.05
+        elif kind == "phenotype":
+            assert row.rule.startswith("perturbation in [")
+            named.add(frozenset(re.findall(r"'(\w+)'", row.rule)))
+        else:
+            assert row.rule.startswith(f"{kind} == ")
+            assert row.balanced_accuracy > 0.99
+    assert named == partners
 
 
 @pytest.mark.parametrize("missing", [False, True])
