@@ -46,7 +46,7 @@ def decode(
     ----------
     estimator : estimator
         Fitted dictionary, or Pipeline that ends in one or in a dictionary and a
-        :class:`FeatureSuppressor`.
+        :class:`~skdict.FeatureSuppressor`.
 
     codes : {array-like, sparse matrix or array} of shape (n_samples, n_components)
         Codes, for instance from :func:`ablate` or :func:`steer`.
@@ -99,8 +99,8 @@ def decode(
     puts rows on the plane that is left; if the error is kept, they also keep their
     place off that plane.
 
-    If the Pipeline ends in a :class:`FeatureSuppressor`, :math:`z` are the codes before
-    it: ``decode(pipeline, pipeline.transform(X), X)`` gives the rows without the
+    If the Pipeline ends in a :class:`~skdict.FeatureSuppressor`, :math:`z` are the codes
+    before it: ``decode(pipeline, pipeline.transform(X), X)`` gives the rows without the
     features that were taken out.
 
     Dividing rows by their norms cannot be undone from codes. :math:`g` multiplies by

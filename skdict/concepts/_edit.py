@@ -52,7 +52,7 @@ def ablate(codes: Codes, features: Data) -> Codes:
     See Also
     --------
     steer : Changes features instead of taking them out.
-    FeatureSuppressor : Finds the features that follow the batch, in a Pipeline.
+    skdict.FeatureSuppressor : Finds the features that follow the batch, in a Pipeline.
     decode : Turns the codes into embeddings again.
 
     Examples

@@ -154,7 +154,7 @@ def suppression_report(
 
     See Also
     --------
-    FeatureSuppressor : Finds the features, and takes them out in a Pipeline.
+    skdict.FeatureSuppressor : Finds the features, and takes them out in a Pipeline.
     skdict.inspection.SuppressionDisplay : Draws the table.
 
     Notes

@@ -92,8 +92,9 @@ class FeatureSuppressor(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     See Also
     --------
-    ablate : Takes out features that you name.
-    suppression_report : What it does to the predictability of batches and labels.
+    skdict.concepts.ablate : Takes out features that you name.
+    skdict.concepts.suppression_report : What it does to the predictability of batches
+        and labels.
     skdict.metrics.describe_features : Which features follow a confound, by their
         activity.
 
@@ -116,7 +117,7 @@ class FeatureSuppressor(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     says nothing about batches.
 
     `inverse_transform` returns codes as they are, so a Pipeline that ends in this step
-    decodes what is left: see :func:`decode`. With
+    decodes what is left: see :func:`~skdict.concepts.decode`. With
     ``set_config(enable_metadata_routing=True)``, `batch` and `groups` reach this step
     from the `fit` of the Pipeline, and from a search, which can choose its parameters.
 
