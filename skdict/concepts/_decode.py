@@ -99,7 +99,7 @@ def decode(
     puts rows on the plane that is left; if the error is kept, they also keep their
     place off that plane.
 
-    If the Pipeline ends in a :class:`~skdict.FeatureSuppressor`, :math:`z` are the codes
+    If the Pipeline ends in a :class:`~skdict.FeatureSuppressor`, :math:`z` are those
     before it: ``decode(pipeline, pipeline.transform(X), X)`` gives the rows without the
     features that were taken out.
 
