@@ -282,10 +282,8 @@ def _lay_out(n_plates: int, n_rows: int, n_columns: int) -> pd.DataFrame:
             np.arange(n_plates), np.arange(n_rows), np.arange(n_columns), indexing="ij"
         )
     )
-    names = [
-        f"P{p + 1}-{_letters(r)}{c + 1:02d}"
-        for p, r, c in zip(plate, row, column, strict=True)
-    ]
+    places = zip(plate.tolist(), row.tolist(), column.tolist(), strict=True)
+    names = [f"P{p + 1}-{_letters(r)}{c + 1:02d}" for p, r, c in places]
     edge = (row % (n_rows - 1 or 1) == 0) | (column % (n_columns - 1 or 1) == 0)
     return pd.DataFrame(
         {
@@ -335,8 +333,8 @@ def _assign(
 ) -> np.ndarray:
     """Perturbation of each well, -1 for controls, in random places of the plates."""
     plates = wells["plate"].to_numpy()
-    names, n_wells = np.unique(plates, return_counts=True)
-    n_plates, n_wells = len(names), int(n_wells[0])
+    n_plates = len(np.unique(plates))
+    n_wells = len(wells) // n_plates
     n_controls = max(1, round(control_fraction * n_wells))
     n_treated = n_wells - n_controls
     weights = np.arange(1.0, n_perturbations + 1) ** -imbalance
