@@ -47,7 +47,9 @@ from skdict.metrics import (
     dead_feature_fraction,
     explained_variance,
     make_linear_probe,
+    mean_coherence,
     mutual_coherence,
+    offset_ratio,
     reconstruction_cosine,
     selectivity_report,
     selectivity_scores,
@@ -159,6 +161,8 @@ def test_figures_are_those_of_a_plain_loop():
             "l0": codes[test].nnz / len(test),
             "dead_fraction": dead_feature_fraction(codes[train]),
             "coherence": mutual_coherence(dictionary.components_),
+            "mean_coherence": mean_coherence(dictionary.components_),
+            "offset_ratio": offset_ratio(Z[test]),
             "probe_x": probe(Z),
             "probe_codes": probe(codes),
             "probe_reconstruction": probe(Z_hat),
@@ -202,6 +206,7 @@ def test_tables_are_tidy():
     assert means(runs).loc["average_selectivity_p"].between(1 / 101, 1).all()
 
 
+@pytest.mark.filterwarnings("ignore:The mean of the rows that reach")
 def test_only_training_rows_are_fitted_and_metadata_are_cut():
     number = np.arange(240.0)
     rows = np.column_stack((number, X))
@@ -307,13 +312,28 @@ def test_seeds_none_leaves_the_random_states():
 def test_without_y_no_probe_and_no_selectivity():
     runs = compare_dictionaries({"a": icfl()}, X, **QUICK)
     assert set(runs.columns[4:]) == {
+        "offset_ratio",
         "cosine",
         "explained_variance",
         "l0",
         "dead_fraction",
         "coherence",
+        "mean_coherence",
         *SECONDS,
     }
+
+
+def test_rows_far_from_zero_are_told_once():
+    far = X + 20 * np.sqrt(np.var(X, axis=0).sum()) / np.sqrt(X.shape[1])
+    centred = make_pipeline(StandardScaler(with_std=False), icfl())
+    with pytest.warns(
+        UserWarning, match=r"reach \['far'\] is up to 2\d\.?\d* times"
+    ) as told:
+        runs = compare_dictionaries({"far": icfl(), "near": centred}, far, **QUICK)
+    assert len(told) == 1
+    ratios = runs.groupby("dictionary")["offset_ratio"].mean()
+    assert 19 < ratios["far"] < 23
+    assert ratios["near"] < 1
 
 
 def test_dead_features_are_those_of_the_training_rows():

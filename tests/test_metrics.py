@@ -1,5 +1,6 @@
 """skdict.metrics: usage, reconstruction, dictionaries and the linear probe."""
 
+import math
 from itertools import permutations
 
 import numpy as np
@@ -24,7 +25,9 @@ from skdict.metrics import (
     feature_density,
     make_linear_probe,
     match_dictionaries,
+    mean_coherence,
     mutual_coherence,
+    offset_ratio,
     reconstruction_cosine,
 )
 
@@ -212,6 +215,53 @@ class TestPairErrors:
     def test_empty(self, figure):
         with pytest.raises(ValueError, match="0 sample"):
             figure(np.empty((0, 3)), np.empty((0, 3)))
+
+
+class TestOffsetRatio:
+    @settings(deadline=None, max_examples=50)
+    @given(matrices(any_float))
+    def test_against_numpy(self, X):
+        scale = np.abs(X).max() or 1
+        unit = X / scale
+        spread = np.sqrt(np.square(unit - unit.mean(axis=0)).sum(axis=1).mean())
+        length = np.linalg.norm(unit.mean(axis=0))
+        ratio = offset_ratio(X)
+        if not np.ptp(X, axis=0).any():
+            assert ratio == (math.inf if X.any() else 0)
+        elif spread > 1e-6 * length:
+            assert_allclose(ratio, length / spread, rtol=1e-6, atol=1e-12)
+
+    def test_what_does_not_matter(self, rng, tiny_blocks):
+        X = rng.normal(loc=[3, 0, 1, 0], size=(30, 4))
+        ratio = offset_ratio(X)
+        rotation = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+        assert_allclose(offset_ratio(7e100 * X @ rotation), ratio)
+        assert_allclose(offset_ratio(X[::-1]), ratio)
+        assert offset_ratio(X - X.mean(axis=0)) < 1e-14
+
+    def test_few_digits(self, rng):
+        X = (rng.normal(size=(400, 3)) + 1e4).astype(np.float32)
+        assert_allclose(offset_ratio(X), offset_ratio(X.astype(np.float64)), rtol=1e-12)
+        assert_allclose(offset_ratio(X), 1e4, rtol=0.1)
+
+
+class TestMeanCoherence:
+    @settings(deadline=None, max_examples=50)
+    @given(matrices(any_float))
+    def test_against_a_loop(self, atoms):
+        unit = [a / np.abs(a).max() if a.any() else a for a in atoms]
+        unit = [a / np.linalg.norm(a) if a.any() else a for a in unit]
+        cosines = [abs(a @ b) for i, a in enumerate(unit) for b in unit[:i]]
+        coherence = mean_coherence(atoms)
+        assert_allclose(coherence, np.mean(cosines) if cosines else 0, atol=1e-12)
+        assert 0.0 <= coherence <= 1.0
+
+    def test_blocks_do_not_matter(self, rng, monkeypatch):
+        atoms = rng.normal(size=(11, 5))
+        whole = mean_coherence(atoms)
+        monkeypatch.setattr("skdict.metrics._dictionary._BLOCK_ATOMS", 4)
+        assert_allclose(mean_coherence(atoms), whole)
+        assert whole == pytest.approx(np.sqrt(2 / (5 * np.pi)), rel=0.3)
 
 
 class TestCoherence:

@@ -31,6 +31,7 @@ from skdict._utils.sklearn_private import (
 )
 from skdict._utils.steps import takes_frames, unfrozen
 from skdict._utils.types import Data
+from skdict._utils.warn import warn
 from skdict.metrics import make_linear_probe
 from skdict.stats import check_grid_shape, is_of_images, number_images
 
@@ -159,12 +160,15 @@ def compare_dictionaries(
         "yes" for all, "no" if the whole pipeline is frozen, "in part" if some steps
         are. The other columns are the measures:
 
+        - `offset_ratio`: length of the mean of x over its spread, on held-out rows. If
+          it is large, any reconstruction near the mean has a large cosine.
         - `cosine`, `explained_variance`: of x and its reconstruction, on held-out rows.
         - `l0`: mean number of non-zeros of a code, on held-out rows.
         - `dead_fraction`: fraction of features that are active on fewer than 1e-5 of
           the *training* rows.
         - `coherence`: largest absolute cosine of two atoms, where an atom is what
           `inverse_transform` makes of one feature.
+        - `mean_coherence`: mean absolute cosine of two atoms.
         - `average_selectivity`, `maximum_selectivity`: mean over classes of the best
           feature's score, on held-out rows. With the suffix `_null`, the 95 % quantile
           of the same under permuted labels; with `_p`, the p-value.
@@ -180,6 +184,12 @@ def compare_dictionaries(
         If lengths differ, if a fold has a group or a row on both sides or a single
         class on one side, if a last step is not a dictionary, or if no step asks for
         metadata that were passed.
+
+    Warns
+    -----
+    UserWarning
+        If the mean of x is more than three times as long as its spread, where a
+        reconstruction by the mean alone has a cosine of 0.95.
 
     See Also
     --------
@@ -391,7 +401,28 @@ def compare(
     runs.sort(key=lambda run: order[run[key]])
     # In the order of MEASURES, although the first run may lack some of them.
     measures = [name for name in MEASURES if any(name in run for run in runs)]
-    return pd.DataFrame(runs, columns=[key, "seed", "fold", "refitted", *measures])
+    made = pd.DataFrame(runs, columns=[key, "seed", "fold", "refitted", *measures])
+    _warn_of_offset(made, key)
+    return made
+
+
+def _warn_of_offset(runs: pd.DataFrame, key: str) -> None:
+    """Say that cosines tell little where the rows are far from zero."""
+    ratios = runs.groupby(key, sort=False)["offset_ratio"].mean()
+    far = ratios[ratios > _LARGE_OFFSET]
+    if len(far):
+        worst = far.max()
+        warn(
+            f"The mean of the rows that reach {list(far.index)} is up to {worst:.3g} "
+            "times as long as their spread, so the mean row alone has a cosine of "
+            f"{worst / np.hypot(1, worst):.3g} with them. Compare by explained "
+            "variance, or subtract the mean first: ControlCenterScaler subtracts that "
+            "of the controls."
+        )
+
+
+# The mean row then has a cosine of 0.95 with the rows.
+_LARGE_OFFSET = 3
 
 
 def list_seeds(seeds: Any) -> list[Any]:
@@ -493,11 +524,13 @@ def _measure(
 
 
 MEASURES = (
+    "offset_ratio",
     "cosine",
     "explained_variance",
     "l0",
     "dead_fraction",
     "coherence",
+    "mean_coherence",
     "average_selectivity",
     "average_selectivity_null",
     "average_selectivity_p",

@@ -17,7 +17,9 @@ from skdict.metrics import (
     dead_feature_fraction,
     explained_variance,
     feature_density,
+    mean_coherence,
     mutual_coherence,
+    offset_ratio,
     reconstruction_cosine,
 )
 from skdict.stats import (
@@ -70,13 +72,16 @@ def measure_dictionary(
     if probe is not None:
         train_X_hat = fitted.inverse_transform(train_codes)
     train_codes = _compact(train_codes)
+    atoms = decoded_atoms(fitted, codes)
     figures = {
+        "offset_ratio": offset_ratio(test.X),
         "cosine": reconstruction_cosine(test.X, X_hat),
         "explained_variance": explained_variance(test.X, X_hat),
         "l0": float(feature_density(codes).sum()),
         # Features that are silent on a few held-out rows need not be dead.
         "dead_fraction": dead_feature_fraction(train_codes),
-        "coherence": mutual_coherence(decoded_atoms(fitted, codes)),
+        "coherence": mutual_coherence(atoms),
+        "mean_coherence": mean_coherence(atoms),
     }
     codes = _compact(codes)
     if test.y is not None:

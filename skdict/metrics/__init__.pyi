@@ -7,9 +7,10 @@ from ._association import (
 from ._auroc import auroc_scores
 from ._binarize import binarize_at_quantiles
 from ._describe import describe_features
-from ._dictionary import match_dictionaries, mutual_coherence
+from ._dictionary import match_dictionaries, mean_coherence, mutual_coherence
 from ._direction import direction_cosines
 from ._error_decomposition import decompose_error
+from ._offset import offset_ratio
 from ._ordering import order_atoms
 from ._probe import make_linear_probe
 from ._reconstruction import explained_variance, reconstruction_cosine
@@ -40,7 +41,9 @@ __all__ = [
     "make_selectivity_scorer",
     "match_codes",
     "match_dictionaries",
+    "mean_coherence",
     "mutual_coherence",
+    "offset_ratio",
     "order_atoms",
     "reconstruction_cosine",
     "rescore_associations",

@@ -36,6 +36,7 @@ def mutual_coherence(components: Data) -> float:
 
     See Also
     --------
+    mean_coherence : The mean absolute cosine.
     match_dictionaries : Pairs of atoms of two dictionaries.
 
     Examples
@@ -53,6 +54,71 @@ def mutual_coherence(components: Data) -> float:
         np.fill_diagonal(cosines, 0.0)
         largest = max(largest, cosines.max())
     return float(min(largest, 1.0))
+
+
+@validate_params({"components": ["array-like"]}, prefer_skip_nested_validation=True)
+def mean_coherence(components: Data) -> float:
+    r"""Mean absolute cosine similarity of two different atoms.
+
+    A sign of a wrong number of active features. Where `k` is smaller than the number of
+    features that are really active, atoms mix features that occur together, and the
+    mean cosine rises; some studies find it least near the right `k`.
+
+    Parameters
+    ----------
+    components : array-like of shape (n_components, n_features)
+        Atoms, one in each row, of any length.
+
+    Returns
+    -------
+    coherence : float
+        In [0, 1]; 0 for orthogonal atoms and for a single atom. The cosine with a zero
+        atom is 0.
+
+    Raises
+    ------
+    ValueError
+        If `components` is empty or holds NaN or infinity.
+
+    See Also
+    --------
+    mutual_coherence : The largest absolute cosine.
+    skdict.inspection.SparsityCurveDisplay : Draws it against `k`.
+
+    Notes
+    -----
+    With unit atoms :math:`w_1, \dots, w_M`,
+
+    .. math::
+
+        c = \frac{2}{M (M - 1)} \sum_{i < j} |\langle w_i, w_j \rangle|,
+
+    the decoder cosine of Chanin and Garriga-Alonso [1]_. Independent random atoms in d
+    dimensions have about :math:`\sqrt{2 / (\pi d)}`. Compare dictionaries of one size
+    on the same rows only.
+
+    References
+    ----------
+    .. [1] D. Chanin, A. Garriga-Alonso, "Sparse but wrong: incorrect L0 leads to
+       incorrect features in sparse autoencoders", 2025, arXiv:2508.16560.
+
+    Examples
+    --------
+    >>> from skdict.metrics import mean_coherence
+    >>> round(mean_coherence([[1.0, 0.0], [0.0, 1.0], [-3.0, 4.0]]), 3)  # 0, 0.6, 0.8
+    0.467
+    """
+    atoms = _check_atoms(components, "components")
+    n = len(atoms)
+    if n == 1:
+        return 0.0
+    total = 0.0
+    for rows in gen_batches(n, _BLOCK_ATOMS):
+        cosines = np.abs(atoms[rows] @ atoms.T)
+        own = np.arange(rows.stop - rows.start)
+        cosines[own, rows.start + own] = 0.0
+        total += float(cosines.sum(dtype=np.float64))
+    return min(total / (n * (n - 1)), 1.0)
 
 
 @validate_params(
