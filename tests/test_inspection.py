@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
+from numpy.testing import assert_allclose
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
@@ -30,8 +31,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
 from skdict import ICFL, Truncator, inspection
+from skdict.evaluation import summary_table
 from skdict.inspection import (
     AtomSimilarityDisplay,
+    ComparisonDisplay,
     ConceptImportanceDisplay,
     DensityDisplay,
     DirectionHistogramDisplay,
@@ -72,6 +75,12 @@ RUNS = pd.DataFrame(
     for name, best in [("ICFL", 0.9), ("TopKSAE", 0.8), ("random atoms", 0.6)]
     for k in (*range(1, 10), 10, 20, 30, 40, 50, 100, 200)
     for seed in range(3)
+)
+
+COMPARED = pd.DataFrame(
+    {"dictionary": name, "seed": seed, "cosine": x + 0.1 * seed, "cosine_null": x / 2}
+    for name, x in [("ICFL", 0.9), ("TopKSAE", 0.8), ("random atoms", 0.6)]
+    for seed in range(4)
 )
 
 PROBES = pd.DataFrame(
@@ -128,6 +137,9 @@ IMPORTANCE = pd.DataFrame(
     }
 )
 DRAWN = {
+    "comparison": lambda ax: ComparisonDisplay.from_runs(
+        COMPARED, measure="cosine", ax=ax
+    ),
     "importance": lambda ax: ConceptImportanceDisplay.from_table(
         IMPORTANCE, feature_names={7: "actin"}, max_concepts=12, ax=ax
     ),
@@ -258,6 +270,10 @@ AWKWARD = {
     ),
     "sparse probing, long name": lambda: SparseProbingDisplay.from_runs(
         PROBES, name=LONG[0] + " and_$more$", references={LONG[1]: 0.5, "a$b$": 0.3}
+    ),
+    "comparison, odd and long names": lambda: ComparisonDisplay.from_runs(
+        COMPARED.replace({"ICFL": "$a_b$", "TopKSAE": 4 * "long name "}),
+        measure="cosine",
     ),
     "importance, all": lambda: ConceptImportanceDisplay.from_table(
         IMPORTANCE, feature_names={0: LONG[0], 7: "a$b$"}
@@ -1312,3 +1328,29 @@ def test_booleans_are_no_whole_numbers():
     for k in ([True], [1, True], np.array([True, False])):
         with pytest.raises(ValueError, match="k must be"):
             SparsityCurveDisplay.from_estimator(PIPELINE, X, k=k)
+
+
+def test_comparison_has_the_figures_of_the_summary():
+    display = ComparisonDisplay.from_runs(COMPARED, measure="cosine")
+    table = summary_table(COMPARED).query("measure == 'cosine'")
+    assert display.name == table["dictionary"].tolist()
+    assert_allclose(display.mean, table["mean"])
+    assert_allclose(display.low, table["low"])
+    assert_allclose(display.high, table["high"])
+    assert_allclose(display.null, [0.45, 0.4, 0.3])
+    assert_allclose(display.points_.get_xdata(), table["mean"])
+    segments = np.array(display.intervals_.get_segments())
+    assert_allclose(segments[:, :, 0], table[["low", "high"]])
+    assert_allclose(segments[:, 0, 1], display.points_.get_ydata())
+    # The first name is on top.
+    assert display.ax_.yaxis_inverted()
+    layers = COMPARED.rename(columns={"dictionary": "layer"}).drop(
+        columns="cosine_null"
+    )
+    assert ComparisonDisplay.from_runs(layers, measure="cosine").null_points_ is None
+    narrow = ComparisonDisplay.from_runs(
+        COMPARED, measure="cosine", confidence_level=0.5
+    )
+    assert (narrow.low > display.low).all()
+    with pytest.raises(ValueError, match=r"lacks the columns \['explained_variance'\]"):
+        ComparisonDisplay.from_runs(COMPARED)

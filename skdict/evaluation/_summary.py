@@ -6,12 +6,11 @@ from numbers import Real
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import validate_params
+from skdict.stats import mean_interval
 
-_N_RESAMPLES = 2000
 # Columns that are not measures, but say which run it is and how its layer was chosen.
 _NOT_MEASURES = {"dictionary", "layer", "seed", "fold", "inner_probe_x", "n_features"}
 
@@ -117,21 +116,6 @@ def _refitted(answers: pd.Series) -> dict[str, str]:
 
 
 def _spread(figures: np.ndarray, confidence_level: float) -> dict[str, float]:
-    mean = float(figures.mean())
-    if len(figures) == 1:
-        return {"mean": mean, "std": 0.0, "low": mean, "high": mean}
-    # Use percentiles: the other methods divide by the spread, which may be zero.
-    interval = bootstrap(
-        (figures,),
-        np.mean,
-        n_resamples=_N_RESAMPLES,
-        confidence_level=confidence_level,
-        method="percentile",
-        random_state=0,
-    ).confidence_interval
-    return {
-        "mean": mean,
-        "std": float(figures.std(ddof=1)),
-        "low": float(interval.low),
-        "high": float(interval.high),
-    }
+    low, high = mean_interval(figures, confidence_level)
+    std = float(figures.std(ddof=1)) if len(figures) > 1 else 0.0
+    return {"mean": float(figures.mean()), "std": std, "low": low, "high": high}

@@ -1,4 +1,5 @@
 from ._atom_similarity import AtomSimilarityDisplay
+from ._comparison import ComparisonDisplay
 from ._concept_importance import ConceptImportanceDisplay
 from ._density import DensityDisplay
 from ._direction_histogram import DirectionHistogramDisplay
@@ -14,6 +15,7 @@ from ._training_history import TrainingHistoryDisplay
 
 __all__ = [
     "AtomSimilarityDisplay",
+    "ComparisonDisplay",
     "ConceptImportanceDisplay",
     "DensityDisplay",
     "DirectionHistogramDisplay",

@@ -31,7 +31,7 @@ from .exchange import (
     shifts,
 )
 from .group_tests import own_label_tests
-from .intervals import half_width
+from .intervals import half_width, mean_interval
 from .label_tests import LabelTests, run_label_tests
 from .labels import (
     can_permute,
@@ -85,6 +85,7 @@ __all__ = [
     "is_of_images",
     "largest_differences",
     "largest_values",
+    "mean_interval",
     "named_columns",
     "null_of_best",
     "null_statistics",
