@@ -1331,13 +1331,13 @@ def test_booleans_are_no_whole_numbers():
 
 
 def test_comparison_has_the_figures_of_the_summary():
-    display = ComparisonDisplay.from_runs(COMPARED, measure="cosine")
+    display = ComparisonDisplay.from_runs(COMPARED)
     table = summary_table(COMPARED).query("measure == 'cosine'")
     assert display.name == table["dictionary"].tolist()
     assert_allclose(display.mean, table["mean"])
     assert_allclose(display.low, table["low"])
     assert_allclose(display.high, table["high"])
-    assert_allclose(display.null, [0.45, 0.4, 0.3])
+    assert_allclose(display.null_high, [0.45, 0.4, 0.3])
     assert_allclose(display.points_.get_xdata(), table["mean"])
     segments = np.array(display.intervals_.get_segments())
     assert_allclose(segments[:, :, 0], table[["low", "high"]])
@@ -1347,10 +1347,8 @@ def test_comparison_has_the_figures_of_the_summary():
     layers = COMPARED.rename(columns={"dictionary": "layer"}).drop(
         columns="cosine_null"
     )
-    assert ComparisonDisplay.from_runs(layers, measure="cosine").null_points_ is None
-    narrow = ComparisonDisplay.from_runs(
-        COMPARED, measure="cosine", confidence_level=0.5
-    )
+    assert ComparisonDisplay.from_runs(layers, by="layer").null_points_ is None
+    narrow = ComparisonDisplay.from_runs(COMPARED, confidence_level=0.5)
     assert (narrow.low > display.low).all()
-    with pytest.raises(ValueError, match=r"lacks the columns \['explained_variance'\]"):
-        ComparisonDisplay.from_runs(COMPARED)
+    with pytest.raises(ValueError, match=r"lacks the columns \['l0'\]"):
+        ComparisonDisplay.from_runs(COMPARED, measure="l0")

@@ -215,6 +215,8 @@ VOCABULARY = {
     "density": ("density of each feature", REQUIRED),
     "history": ("training history", REQUIRED),
     "is_label": ("which rows have the label", REQUIRED),
+    "high": ("upper end of an interval", REQUIRED),
+    "low": ("lower end of an interval", REQUIRED),
     "mean": ("mean at each k", REQUIRED),
     "std": ("standard deviation at each k", None),
     "null_low": ("lower edge of the null", None),

@@ -33,13 +33,13 @@ class ComparisonDisplay:
 
     Parameters
     ----------
-    name : list of str
-        What is compared, from top to bottom.
     mean, low, high : array-like of shape (n_names,)
         Mean of each, and the ends of its interval.
-    null : array-like of shape (n_names,), default=None
-        What chance achieves for each; NaN for none.
-    measure : str, default="explained_variance"
+    name : list of str, default=None
+        What is compared, from top to bottom; None numbers it.
+    null_high : array-like of shape (n_names,), default=None
+        Upper edge of what chance achieves, for each; NaN for none.
+    measure : str, default="cosine"
         Name of the measure, for the label of the x-axis.
     by : str, default="dictionary"
         What is compared, for the label of the y-axis.
@@ -88,19 +88,19 @@ class ComparisonDisplay:
     def __init__(
         self,
         *,
-        name: Any,
         mean: Any,
         low: Any,
         high: Any,
-        null: Any = None,
-        measure: str = "explained_variance",
+        name: Any = None,
+        null_high: Any = None,
+        measure: str = "cosine",
         by: str = "dictionary",
     ) -> None:
-        self.name = name
         self.mean = mean
         self.low = low
         self.high = high
-        self.null = null
+        self.name = name
+        self.null_high = null_high
         self.measure = measure
         self.by = by
 
@@ -124,7 +124,8 @@ class ComparisonDisplay:
         ValueError
             If the lengths differ.
         """
-        names = list(self.name)
+        names = range(len(self.mean)) if self.name is None else self.name
+        names = [str(name) for name in names]
         check_param_lengths(
             required={
                 "self.name": names,
@@ -132,7 +133,11 @@ class ComparisonDisplay:
                 "self.low": list(self.low),
                 "self.high": list(self.high),
             },
-            optional={"self.null": None if self.null is None else list(self.null)},
+            optional={
+                "self.null_high": None
+                if self.null_high is None
+                else list(self.null_high)
+            },
             class_name=type(self).__name__,
         )
         height = max(1.2, 0.6 + 0.22 * len(names))
@@ -146,9 +151,9 @@ class ComparisonDisplay:
                 places, self.low, self.high, color=self.points_.get_color()
             )
             self.null_points_ = None
-            if self.null is not None:
+            if self.null_high is not None:
                 (self.null_points_,) = ax.plot(
-                    self.null,
+                    self.null_high,
                     places,
                     marker="|",
                     markersize=9,
@@ -161,7 +166,7 @@ class ComparisonDisplay:
             label = in_lines(_LABELS.get(self.measure, label), 24)
             ax.set(ylim=(len(names) - 0.5, -0.5), xlabel=label)
             label_y(ax, plain(self.by))
-            if self.null is not None:
+            if self.null_high is not None:
                 legend_above(ax, height=height)
         self.ax_, self.figure_ = ax, ax.figure
         return self
@@ -171,8 +176,8 @@ class ComparisonDisplay:
         cls,
         runs: pd.DataFrame,
         *,
-        measure: str = "explained_variance",
-        by: str | None = None,
+        measure: str = "cosine",
+        by: str = "dictionary",
         confidence_level: float = 0.95,
         ax: Any = None,
         **kwargs: Any,
@@ -186,12 +191,11 @@ class ComparisonDisplay:
             :func:`~skdict.evaluation.compare_dictionaries`,
             :func:`~skdict.evaluation.sweep_layers` or another table with the columns
             `by` and `measure`. Their order is kept.
-        measure : str, default="explained_variance"
+        measure : str, default="cosine"
             Column to draw. If there is a column of the same name that ends in `_null`,
             its means are drawn as well.
-        by : str, default=None
-            Column that names what is compared. None takes `dictionary`, `layer` or
-            `model`, whichever there is.
+        by : str, default="dictionary"
+            Column that names what is compared, for instance "layer".
         confidence_level : float, default=0.95
             Confidence level of the intervals, as in
             :func:`~skdict.evaluation.summary_table`.
@@ -210,9 +214,7 @@ class ComparisonDisplay:
         ValueError
             If `runs` has no rows, or lacks a column.
         """
-        if by is None and isinstance(runs, pd.DataFrame):
-            by = next((key for key in _KEYS if key in runs), _KEYS[0])
-        check_runs(runs, [str(by), measure])
+        check_runs(runs, [by, measure])
         groups = runs.groupby(by, sort=False, observed=True)
         intervals = [
             mean_interval(figures.to_numpy(float), confidence_level)
@@ -224,12 +226,8 @@ class ComparisonDisplay:
             mean=groups[measure].mean().to_numpy(),
             low=np.array([low for low, _ in intervals]),
             high=np.array([high for _, high in intervals]),
-            null=groups[null].mean().to_numpy() if null in runs else None,
+            null_high=groups[null].mean().to_numpy() if null in runs else None,
             measure=measure,
-            by=str(by),
+            by=by,
         )
         return display.plot(ax, **kwargs)
-
-
-# Columns that name what is compared.
-_KEYS = ("dictionary", "layer", "model")
