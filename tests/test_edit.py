@@ -40,6 +40,12 @@ def test_ablate_makes_columns_zero_and_nothing_else(container, features):
         ablated.check_format()
 
 
+def test_a_mask_may_be_an_array_of_objects():
+    np.testing.assert_array_equal(
+        ablate([[1.0, 2.0]], np.array([True, False], dtype=object)), [[0.0, 2.0]]
+    )
+
+
 def test_ablate_takes_one_feature_and_none():
     np.testing.assert_array_equal(ablate(CODES, 2), ablate(CODES, [2]))
     np.testing.assert_array_equal(ablate(CODES, []), CODES)

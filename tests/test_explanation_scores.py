@@ -256,6 +256,11 @@ def test_bad_answers(codes, answers, message):
     [
         ({"explanations": {0: 3}}, "feature 0 is 3, not a text"),
         ({"explanations": ["red"]}, "must be a dict or a Series"),
+        ({"explanations": {"0": "red"}}, "indices of features, .* got '0'"),
+        (
+            {"explanations": pd.Series(["red", "blue"], index=[1, 1])},
+            "2 entries for 1 features",
+        ),
         ({"explanations": {77: "red"}}, "None of the 1 explanations"),
         ({"explanations": {0: "red"}}, "There is one explanation"),
         ({"examples": pd.DataFrame({"row": [1]})}, "lacks the columns"),

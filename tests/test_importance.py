@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
+from sklearn.svm import SVC
 
 from skdict import ICFL, ControlCenterScaler, ControlPCAWhitener
 from skdict.concepts import (
@@ -258,6 +259,41 @@ def test_heads_that_were_fitted_on_frames(output):
             np.testing.assert_allclose(table, expected)
 
 
+@pytest.mark.parametrize("to", ["input", "dictionary"])
+def test_pipelines_that_were_fitted_on_frames(to):
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    pipe = make_pipeline(StandardScaler(), ICFL(9, 3, max_iter=1, random_state=0))
+    codes = pipe.fit(frame).transform(frame)
+    table, _ = concept_importance(HEAD, pipe, codes, frame, to=to, random_state=0)
+    pipe.fit(X)
+    expected, _ = concept_importance(HEAD, pipe, codes, X, to=to, random_state=0)
+    pd.testing.assert_frame_equal(table, expected)
+
+
+@pytest.mark.parametrize("dtype", [object, "category", "string"])
+def test_classes_of_columns_of_pandas(dtype):
+    head = LogisticRegression().fit(X, pd.Series(Y).astype(dtype))
+    assert head.classes_.dtype == object
+    expected = concept_importance(HEAD, PIPE, CODES, X, label="b").attributions
+    found = concept_importance(head, PIPE, CODES, X, label="b").attributions
+    np.testing.assert_allclose(found.toarray(), expected.toarray())
+    with pytest.raises(ValueError, match="no class 'd'; its classes are"):
+        concept_importance(head, PIPE, CODES, X, label="d")
+
+
+def test_predicted_labels_are_votes():
+    labels = np.arange(60) % 3
+    head = LogisticRegression().fit(X, labels)
+    table = fidelity(head, PIPE, CODES, X, labels, response="predict")
+    expected = fidelity(head, PIPE, CODES, X, labels)
+    for name in ("agreement", "accuracy"):
+        pd.testing.assert_series_equal(table[name], expected[name])
+    votes = concept_importance(HEAD, PIPE, CODES, X, label="b", response="predict")
+    rows = decode(PIPE, ablate(CODES, 0), X)
+    lost = (HEAD.predict(X) == "b") * 1.0 - (HEAD.predict(rows) == "b")
+    np.testing.assert_allclose(votes.attributions[:, [0]].toarray().ravel(), lost)
+
+
 def test_two_classes_have_scores_of_opposite_sign():
     head = LogisticRegression().fit(X, CONTROL)
     first, second = (
@@ -369,6 +405,10 @@ def test_fidelity_of_heads_without_classes():
         fidelity(Ridge().fit(X, CONTROL), PIPE, CODES, X, Y)
     module = fidelity(torch_linear(), PIPE, CODES, X, np.arange(60) % 3)
     assert module["accuracy"][0] == HEAD.score(X, Y)
+    with pytest.raises(ValueError, match="y needs a score for each class"):
+        fidelity(torch.nn.Linear(5, 1).double(), PIPE, CODES, X, np.arange(60) % 2)
+    with pytest.raises(ValueError, match="No label of y is a class of the head"):
+        fidelity(torch_linear(), PIPE, CODES, X, Y)
 
 
 # Rows
@@ -384,6 +424,9 @@ def test_important_rows_are_one_for_each_group():
     rows = important_rows(attributions.toarray(), 0, groups=["a", "b", "b", "a", "a"])
     assert rows["row"].tolist() == [1, 3]
     assert len(important_rows(np.zeros((3, 2)), 1)) == 0
+    small = important_rows(np.array([[-128, 0], [1, 127]], np.int8), 0)
+    assert small["fraction"].tolist() == [1.0, 1 / 128]
+    assert important_rows([[True, True], [False, True]], 0)["row"].tolist() == [0]
     with pytest.raises(ValueError, match="feature names feature 2"):
         important_rows(attributions, 2)
 
@@ -410,6 +453,21 @@ class NotFinite:
         (torch_linear(), {"response": "predict"}, "response must be 'auto'"),
         (HEAD, {"response": "auto", "method": "shap"}, "'method' parameter"),
         (StandardScaler(), {}, "StandardScaler has no decision_function"),
+        (
+            RandomForestClassifier(2, max_depth=1).fit(X, np.stack([Y, Y], axis=1)),
+            {},
+            "has several outputs",
+        ),
+        (
+            SVC(decision_function_shape="ovo").fit(X, Y),
+            {},
+            "decision_function_shape='ovr'",
+        ),
+        (
+            SVC(decision_function_shape="ovo").fit(X, np.arange(60) % 4),
+            {},
+            "4 classes and 6 scores",
+        ),
         (Odd(), {}, "one or several scores for each row"),
         (NotFinite(), {}, "NaN or infinity for some rows"),
     ],

@@ -114,6 +114,22 @@ def test_features_are_ranked_by_difference_over_spread():
     pd.testing.assert_frame_equal(runs, chosen)
 
 
+@pytest.mark.parametrize("container", [np.asarray, sp.csr_array])
+def test_features_that_are_the_same_in_all_rows_are_not_chosen(container):
+    # The mean of 0.3 is rounded, in another way for other numbers of rows.
+    codes = CODES.copy()
+    codes[:, 20:24] = [0.1, 0.3, 0.7, 1e4 / 3]
+    codes[:, 30] = np.where(Y == "A", 7.0, 0.3)  # without spread, but it differs
+    runs = curve(container(codes), cv=[FOLD], n_random=0, n_features=1)
+    chosen = runs[runs["added"] == "treatment features"].drop(columns="added")
+    given = curve(codes, cv=[FOLD], n_random=0, features=[30])
+    given = given[given["added"] == "treatment features"].drop(columns="added")
+    pd.testing.assert_frame_equal(chosen, given)
+    codes[:, 30] = 0.3
+    runs = curve(container(codes), cv=[FOLD], n_random=0)
+    assert runs.groupby("added")["progress"].max()["treatment features"] > 0.1
+
+
 def test_controls_move_to_the_treatment_and_by_its_features_alone():
     runs = curve(cv=2, amounts=[0.0, 1.0])
     means = runs.groupby(["added", "amount"]).mean()

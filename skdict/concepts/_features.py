@@ -40,6 +40,8 @@ def as_features(
             f"{name} must be one index, a list of indices or a mask, got an array of "
             f"shape {indices.shape}."
         )
+    if {*map(type, indices.tolist())} == {bool}:
+        indices = indices.astype(bool)  # booleans that came as objects
     if indices.dtype == bool:
         if len(indices) != n_components:
             raise ValueError(

@@ -11,8 +11,8 @@ import pandas as pd
 from sklearn import config_context
 
 from skdict._utils.arrays import blocks
-from skdict._utils.labels import equals
-from skdict._utils.steps import plain, takes_frames
+from skdict._utils.labels import equals, labels_or_missing
+from skdict._utils.steps import plain, steps_of, takes_frames
 
 # Number of entries of rows that a head gets at a time.
 _BLOCK_ENTRIES = 2**22
@@ -53,6 +53,11 @@ class Head:
                 f"{type(head).__name__} has no {response}: pass a fitted scikit-learn "
                 "estimator or a torch module that takes embeddings."
             )
+        if isinstance(getattr(head, "classes_", None), list):
+            raise ValueError(
+                f"{type(head).__name__} has several outputs, each with classes of its "
+                "own: pass a head of one of them."
+            )
         self.response = response
         # Whatever output is configured, steps inside a head pass on what they did when
         # they were fitted.
@@ -82,6 +87,9 @@ class Head:
                 given = pd.DataFrame(rows, columns=self.head.feature_names_in_)
             with config_context(transform_output="default"):
                 scores = getattr(self.head, self.response)(given)
+            if self.response == "predict" and hasattr(self.head, "classes_"):
+                # Labels are no scores: each row votes for a class.
+                scores = np.asarray(scores)[:, None] == np.asarray(self.head.classes_)
             scores = np.asarray(scores, np.float64)
         if scores.ndim == 1 and getattr(self, "response", "") == "decision_function":
             # One score for two classes: it speaks for the second.
@@ -92,7 +100,28 @@ class Head:
                 "The head must give one or several scores for each row, got an array "
                 f"of shape {scores.shape} for {len(rows)} rows."
             )
+        if hasattr(self.head, "classes_") and not self.is_module:
+            self._check_classes(scores.shape[1])
         return scores
+
+    def _check_classes(self, n_outputs: int) -> None:
+        n_classes = len(self.classes(n_outputs))
+        shape = getattr(steps_of(self.head)[-1], "decision_function_shape", "ovr")
+        of_pairs = self.response == "decision_function" and shape == "ovo"
+        if n_outputs != n_classes or (of_pairs and n_classes > 2):
+            raise ValueError(
+                f"The head has {n_classes} classes and {n_outputs} scores, which are "
+                "not those of the classes: pass decision_function_shape='ovr', if it "
+                "has this parameter, or another response."
+            )
+
+    def classes(self, n_outputs: int) -> np.ndarray:
+        """Name the outputs: the classes, or their numbers if there are none."""
+        given = None if self.is_module else getattr(self.head, "classes_", None)
+        if given is None:
+            return np.arange(n_outputs)
+        # Those of a column of pandas are objects.
+        return labels_or_missing(given, "classes_ of the head")[0]
 
     def gradients(self, rows: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Gradient of one score of each row, by automatic differentiation."""
@@ -120,14 +149,11 @@ class Head:
         """
         if label is None:
             return scores.argmax(axis=1)
-        classes = getattr(self.head, "classes_", None)
-        if classes is None or self.is_module:
-            classes = np.arange(scores.shape[1])
-        found = np.flatnonzero(equals(np.asarray(classes), label, "label"))
+        classes = self.classes(scores.shape[1])
+        found = np.flatnonzero(equals(classes, label, "label"))
         if not len(found) or scores.shape[1] == 1:
             raise ValueError(
-                f"The head has no class {label!r}; its classes are "
-                f"{np.asarray(classes).tolist()}."
+                f"The head has no class {label!r}; its classes are {classes.tolist()}."
             )
         return np.full(len(scores), found[0])
 

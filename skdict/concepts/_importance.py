@@ -125,7 +125,8 @@ def concept_importance(
         Whether rows keep what the dictionary does not explain of them, if `X` is given.
 
     response : {"auto", "decision_function", "predict_proba", "predict"}, default="auto"
-        The score of a scikit-learn head. "auto" takes the first that it has.
+        The score of a scikit-learn head. "auto" takes the first that it has. With
+        "predict", a classifier gives 1 to the class that it predicts and 0 to others.
 
     params : dict, default=None
         Metadata with one entry for each row, for the steps that ask for them.
@@ -336,7 +337,9 @@ def important_rows(
     0    2          3.0      0.75
     1    0          0.5      0.50
     """
-    attributions = sp.csr_array(check_codes(attributions, "attributions"))
+    attributions = sp.csr_array(
+        check_codes(attributions, "attributions"), dtype=np.float64
+    )
     (index,) = as_features([feature], attributions.shape[1], "feature")
     values = attributions[:, [index]].toarray().ravel()
     order = np.argsort(-np.abs(values), kind="stable")
@@ -600,10 +603,9 @@ def fidelity(
     n_samples, n_components = codes.shape
     labels = None
     wrapped = Head(head, response)
-    classes = getattr(head, "classes_", None)
     if y is not None:
         labels = as_labels(y, "y", n_samples)
-        if classes is None and not wrapped.is_module:
+        if not (wrapped.is_module or hasattr(head, "classes_")):
             raise ValueError("y needs a classifier, but the head has no classes.")
     decoder = linear_decoder(
         estimator, codes, X, to=to, keep_error=False, params=params
@@ -627,6 +629,9 @@ def fidelity(
                 inputs.append((f"{name} concepts", n, decoder.without(lost)))
     own = _rows_of_head(estimator, X, to, params)
     whole = wrapped.scores(own)
+    names = wrapped.classes(whole.shape[1])
+    if labels is not None:
+        _check_named(labels, names, whole.shape[1])
     rows = []
     for name, n, given in [("rows", n_components, own), *inputs]:
         scores = wrapped.scores(given)
@@ -641,8 +646,7 @@ def fidelity(
             "correlation": _correlation(scores, whole),
         }
         if labels is not None:
-            names = np.arange(scores.shape[1]) if classes is None else classes
-            row["accuracy"] = (np.asarray(names)[decided] == labels).mean()
+            row["accuracy"] = (names[decided] == labels).mean()
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -711,6 +715,19 @@ def _ranks(keys: np.ndarray, indptr: np.ndarray, of_rows: np.ndarray) -> np.ndar
     ranks = np.empty(len(keys), dtype=np.intp)
     ranks[order] = np.arange(len(keys)) - indptr[of_rows]
     return ranks
+
+
+def _check_named(labels: np.ndarray, names: np.ndarray, n_outputs: int) -> None:
+    """Check that the labels are those of the scores."""
+    if n_outputs == 1:
+        raise ValueError(
+            "y needs a score for each class, but the head gives a single one."
+        )
+    if not {*labels.tolist()} & {*names.tolist()}:
+        raise ValueError(
+            f"No label of y is a class of the head: y holds {labels[0]!r}, and the "
+            f"classes are {names.tolist()}."
+        )
 
 
 def _sizes(n_features: Data, longest: int) -> list[int]:

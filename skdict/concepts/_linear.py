@@ -10,7 +10,7 @@ from sklearn import config_context
 
 from skdict._utils.arrays import blocks
 from skdict._utils.checks import check_numbers
-from skdict._utils.sklearn_private import num_samples
+from skdict._utils.sklearn_private import num_samples, safe_indexing
 from skdict._utils.types import Codes, Data
 
 from ._decode import back, chain_of, decode, norm_of, rows_before
@@ -118,7 +118,8 @@ def _check(
     some = np.arange(0, codes.shape[0], max(1, codes.shape[0] // _N_TRIED))
     given = {k: np.asarray(v)[some] for k, v in (params or {}).items() if v is not None}
     part = codes[some]
-    own = None if X is None else np.asarray(X)[some]
+    # A frame stays one, for steps that were fitted on frames.
+    own = None if X is None else safe_indexing(X, some)
 
     def decoded(edited: Codes) -> np.ndarray:
         return decode(estimator, edited, own, to=to, keep_error=False, params=given)

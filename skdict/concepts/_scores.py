@@ -222,6 +222,17 @@ def _check_explanations(explanations: Any) -> dict[int, str]:
             f"{type(explanations).__name__}."
         )
     texts = dict(explanations.items())
+    if len(texts) < len(explanations):
+        raise ValueError(
+            f"explanations has {len(explanations)} entries for {len(texts)} features: "
+            "pass one for each."
+        )
+    named = [feature for feature in texts if isinstance(feature, str)]
+    if named:
+        raise ValueError(
+            "The keys of explanations are indices of features, which are whole "
+            f"numbers, got {named[0]!r}."
+        )
     wrong = [feature for feature, text in texts.items() if not isinstance(text, str)]
     if wrong:
         raise ValueError(

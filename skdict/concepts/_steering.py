@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from sklearn.utils import check_random_state
 
 from skdict._utils.constraints import Interval
@@ -21,6 +22,9 @@ from ._features import as_features
 from ._matched import FeatureUse
 from ._splits import make_folds
 from ._suppression import RUN_CONSTRAINTS
+
+# Means that differ by less than this fraction of their size are equal but for rounding.
+_ROUNDING = 1e-12
 
 
 @validate_params(
@@ -223,10 +227,13 @@ def _changes(
         _moments(codes[rows]) for rows in (is_target, is_control)
     )
     difference = mean - control_mean
+    size = np.maximum(np.abs(mean), np.abs(control_mean))
+    least = _ROUNDING * size
+    difference[np.abs(difference) <= least] = 0.0
     if chosen is None:
         deviation = np.sqrt((spread + control_spread) / 2)
-        # A feature without spread tells the two apart with certainty.
-        score = difference / np.where(deviation > 0, deviation, np.finfo(float).tiny)
+        # A feature without spread tells the two apart with certainty, if it differs.
+        score = difference / np.where(size > 0, np.maximum(deviation, least), 1.0)
         chosen = np.argsort(-score, kind="stable")[:n_features]
         chosen = chosen[score[chosen] > 0]
         if not len(chosen):
@@ -238,13 +245,15 @@ def _changes(
 
 def _moments(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of every feature."""
-    n_samples = codes.shape[0]
+    n_samples, n_components = codes.shape
     codes = codes.astype(np.float64)
-    squares = codes.multiply(codes) if hasattr(codes, "multiply") else codes**2
-    mean, mean_square = (
-        np.asarray(table.sum(axis=0)).ravel() / n_samples for table in (codes, squares)
-    )
-    return mean, np.maximum(mean_square - mean**2, 0.0)
+    mean = np.asarray(codes.sum(axis=0)).ravel() / n_samples
+    if not sp.issparse(codes):
+        return mean, np.square(codes - mean).mean(axis=0)
+    squares = np.square(codes.data - mean[codes.indices])
+    n_stored = np.bincount(codes.indices, minlength=n_components)
+    total = np.bincount(codes.indices, squares, minlength=n_components)
+    return mean, (total + (n_samples - n_stored) * mean**2) / n_samples
 
 
 def _class_means(rows: Codes, ids: np.ndarray, n_classes: int) -> np.ndarray:
