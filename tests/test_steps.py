@@ -421,7 +421,7 @@ WITHOUT_ESTIMATORS = {
     *("compare_probe_sets", "learnability"),
     *("aggregate", "relationship_recall", "replicate_retrieval"),
     *("sparse_probing", "discovery_yield", "SparseProbingDisplay"),
-    "ComparisonDisplay",
+    *("ComparisonDisplay", "prefix_report"),
     *(
         "beats_baselines",
         "SupervisedDictionary",

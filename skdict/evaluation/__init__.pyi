@@ -5,6 +5,7 @@ from ._beats import beats_baselines
 from ._comparison import compare_dictionaries
 from ._discovery import discovery_yield
 from ._layers import sweep_layers, sweep_models
+from ._prefixes import prefix_report
 from ._relationships import relationship_recall
 from ._retrieval import replicate_retrieval
 from ._sparse_probing import sparse_probing
@@ -20,6 +21,7 @@ __all__ = [
     "compare_dictionaries",
     "compare_with_supervised",
     "discovery_yield",
+    "prefix_report",
     "pursuit_ablations",
     "relationship_recall",
     "replicate_retrieval",
