@@ -208,6 +208,17 @@ def test_rules_are_queries(data):
     assert_array_equal(holds(frame, rule), members[column.bins, 0])
 
 
+@pytest.mark.parametrize("name", ["dose_\u00b5M", "inf", "a'b", "a\tb", "m\u00b2", "`"])
+def test_names_that_pandas_cannot_read(name):
+    frame = pd.DataFrame({"dose [uM]": list("aabb") * 10, name: list("abcd") * 10})
+    codes = (frame[[name]] == "b").to_numpy()
+    with pytest.warns(UserWarning, match="names of 1 columns of metadata"):
+        rule = explain_features(codes, frame, random_state=0)["rule"][0]
+    assert rule.endswith(" == 'b'")
+    rule = rule.replace(f"`{name}`", name).replace(name, "x")
+    assert len(frame.rename(columns={name: "x"}).query(rule)) == 10
+
+
 def test_groups_and_batches_by_permutation(rng):
     """The tail of the exchanges is that of random ones."""
     sizes = rng.integers(1, 6, 40)

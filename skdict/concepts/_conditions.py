@@ -6,6 +6,7 @@ from keyword import iskeyword
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from skdict._utils.labels import kind_of, labels_or_missing
 from skdict._utils.types import Data
@@ -144,9 +145,7 @@ def _take_largest(
 
 def write_condition(column: Column, members: np.ndarray) -> str:
     """Write a set of bins as an expression of ``DataFrame.query``."""
-    name = column.name
-    if not name.isidentifier() or iskeyword(name):
-        name = f"`{name}`"
+    name = _quoted(column.name)
     n_known = len(column.values)
     known, missing = members[:n_known], bool(members[n_known:].any())
     if not known.any():
@@ -166,6 +165,25 @@ def write_condition(column: Column, members: np.ndarray) -> str:
         )
     same = _among(name, inside, negated=False)
     return f"({name}.isna() or {same})" if missing else same
+
+
+def can_be_queried(name: str) -> bool:
+    """Whether ``DataFrame.query`` finds a column of this name.
+
+    pandas fails for some characters. It does not find identifiers that Python changes,
+    such as those with the sign for micro, and takes ``inf`` for the number.
+    """
+    quoted = _quoted(name)
+    rule = " and ".join([f"{quoted} == 'b'", f'{quoted} != "\'"', f"{quoted} != '\"`'"])
+    try:
+        found = pd.DataFrame({name: ["a", "b"]}).query(rule, engine="python")
+    except Exception:  # there are many kinds, none of which is documented
+        return False
+    return found.index.tolist() == [1]
+
+
+def _quoted(name: str) -> str:
+    return name if name.isidentifier() and not iskeyword(name) else f"`{name}`"
 
 
 def _among(name: str, values: np.ndarray, negated: bool) -> str:

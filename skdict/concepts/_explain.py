@@ -16,6 +16,7 @@ from skdict._utils.constraints import Interval
 from skdict._utils.labels import encode
 from skdict._utils.sklearn_private import StrOptions, validate_params
 from skdict._utils.types import Codes, Data, Seed
+from skdict._utils.warn import warn
 from skdict.stats import (
     adjust,
     check_codes,
@@ -27,7 +28,13 @@ from skdict.stats import (
     total_active,
 )
 
-from ._conditions import Column, best_condition, make_column, write_condition
+from ._conditions import (
+    Column,
+    best_condition,
+    can_be_queried,
+    make_column,
+    write_condition,
+)
 
 # Number of entries of the tables of a block of features.
 _BLOCK_ENTRIES = 2**21
@@ -124,7 +131,8 @@ def explain_features(
         - `feature`: index of the feature.
         - `density`: fraction of all samples in which it is active.
         - `rule`: the rule, as an expression of :meth:`pandas.DataFrame.query`, or "" if
-          there is none.
+          there is none. Columns have their own names, also those that pandas cannot
+          read in an expression: rename these before you query.
         - `n_conditions`: number of its conditions.
         - `balanced_accuracy`: mean of the fraction of the active samples for which the
           rule holds, and of the fraction of the others for which it does not.
@@ -144,6 +152,11 @@ def explain_features(
     ValueError
         If `codes` is empty or holds NaN or infinity, if lengths differ, if `metadata`
         has no column with two values, or if there are fewer than two groups.
+
+    Warns
+    -----
+    UserWarning
+        If pandas cannot read the names of columns in an expression.
 
     See Also
     --------
@@ -201,6 +214,13 @@ def explain_features(
     ]
     if not any(column.n_bins > 1 for column in columns):
         raise ValueError("metadata has no column with two values: nothing can be said.")
+    unread = [column.name for column in columns if not can_be_queried(column.name)]
+    if unread:
+        warn(
+            f"DataFrame.query cannot read the names of {len(unread)} columns of "
+            f"metadata, the first of them {unread[0]!r}: rename them, if you want to "
+            "query by the rules."
+        )
     group_ids = None if groups is None else encode(groups, "groups", n_samples)[1]
     batch_ids = None if batch is None else encode(batch, "batch", n_samples)[1]
     learning, judging = split_groups(
