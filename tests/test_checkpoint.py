@@ -122,51 +122,6 @@ def test_killed_processes_end_with_the_same_atoms(tmp_path):
     assert writing >= 3
 
 
-RANKS = """
-import sys
-import numpy as np
-from test_checkpoint import At, Killed, die, new
-from skdict import ICFL, TopKSAE
-from skdict.training import Checkpoint
-
-path = sys.argv[1]
-X = np.random.default_rng(0).normal(size=(601, 6)).astype(np.float32)
-for cls in (ICFL, TopKSAE):
-    file = path + cls.__name__
-    whole = new(cls).fit(X)
-    for n_steps in (5, 14):
-        try:
-            new(cls, At(n_steps, die), Checkpoint(file, every_seconds=1e-9)).fit(X)
-        except Killed:
-            pass
-    for _ in range(2):  # the second one takes the result from the file
-        again = new(cls, Checkpoint(file)).fit(X)
-        np.testing.assert_array_equal(again.components_, whole.components_)
-        np.testing.assert_array_equal(again.feature_density_, whole.feature_density_)
-        losses = [[r["loss"] for r in model.history_] for model in (again, whole)]
-        # Parts of an epoch are added up in another order.
-        np.testing.assert_allclose(*losses, rtol=1e-5)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_go_on_together(path, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(RANKS)
-    command = "torch.distributed.run", "--nproc-per-node=2", "--standalone"
-    here = str(SCRIPT.parent)
-    paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-    run = subprocess.run(
-        [sys.executable, "-m", *command, str(script), str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-    )
-    assert run.returncode == 0, run.stderr
-
-
 @pytest.mark.parametrize("cls", KINDS)
 def test_every_dictionary_goes_on_as_if_nothing_had_happened(cls, path):
     whole = fit(new(cls))

@@ -1,11 +1,9 @@
 """Two processes of torch.distributed against one: the same dictionaries."""
 
-import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +15,6 @@ from skdict._ranks import ALONE, ranks
 
 HERE = Path(__file__).parent
 NAMES = [name for name, _ in fits(Path())]
-DYING = """
-import os, signal
-import numpy as np
-from skdict import ICFL
-
-def die(record):
-    if record["epoch"] == 2 and os.environ["RANK"] == "1":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-ICFL(16, 2, max_iter=1000, tol=None, callbacks=[die]).fit(np.eye(40, 8))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +22,12 @@ def folder(tmp_path_factory):
     """Where two processes have left what they fitted."""
     folder = tmp_path_factory.mktemp("ranks")
     ROWS.tofile(folder / "rows")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     command = "torch.distributed.run", "--nproc-per-node=2", "--standalone"
     subprocess.run(
-        [sys.executable, "-m", *command, str(HERE / "two_ranks.py"), str(folder)],
+        [sys.executable, "-m", *command, HERE / "two_ranks.py", folder, port],
         check=True,
         timeout=300,
     )
@@ -53,7 +43,7 @@ def test_both_processes_have_the_same_attributes(results):
     first, second = results
     assert first.keys() == second.keys()
     for name, value in first.items():
-        if name != "messages":
+        if name not in ("messages", "ended"):
             assert_array_equal(value, second[name], err_msg=name)
 
 
@@ -82,32 +72,26 @@ def test_processes_with_other_rows_or_too_few_are_refused(results):
     assert "Raise batch_size" in few
 
 
-def test_a_process_that_dies_ends_the_others():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    # Without torchrun, which would end the others itself.
-    first, second = (
-        subprocess.Popen(
-            [sys.executable, "-c", DYING],
-            env={**os.environ, **address, "RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    )
-    try:
-        second.communicate(timeout=120)
-        died = time.perf_counter()
-        _, message = first.communicate(timeout=60)
-    finally:
-        first.kill()
-        second.kill()
-    assert second.returncode == -signal.SIGKILL
-    assert first.returncode == 1
+@pytest.mark.parametrize("name", ["ICFL", "TopKSAE"])
+@pytest.mark.parametrize("again", ["resumed", "taken from the file"])
+def test_two_processes_go_on_together(results, name, again):
+    for found in results:
+        for key in ("components_", "feature_density_"):
+            whole = found[f"{name} whole: {key}"]
+            assert_array_equal(found[f"{name} {again}: {key}"], whole)
+        # Parts of an epoch are added up in another order.
+        key = "history loss"
+        whole = found[f"{name} whole: {key}"]
+        assert_allclose(found[f"{name} {again}: {key}"], whole, rtol=1e-5)
+
+
+def test_a_process_that_dies_ends_the_others(folder, results):
+    (first, ended), (second, died) = (found["ended"] for found in results)
+    assert second == -signal.SIGKILL
+    assert first == 1
+    message = (folder / "0.err").read_text()
     assert "Connection closed by peer" in message or "reset by peer" in message
-    assert time.perf_counter() - died < 30
+    assert ended - died < 30
 
 
 def test_one_process_alone():

@@ -1,20 +1,28 @@
 """What test_parallel.py lets two processes do: fit everything, and keep the results.
 
-``python -m torch.distributed.run --nproc-per-node 2 tests/two_ranks.py FOLDER`` writes
-a file for each process; the test itself fits the same alone.
+``python -m torch.distributed.run --nproc-per-node 2 tests/two_ranks.py FOLDER PORT``
+writes a file for each process; the test itself fits the same alone. All that needs two
+processes is done here, because their start takes longer than most fits.
 """
 
+import contextlib
 import os
+import signal
 import sys
+import time
+import traceback
 from pathlib import Path
 
 import numpy as np
-from oracles import CLASSES, X64, planted
+import test_checkpoint
+import torch
+from oracles import CLASSES, KINDS, X64, planted
 from sklearn import config_context
 
 from skdict import ICFL, SAE, ControlPCAWhitener, TopKSAE, Transcoder
 from skdict.decomposition import fit_many
 from skdict.rows import StoredRows
+from skdict.training import Checkpoint
 
 # More rows than a batch, in an odd number, so that parts and batches differ in size.
 ROWS = X64[:1501]
@@ -40,12 +48,13 @@ def fits(folder):
             lambda cls=cls: new(cls, validation_fraction=0.2).fit(ROWS),
         )
         yield (
-            f"{cls.__name__} stored",
-            lambda cls=cls: stored(new(cls, max_iter=2), folder),
-        )
-        yield (
             f"{cls.__name__} stream",
             lambda cls=cls: new(cls).partial_fit(ROWS[:800]).partial_fit(ROWS[800:]),
+        )
+    for cls in KINDS:
+        yield (
+            f"{cls.__name__} stored",
+            lambda cls=cls: stored(new(cls, max_iter=2), folder),
         )
     for activation in ("topk", "gated"):
         yield (
@@ -93,12 +102,68 @@ def state(estimator):
     return found
 
 
+def interrupted_fits(folder):
+    """Yield names of fits, and what was fitted: whole, or killed twice and resumed."""
+    rows = np.random.default_rng(0).normal(size=(601, 6)).astype(np.float32)
+    for cls in (ICFL, TopKSAE):
+        path = folder / cls.__name__
+        yield f"{cls.__name__} whole", test_checkpoint.new(cls).fit(rows)
+        for n_steps in (5, 14):
+            die = test_checkpoint.At(n_steps, test_checkpoint.die)
+            often = Checkpoint(path, every_seconds=1e-9)
+            with contextlib.suppress(test_checkpoint.Killed):
+                test_checkpoint.new(cls, die, often).fit(rows)
+        # The second one takes the result from the file.
+        for name in ("resumed", "taken from the file"):
+            again = test_checkpoint.new(cls, Checkpoint(path)).fit(rows)
+            yield f"{cls.__name__} {name}", again
+
+
+def fit_until_one_dies(folder, rank, port):
+    """Fit in forks of both processes, of which the second is killed.
+
+    A fork has a group of its own, and torchrun, which would end the first itself, does
+    not know of it. Return how the fork has ended and when.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            os.environ.pop("TORCHELASTIC_USE_AGENT_STORE")
+            os.environ["MASTER_PORT"] = port
+            with open(folder / f"{rank}.err", "w") as stream:
+                os.dup2(stream.fileno(), 2)
+                fit_and_die()
+        except Exception:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    deadline = time.monotonic() + 60
+    while not (found := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
+    return os.waitstatus_to_exitcode(found[1]), time.monotonic()
+
+
+def fit_and_die():
+    def die(record):
+        if record["epoch"] == 2 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ICFL(16, 2, max_iter=1000, tol=None, callbacks=[die]).fit(np.eye(40, 8))
+
+
 if __name__ == "__main__":
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
-    results = {}
+    # torch imports much for its first optimiser, which the forks need not repeat. They
+    # come first, because a fork must not meet threads of torch.
+    torch.optim.SGD([torch.zeros(1)])
+    results = {"ended": fit_until_one_dies(folder, rank, sys.argv[2])}
     for name, fit in fits(folder):
         found = state(fit())
         results |= {f"{name}: {key}": value for key, value in found.items()}
+    for name, fit in interrupted_fits(folder):
+        results |= {f"{name}: {key}": value for key, value in state(fit).items()}
     # No seed: that of the first process holds.
     results["unseeded"] = TopKSAE(24, 2, max_iter=1).fit(ROWS).components_
     # A callback that stops one process stops all.
