@@ -101,8 +101,14 @@ ESTIMATORS = {
 # Where the attributes that are changed lie in the estimator.
 INSIDE = {"pipeline": lambda e: e[-1], "truncator": lambda e: e.estimator_}
 
-# One change of this many is tried; few fit an estimator that holds little but another.
-EVERY = {"reconstructor": 7, "truncator-pca": 7, "rowwise": 5, "in-memory": 3}
+# One change of this many is tried; of estimators that hold little, one of fewer.
+EVERY = {
+    "suppressor": 41,
+    "reconstructor": 7,
+    "truncator-pca": 7,
+    "rowwise": 5,
+    "in-memory": 3,
+}
 
 DELETED = object()
 
