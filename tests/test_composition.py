@@ -182,7 +182,10 @@ def test_nested_search():
         error_score="raise",
     )
     outer = GroupKFold(n_splits=2)
-    with config_context(enable_metadata_routing=True):
+    with (
+        config_context(enable_metadata_routing=True),
+        joblib.parallel_config("threading"),  # processes would start slowly
+    ):
         results = cross_validate(
             inner,
             DIGITS,
