@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +76,16 @@ def test_several_columns_and_metadata():
     assert alone.to_dict("list") == {"plate": ["p", "q"], "n_rows": [2, 2]}
     as_dict = {"plate": metadata["plate"].tolist(), "well": metadata["well"].to_numpy()}
     assert_array_equal(aggregate(X, as_dict).X, wells.X)
+
+
+@pytest.mark.parametrize("container", [pl.DataFrame, pa.table])
+def test_tables_of_polars_and_arrow(container):
+    data = {"plate": ["p", "p", "q"], "gene": ["x", "x", None], "n": [1, 2, 3]}
+    expected = aggregate(np.eye(3), pd.DataFrame(data)[["plate"]], metadata=data)
+    table = container(data)
+    found = aggregate(np.eye(3), table.select(["plate"]), metadata=table)
+    assert_array_equal(found.X, expected.X)
+    pd.testing.assert_frame_equal(found.metadata, expected.metadata)
 
 
 def test_cells_weigh_their_wells_equally():

@@ -318,6 +318,23 @@ def test_bad_answers_are_not_kept(tmp_path):
     assert cached_judge(lambda q: [0.25] * len(q), path)(queries).tolist() == [0.25] * 3
 
 
+def test_rows_with_other_names_are_other_rows(tmp_path):
+    cached = cached_judge(lambda q: [0.25, 0.5, 0.75], tmp_path / "answers.sqlite")
+    for rows in ([1.0, 1.5, 2.0], ["1", "b", "c"]):
+        queries = pd.DataFrame({"task": "detection", "explanation": "a", "row": rows})
+        assert cached(queries).tolist() == [0.25, 0.5, 0.75]
+    queries["row"] = [1, 1, 2]
+    assert cached(queries).tolist() == [0.25, 0.25, 0.75]
+
+
+def test_files_that_cannot_hold_answers(tmp_path):
+    queries = pd.DataFrame({"task": "detection", "explanation": "a", "row": [1]})
+    (tmp_path / "text").write_text("no database" * 100)
+    for name in ("text", "nowhere/answers.sqlite"):
+        with pytest.raises(OSError, match=name):
+            cached_judge(lambda q: [1.0], tmp_path / name)(queries)
+
+
 # Concepts
 
 

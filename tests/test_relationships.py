@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose
 from scipy import sparse
@@ -120,6 +122,14 @@ def test_pairs_that_stay_in_their_batch(rng):
     assert inside["p_value"][0] > 0.05
 
 
+@pytest.mark.parametrize("container", [pl.DataFrame, pa.table, pd.DataFrame])
+def test_pairs_in_any_table(rng, container):
+    # Tables of polars and Arrow are iterated by columns.
+    pairs = container({"first": list("acb"), "second": list("bdd")})
+    found = relationship_recall(rng.normal(size=(4, 3)), list("abcd"), pairs)
+    assert found["n_pairs"][0] == 3
+
+
 def test_several_tables(rng):
     profiles, pairs = planted(rng)
     noise = rng.normal(size=(N, 10))
@@ -147,6 +157,9 @@ def test_several_tables(rng):
         ({"pairs": [("x", "y")]}, "pairs has no pair of two different"),
         ({"pairs": {"K": [("a", "a")]}}, r"pairs\['K'\] has no pair"),
         ({"pairs": [("a",)]}, "must have two columns"),
+        ({"pairs": ["ab", "cd"]}, "must have two columns"),
+        ({"pairs": [("a", "b"), ("c",)]}, "must have two columns"),
+        ({"pairs": []}, "must have two columns"),
         ({"tail": 0.5}, "tail"),
         ({"profiles": {}}, "profiles is an empty dict"),
         (

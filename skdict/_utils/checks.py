@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = [
     "check_array",
     "check_finite",
     "check_floats",
+    "check_folds",
     "check_numbers",
     "on_host",
     "readable",
@@ -132,6 +133,49 @@ def check_numbers(X: Data, *, dtype: Any = "numeric", **kwargs: Any) -> AnyArray
     """
     X = check_array(on_host(X), dtype=dtype, **kwargs)
     return X if X.dtype.kind in "biu" else as_floats(X)
+
+
+def check_folds(
+    folds: Iterable[tuple[Data, Data]], n_samples: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """List folds as pairs of indices from 0.
+
+    Parameters
+    ----------
+    folds : iterable of (train, test)
+        Indices of rows, which may count from the end, or masks of them.
+    n_samples : int
+        Number of rows.
+
+    Raises
+    ------
+    ValueError
+        If there are no folds, or if one names rows that do not exist.
+    """
+
+    def indices(side: Data, i: int) -> np.ndarray:
+        rows = np.asarray(side)
+        if rows.dtype == bool and rows.shape == (n_samples,):
+            return np.flatnonzero(rows)
+        if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
+            raise ValueError(
+                f"Fold {i} of cv holds neither indices of rows nor masks of all "
+                f"{n_samples} rows, but an array of {rows.dtype} of shape {rows.shape}."
+            )
+        wrong = rows[(rows < -n_samples) | (rows >= n_samples)]
+        if len(wrong):
+            raise ValueError(
+                f"Fold {i} of cv names row {wrong[0]}, but there are {n_samples} rows."
+            )
+        return np.where(rows < 0, rows + n_samples, rows).astype(np.intp)
+
+    listed = [tuple(indices(side, i) for side in fold) for i, fold in enumerate(folds)]
+    if not listed or any(len(fold) != 2 for fold in listed):
+        raise ValueError(
+            "cv must give at least one pair (train, test). An iterator can be used "
+            "only once: pass a list."
+        )
+    return [(train, test) for train, test in listed]
 
 
 def check_finite(

@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,10 +83,7 @@ def cached_judge(
 
     def cached(queries: pd.DataFrame) -> np.ndarray:
         keys = [_key(name, *row) for row in queries[QUERY].itertuples(index=False)]
-        with closing(sqlite3.connect(path)) as file:
-            file.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer REAL)"
-            )
+        with closing(_open(path)) as file:
             known = {key: _read(file, key) for key in keys}
             new = [i for i, key in enumerate(keys) if known[key] is None]
             if new:
@@ -102,8 +100,25 @@ def cached_judge(
     return cached
 
 
-def _key(name: str, task: str, explanation: str, row: int) -> str:
-    text = json.dumps([name, task, explanation, int(row)])
+def _open(path: str) -> sqlite3.Connection:
+    try:
+        file = sqlite3.connect(path)
+    except sqlite3.Error as error:
+        raise OSError(f"{path} cannot be opened: {error}.") from error
+    try:
+        file.execute(
+            "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer REAL)"
+        )
+    except sqlite3.Error as error:
+        file.close()
+        raise OSError(f"{path} cannot hold answers: {error}.") from error
+    return file
+
+
+def _key(name: str, task: str, explanation: str, row: Any) -> str:
+    # 1 and 1.0 are the same row, 1 and 1.5 are not.
+    row = row if isinstance(row, str) or row != int(row) else int(row)
+    text = json.dumps([name, task, explanation, row])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -15,6 +15,7 @@ from sklearn.model_selection import (
     check_cv,
 )
 
+from skdict._utils.checks import check_folds
 from skdict.stats import cross
 
 
@@ -49,10 +50,7 @@ def make_folds(
         splitter = _splitter(int(cv), target, groups, rng.randint(2**31))
     else:
         splitter, target = check_cv(cv), first
-    folds = [
-        (np.asarray(train), np.asarray(test))
-        for train, test in splitter.split(rows, target, groups)
-    ]
+    folds = check_folds(splitter.split(rows, target, groups), len(rows))
     for i, (train, test) in enumerate(folds):
         both = np.intersect1d(train, test)
         if both.size:

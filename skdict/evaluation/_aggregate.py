@@ -162,6 +162,10 @@ def _shared_columns(
     first = np.unique(ids, return_index=True)[1]
     shared = {}
     for name, column in named_columns(metadata, "metadata").items():
+        if hasattr(column, "to_pylist") or hasattr(column, "null_count"):
+            # Arrow and polars, in which pandas does not see what is missing.
+            column = getattr(column, "to_pylist", None) or column.to_list
+            column = column()
         column = pd.Series(column).reset_index(drop=True)
         if len(column) != n_samples:
             raise ValueError(

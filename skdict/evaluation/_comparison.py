@@ -21,6 +21,7 @@ from sklearn.model_selection import (
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
+from skdict._utils.checks import check_folds
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels, as_mask
 from skdict._utils.sklearn_private import (
@@ -305,10 +306,7 @@ class Table(NamedTuple):
             splitter = _splitter(cv, target is not None, self.groups is not None)
         else:
             splitter = check_cv(cv)
-        folds = [
-            (_indices(train), _indices(test))
-            for train, test in splitter.split(X, target, self.groups)
-        ]
+        folds = check_folds(splitter.split(X, target, self.groups), X.shape[0])
         for i, fold in enumerate(folds):
             self._check_fold(i, *fold)
         return folds
@@ -616,8 +614,3 @@ def _grid_of_rows(
             "shifted over all of its tokens, so they cannot stay inside batches."
         )
     return grid_shape
-
-
-def _indices(rows: Data) -> np.ndarray:
-    rows = np.asarray(rows)
-    return np.flatnonzero(rows) if rows.dtype == bool else rows

@@ -13,7 +13,7 @@ from skdict._utils.constraints import Interval
 from skdict._utils.labels import as_labels, encode
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.types import Data, Seed
-from skdict.stats import ROUNDING, permutation_p_value, permutations
+from skdict.stats import ROUNDING, named_columns, permutation_p_value, permutations
 
 from ._profiles import UnitProfiles, named_profiles
 
@@ -207,12 +207,18 @@ def _find_pairs(table: Any, names: np.ndarray, called: str) -> tuple[np.ndarray,
     """Rows of the known pairs, each once, and the number of pairs left out."""
     if hasattr(table, "iloc"):
         columns = [table.iloc[:, i] for i in range(min(2, table.shape[1]))]
+    elif hasattr(table, "shape") and hasattr(table, "columns"):  # Arrow or polars
+        columns = [*named_columns(table, called).values()][:2]
     else:
-        columns = list(zip(*table, strict=True))[:2]
+        # The letters of a name are no names.
+        are_rows = all(hasattr(x, "__len__") and not isinstance(x, str) for x in table)
+        same = are_rows and len({len(row) for row in table}) == 1
+        columns = list(zip(*table, strict=True))[:2] if same else []
     if len(columns) < 2:
         raise ValueError(f"{called} must have two columns with names of perturbations.")
     place = {name: row for row, name in enumerate(names.tolist())}
-    found = [as_labels(list(column), called).tolist() for column in columns]
+    columns = [list(c) if isinstance(c, tuple) else c for c in columns]
+    found = [as_labels(column, called).tolist() for column in columns]
     given = {frozenset(pair) for pair in zip(*found, strict=True)}
     ends = [
         sorted(place[name] for name in pair)

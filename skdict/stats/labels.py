@@ -138,6 +138,11 @@ def named_columns(table: Data, name: str) -> dict[str, Any]:
     """Turn a dict or DataFrame into a dict of columns whose keys are strings."""
     if table is None:
         return {}
+    if hasattr(table, "shape") and not hasattr(table, "items"):
+        # Tables of Arrow and polars, which have no items.
+        names = getattr(table, "column_names", getattr(table, "columns", None))
+        if names is not None:
+            return {key: table[key] for key in names}
     if not hasattr(table, "items"):
         raise ValueError(
             f"{name} must be a dict or a DataFrame, so that its columns have names, "
