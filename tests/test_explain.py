@@ -353,6 +353,10 @@ def test_long_columns_are_cut_at_quantiles(rng):
         ({"codes": [[np.nan]] * 4}, "codes holds NaN or infinity in 4 of 4 rows"),
         ({"max_conditions": 3}, "max_conditions"),
         ({"test_size": 1.0}, "test_size"),
+        (
+            {"metadata": {"x": [1.5, np.inf, 2.0, None]}},
+            r"'x'\] holds infinite numbers",
+        ),
     ],
 )
 def test_bad_input(changed, message):

@@ -356,6 +356,10 @@ def test_concept_table(rng, codes):
     assert_allclose(concepts["confidence"], 2 * concepts["balanced_accuracy"] - 1)
     alone = concept_table(rules)
     assert set(alone["feature"]) == {0, 1}
+    read = rules.replace({"rule": {"": np.nan}}).assign(q_value=0.0)
+    assert set(concept_table(read)["feature"]) == set(
+        rules.loc[rules["rule"] != "", "feature"]
+    )
     assert set(concept_table(scores, rules)["feature"]) == set(range(FEATURES))
     with pytest.raises(ValueError, match="must come from explain_features"):
         concept_table(scores.drop(columns="q_value"))

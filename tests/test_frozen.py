@@ -320,6 +320,15 @@ def test_runs_that_say_nothing():
         beats_baselines(runs[runs["seed"] == 0])
     with pytest.raises(ValueError, match=r"lacks the measures \['probe_x'\]"):
         beats_baselines(runs, measures=["probe_x"])
+    for wrong, message in (
+        (np.nan, "nothing can be compared"),
+        (np.inf, "'cosine' is infinite in some runs"),
+        ("high", "'cosine' must hold numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            beats_baselines(runs.assign(cosine=wrong), measures=["cosine"])
+    categories = runs.astype({"dictionary": "category"})
+    pd.testing.assert_frame_equal(beats_baselines(categories), beats_baselines(runs))
     runs.loc[runs["dictionary"] == "PCA", "fold"] = 7
     with pytest.raises(ValueError, match="compare them in one call"):
         beats_baselines(runs)

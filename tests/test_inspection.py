@@ -1046,6 +1046,15 @@ def test_steering_display_draws_means_over_folds_and_the_null():
     assert bare.reference_line_ is None
 
 
+def test_runs_with_categories_are_drawn_as_they_are():
+    kinds = STEERING.astype({"added": "category"})
+    own = kinds[kinds["added"] == "treatment features"]
+    assert SteeringCurveDisplay.from_runs(own).null_band_ is None
+    display = SuppressionDisplay.from_runs(SUPPRESSION.astype({"removed": "category"}))
+    ydata = display.lines_["batch"].get_ydata()
+    np.testing.assert_allclose(ydata, [0.85, 0.85, 0.45])
+
+
 @pytest.mark.parametrize("display", [SuppressionDisplay, SteeringCurveDisplay])
 def test_tables_of_runs_that_cannot_be_drawn(display):
     with pytest.raises(TypeError, match="runs must be a DataFrame, got list"):

@@ -454,6 +454,7 @@ class TestCounts:
         [
             ({}, "y is an empty dict"),
             ({"one": np.full(120, "a")}, "Task 'one': .* only a"),
+            ({"none": [None] * 120}, "Task 'none': All 120 labels are missing"),
             ({"short": ["a", "b"]}, "Task 'short': There are 120 rows"),
             ({"dose": np.linspace(0, 1, 120)}, "Task 'dose': y holds fractional"),
         ],

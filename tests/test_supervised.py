@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
@@ -119,6 +120,12 @@ def test_values_that_fit_has_not_seen():
         dictionary.transform({"night": days})
     with pytest.raises(ValueError, match="holds strings, and in fit it held dates"):
         dictionary.transform({"day": ["a", "b"]})
+    with pytest.raises(ValueError, match=r"no attribute 'night'; there are \['day'\]"):
+        dictionary.atoms_of("night")
+    with pytest.raises(NotFittedError):
+        SupervisedDictionary().transform({"day": days})
+    with pytest.raises(NotFittedError):
+        SupervisedDictionary().inverse_transform(codes)
     with pytest.raises(ValueError, match="attributes is empty"):
         dictionary.fit(rows, {})
     with pytest.raises(ValueError, match=r"X holds NaN or infinity in 4 of 4 rows"):

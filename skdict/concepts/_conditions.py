@@ -50,6 +50,12 @@ class Column(NamedTuple):
 def make_column(name: str, values: Data, n_samples: int) -> Column:
     """Put the values of a column into bins."""
     labels, missing = labels_or_missing(values, f"metadata[{name!r}]", n_samples)
+    if missing.any():
+        absent = np.asarray(values, dtype=object).ravel()[missing]
+        if any(isinstance(x, float | np.floating) and np.isinf(x) for x in absent):
+            raise ValueError(
+                f"metadata[{name!r}] holds infinite numbers: no rule can name them."
+            )
     distinct = every = np.unique(labels[~missing])
     ordered = kind_of(labels) not in ("booleans", "strings")
     if ordered and len(distinct) > _MAX_BINS:

@@ -446,7 +446,8 @@ def _as_concepts(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "feature": table["feature"],
-            "concept": table[concept],
+            # "" comes back from a file of text as a missing value.
+            "concept": table[concept].fillna(""),
             "source": source,
             "balanced_accuracy": table[accuracy],
             "confidence": np.clip(2 * table[accuracy] - 1, 0, 1),

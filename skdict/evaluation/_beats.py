@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from skdict._utils.constraints import Interval
@@ -95,8 +96,8 @@ def beats_baselines(
     ------
     ValueError
         If there are no runs of a baseline or of another dictionary, if all runs have
-        the same seed, if a measure is missing, or if a dictionary and a baseline have
-        no fold in common.
+        the same seed, if a measure is missing or infinite, or if a dictionary and a
+        baseline have no fold in common.
 
     See Also
     --------
@@ -160,7 +161,7 @@ def beats_baselines(
             "All runs have the same seed, so that seeds have no spread: compare with "
             "at least two."
         )
-    of_name = dict(list(runs.groupby("dictionary", sort=False)))
+    of_name = dict(list(runs.groupby("dictionary", sort=False, observed=True)))
     rows = []
     for name in own:
         for measure in _check_measures(runs, measures):
@@ -173,6 +174,11 @@ def beats_baselines(
             ]
             beats_all = bool(pairs) and all(pair["beats"] for pair in pairs)
             rows += [pair | {"beats_all": beats_all} for pair in pairs]
+    if not rows:
+        raise ValueError(
+            "No measure has values for both a dictionary and a baseline, so that "
+            "nothing can be compared."
+        )
     return pd.DataFrame(rows)
 
 
@@ -182,6 +188,13 @@ def _check_measures(runs: pd.DataFrame, measures: Sequence[str] | None) -> list[
     lacking = [measure for measure in measures if measure not in runs]
     if lacking or not measures:
         raise ValueError(f"runs lacks the measures {lacking}; it has {[*runs]}.")
+    for measure in measures:
+        try:
+            values = runs[measure].astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"The measure {measure!r} must hold numbers.") from error
+        if np.isinf(values).any():
+            raise ValueError(f"The measure {measure!r} is infinite in some runs.")
     return [*measures]
 
 

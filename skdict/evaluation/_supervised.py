@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
+from sklearn.exceptions import NotFittedError
 
 from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.labels import as_labels, kind_of
@@ -149,6 +150,7 @@ class SupervisedDictionary:
             With as many ones in a row as there are attributes, but for values that
             were not there in :meth:`fit`.
         """
+        self._check_fitted()
         columns = check_attributes(attributes)
         lacking = [name for name in self._known if name not in columns]
         if lacking:
@@ -170,11 +172,23 @@ class SupervisedDictionary:
         X_hat : ndarray of shape (n_samples, n_features)
             The reconstruction.
         """
+        self._check_fitted()
         return np.asarray(codes @ self.components_ + self.mean_)
 
     def atoms_of(self, attribute: str) -> np.ndarray:
         """Indices of the atoms of an attribute, in the order of its values."""
+        self._check_fitted()
+        if attribute not in self._known:
+            raise ValueError(
+                f"There is no attribute {attribute!r}; there are {[*self._known]}."
+            )
         return np.array([i for i, n in enumerate(self.attributes_) if n == attribute])
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "_known"):
+            raise NotFittedError(
+                f"This {type(self).__name__} is not fitted yet: call fit first."
+            )
 
     def _encode(self, columns: dict[str, np.ndarray]) -> sp.csr_matrix:
         n_samples = len(next(iter(columns.values())))

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from tqdm import tqdm
 
-from skdict._utils.checks import check_finite, check_numbers
+from skdict._utils.checks import as_floats, check_finite, check_numbers
 from skdict._utils.constraints import Interval
 from skdict._utils.sklearn_private import HasMethods, StrOptions, validate_params
 from skdict._utils.steps import encode
@@ -346,7 +346,9 @@ class _View(NamedTuple):
                 f"have {X.shape[1:]}."
             )
         atoms = decoded_atoms(dictionary, codes)
-        return cls(name, check_codes(codes), X_hat, np.asarray(atoms, np.float64))
+        return cls(
+            name, as_floats(check_codes(codes)), X_hat, np.asarray(atoms, np.float64)
+        )
 
 
 # The three axes

@@ -258,7 +258,11 @@ class SparseProbingDisplay:
         if best.empty:
             raise ValueError("There are no probes on best features to draw.")
         several = by in runs
-        named = list(best.groupby(by, sort=False)) if several else [(name, best)]
+        named = (
+            list(best.groupby(by, sort=False, observed=True))
+            if several
+            else [(name, best)]
+        )
         null = f"{measure}_null"
         with_null = null in best and best[null].notna().all()
         sizes, means, stds, nulls = [], [], [], []
@@ -270,7 +274,7 @@ class SparseProbingDisplay:
             if with_null:
                 nulls.append(of_sizes[null].mean().to_numpy())
         if references is None:
-            of_inputs = runs.groupby("input")[measure].mean()
+            of_inputs = runs.groupby("input", observed=True)[measure].mean()
             wanted = ("x",) if len(named) > 1 else tuple(_LINES)
             references = {
                 _LINES[line]: float(of_inputs[line])

@@ -118,8 +118,10 @@ class SteeringCurveDisplay:
         name = self.name if name is None else name
         check_name(name)
         runs = check_runs(self.runs, ["added", "draw", "amount", self.measure])
-        means = runs.groupby(["added", "amount", "draw"])[self.measure].mean()
-        curves = {kind: means[kind] for kind in means.index.levels[0]}
+        means = runs.groupby(["added", "amount", "draw"], observed=True)[
+            self.measure
+        ].mean()
+        curves = {kind: means[kind] for kind in means.index.unique(0)}
         own = curves["treatment features"].groupby("amount").mean()
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
             label = f"features of {plain(name)}" if name else "treatment features"

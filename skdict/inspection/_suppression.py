@@ -98,7 +98,7 @@ class SuppressionDisplay:
         chances = [f"chance_{name}" for name in _PROBES]
         runs = check_runs(self.runs, ["fold", "removed", *probes, *chances])
         kinds = [kind for kind in _REMOVED if (runs["removed"] == kind).any()]
-        by_fold = runs.groupby(["removed", "fold"])[probes].mean()
+        by_fold = runs.groupby(["removed", "fold"], observed=True)[probes].mean()
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
             self.lines_, self.points_, self.chance_lines_ = {}, {}, {}
             for i, (name, (colour, marker)) in enumerate(_PROBES.items()):

@@ -382,6 +382,8 @@ def _known(
     if not missing.any():
         return activity, labels, exchanged
     rows = np.flatnonzero(~missing)
+    if not len(rows):
+        raise ValueError(f"All {n_samples} labels are missing.")
     if exchanged["grid_shape"] is not None:
         raise ValueError(
             f"{missing.sum()} labels are missing, but with grid_shape all tokens of "
