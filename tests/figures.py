@@ -27,15 +27,22 @@ def texts_of(figure):
     return found
 
 
-def unreadable(figure):
+def unreadable(figure, texts=None):
     """Texts that overlap or leave the figure, and axes without room.
+
+    Parameters
+    ----------
+    figure : Figure
+    texts : list, optional
+        What `texts_of` gives, which draws the figure. Drawing is most of the work.
 
     Returns
     -------
     complaints : list of str
         Empty where all can be read.
     """
-    texts = texts_of(figure)
+    if texts is None:
+        texts = texts_of(figure)
     complaints = [
         f"{one!r} overlaps {other!r}"
         for (one, box), (other, other_box) in combinations(texts, 2)

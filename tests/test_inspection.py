@@ -195,8 +195,9 @@ every_display = pytest.mark.parametrize(
 @every_display
 def test_texts_neither_overlap_nor_leave_the_figure(draw):
     figure = draw(None).figure_
-    assert len(texts_of(figure)) >= 6
-    assert unreadable(figure) == []
+    texts = texts_of(figure)
+    assert len(texts) >= 6
+    assert unreadable(figure, texts) == []
 
 
 @every_display
@@ -300,11 +301,12 @@ AWKWARD = {
 @pytest.mark.parametrize("draw", AWKWARD.values(), ids=AWKWARD)
 def test_awkward_figures_are_readable(draw):
     display = draw()
-    assert unreadable(display.figure_) == []
+    texts = texts_of(display.figure_)
+    assert unreadable(display.figure_, texts) == []
     assert display.figure_.get_figwidth() == COLUMN_WIDTH
     # No name became mathematics: only the powers of ten are.
-    texts = [text for text, _ in texts_of(display.figure_)]
-    assert not any("$" in t.replace(r"\$", "") for t in texts if "10^" not in t)
+    names = [text for text, _ in texts]
+    assert not any("$" in t.replace(r"\$", "") for t in names if "10^" not in t)
 
 
 def test_names_in_the_legend_are_those_given():
