@@ -411,6 +411,12 @@ def test_fidelity_of_heads_without_classes():
         fidelity(torch_linear(), PIPE, CODES, X, Y)
 
 
+def test_curves_of_empty_codes_are_flat():
+    curves = insertion_deletion(HEAD, PIPE, CODES * 0, X, attributions=CODES != 0)
+    assert curves["score"].nunique() == 1
+    assert (curves["agreement"] == 1).all()
+
+
 # Rows
 
 
@@ -437,6 +443,11 @@ def test_important_rows_are_one_for_each_group():
 class Odd:
     def predict(self, rows):
         return np.zeros((len(rows), 2, 2))
+
+
+class Pair(torch.nn.Linear):
+    def forward(self, rows):
+        return super().forward(rows), rows
 
 
 class NotFinite:
@@ -468,6 +479,7 @@ class NotFinite:
             {},
             "4 classes and 6 scores",
         ),
+        (Pair(5, 3), {}, "one tensor of scores, got tuple"),
         (Odd(), {}, "one or several scores for each row"),
         (NotFinite(), {}, "NaN or infinity for some rows"),
     ],

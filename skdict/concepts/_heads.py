@@ -80,6 +80,11 @@ class Head:
 
             with torch.no_grad(), _evaluating(self.head):
                 scores = self.head(self._tensor(rows))
+            if not isinstance(scores, torch.Tensor):
+                raise ValueError(
+                    "A torch module must return one tensor of scores, got "
+                    f"{type(scores).__name__}."
+                )
             scores = scores.detach().cpu().double().numpy()
         else:
             given: Any = rows

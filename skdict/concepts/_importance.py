@@ -453,13 +453,15 @@ def insertion_deletion(
     explained, codes = _explain(
         head, estimator, codes, X, label, to, keep_error, response, params
     )
-    ranked = sp.csr_array(check_codes(attributions, "attributions"))
+    ranked = sp.csr_array(check_codes(attributions, "attributions"), dtype=np.float64)
     if ranked.shape != codes.shape:
         raise ValueError(
             f"attributions has the shape {ranked.shape}, but codes {codes.shape}."
         )
     # The attribution of every stored entry of the codes, in their order.
-    of_entries = np.asarray(ranked[explained.of_rows, codes.indices]).ravel()
+    of_entries = np.zeros(0)
+    if codes.nnz:  # scipy returns another shape for no entries
+        of_entries = np.asarray(ranked[explained.of_rows, codes.indices]).ravel()
     rng = check_random_state(random_state)
     orders = [("importance", 0, of_entries)]
     orders += [("random", i, rng.random_sample(codes.nnz)) for i in range(n_random)]
