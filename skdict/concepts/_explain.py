@@ -151,7 +151,8 @@ def explain_features(
     ------
     ValueError
         If `codes` is empty or holds NaN or infinity, if lengths differ, if `metadata`
-        has no column with two values, or if there are fewer than two groups.
+        holds infinite numbers or has no column with two values, or if there are fewer
+        than two groups.
 
     Warns
     -----
