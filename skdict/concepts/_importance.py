@@ -109,8 +109,7 @@ def concept_importance(
         rows themselves, and without them on their reconstructions. A step that has
         divided rows by their norms needs them.
 
-    method : {"occlusion", "gradient_input", "integrated_gradients", "sobol"}, \
-            default="occlusion"
+    method : {"occlusion", "gradient_input", "integrated_gradients", "sobol"}
         How the contribution of a feature is measured; see Notes.
 
     label : label, default=None
@@ -302,8 +301,7 @@ def important_rows(
 
     Parameters
     ----------
-    attributions : {array-like, sparse matrix or array} of shape \
-            (n_samples, n_components)
+    attributions : {array-like, sparse} of shape (n_samples, n_components)
         From :func:`concept_importance`.
 
     feature : int
@@ -394,8 +392,7 @@ def insertion_deletion(
     head, estimator, codes, X
         As in :func:`concept_importance`.
 
-    attributions : {array-like, sparse matrix or array} of shape \
-            (n_samples, n_components)
+    attributions : {array-like, sparse} of shape (n_samples, n_components)
         From :func:`concept_importance`, with the same `label`.
 
     label, to, keep_error, response, params

@@ -52,8 +52,7 @@ def compare_probe_sets(
 
     Parameters
     ----------
-    attributions : {array-like, sparse matrix or array} of shape \
-            (n_samples, n_components)
+    attributions : {array-like, sparse} of shape (n_samples, n_components)
         From :func:`concept_importance`, for the rows of all sets together.
 
     probe_set : array-like of shape (n_samples,)

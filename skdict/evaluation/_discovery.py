@@ -99,8 +99,7 @@ def discovery_yield(
     y : array-like of shape (n_samples,)
         Classes that propose features, for instance the treatment.
 
-    audit_labels : array-like of shape (n_samples,), dict of them or DataFrame, \
-            default=None
+    audit_labels : array-like of shape (n_samples,), dict or DataFrame, default=None
         Classes that audit the proposed features, for instance the phenotype that an
         expert has seen. Several columns are audited together. None means `y`, on rows
         that did not propose.

@@ -53,11 +53,10 @@ def relationship_recall(
 
     Parameters
     ----------
-    profiles : {array-like, sparse matrix or array} of shape (n_perturbations, \
-            n_features), or dict of such tables by name
+    profiles : array-like of shape (n_perturbations, n_features), or dict of them
         One row for each perturbation, for instance from :func:`aggregate`. Centre or
         whiten embeddings on the controls first: the cosine of rows with a large common
-        mean says little. A sparse table is never densified.
+        mean says little. A table may be sparse and is never densified.
 
     y : array-like of shape (n_perturbations,)
         Name of the perturbation of each row; each occurs once.
