@@ -2,10 +2,10 @@
 
 Where a dictionary has more atoms than the rows have causes, two atoms can become nearly
 equal. The least squares on the five atoms of a step then gives them large coefficients
-of opposite signs, whose difference stands for a direction of its own. The script prints,
-for tissue tokens and for a planted screen with fewer causes than atoms: explained
-variance, the 99 % quantile of the coefficients over the mean norm of the rows, the
-largest cosine of two atoms. Mean over the seeds.
+of opposite signs, whose difference stands for a direction of its own. The script
+prints, for tissue tokens and for a planted screen with fewer causes than atoms:
+explained variance, the 99 % quantile of the coefficients over the mean norm of the
+rows, the largest cosine of two atoms. Mean over the seeds.
 
 Run: python benchmarks/cancelling.py
 """

@@ -12,17 +12,18 @@ few cells. Each dictionary learns after each preparation:
   taken out of the codes (``FeatureSuppressor``).
 
 Then ``selectivity_tests`` looks for pairs of feature and perturbation, wells exchanged
-as a whole inside plates, at a false discovery rate of 5 %. A feature stands for the
-planted atom with whose coefficients its own correlate most. A discovery is right if
-that atom is the phenotype of the perturbation. Columns, mean and half of the range over
-the seeds:
+as a whole inside plates, controls apart, at a false discovery rate of 5 %. A feature
+stands for the planted atom with whose coefficients its own correlate most. A discovery
+is right if that atom is the phenotype of the perturbation. Columns, mean and half of
+the range over the seeds:
 
 - found: phenotypes with at least one right discovery; rare: those of the rare ones;
 - false: fraction of the discovered features that are right for none of their
   perturbations, most of which stand for a state of the cells and hold some of a
   phenotype as well; of plate: fraction that stands for a plate or the edge;
 - of nothing: of the pairs with a perturbation, the fraction whose perturbation does
-  nothing: what the tests promise to keep below 5 %;
+  nothing. It is no error of the tests: such cells differ from the others by what they
+  lack, and with k atoms a row another atom takes the place of the phenotype's;
 - plate features: fraction of all features in use that stand for a plate or the edge;
 - related: of the pairs of perturbations with the same phenotype, the fraction among the
   5 % most similar pairs by mean code (0.05 by chance).
@@ -134,6 +135,7 @@ def judge(codes: sp.csr_matrix, screen: Bunch) -> dict[str, float]:
         cells["perturbation"],
         batch=cells["plate"],
         groups=cells["well"],
+        control=cells["control"],
         alpha=0.05,
     )
     pairs = pairs[pairs["class"] != "control"]

@@ -110,7 +110,8 @@ def concept_importance(
         divided rows by their norms needs them.
 
     method : {"occlusion", "gradient_input", "integrated_gradients", "sobol"}
-        How the contribution of a feature is measured; see Notes.
+        How the contribution of a feature is measured, by default by occlusion; see
+        Notes.
 
     label : label, default=None
         Class whose score is explained. None explains the score of the class that the
