@@ -189,7 +189,7 @@ def test_many_epochs_leave_nothing_behind(tmp_path):
         model.transform(store).compute()
         gc.collect()
         before = threading.active_count(), n_open_files()
-        for _ in range(2):
+        for _ in range(5):
             model.set_params(max_iter=3).fit(rows).fit(store)
             model.transform(store).compute()
         gc.collect()

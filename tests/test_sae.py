@@ -17,7 +17,8 @@ def mean_active(model, rows):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("k", "seed"), [(3, 0), (6.5, 1), (12, 0)])
+@pytest.mark.parametrize("k", [3, 6.5, 12])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_wanted_number_is_met_within_five_per_cent_on_held_out_rows(k, seed):
     model = SAE(64, k, random_state=seed).fit(TRAIN)
     assert mean_active(model, TEST) == pytest.approx(k, rel=0.05)
