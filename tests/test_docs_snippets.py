@@ -19,7 +19,6 @@ from sklearn.preprocessing import Normalizer
 
 import skdict
 from skdict import ICFL, ControlPCAWhitener
-from skdict.training.net import DictionaryNet
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted(
@@ -116,15 +115,6 @@ def folder(tmp_path, monkeypatch):
     plt.close("all")
 
 
-@pytest.fixture
-def short_fits(monkeypatch):
-    """No dictionary trains for more than three epochs; the documents need no more."""
-    train = DictionaryNet.train
-    monkeypatch.setattr(
-        DictionaryNet, "train", lambda net, X, n: train(net, X, min(n, 3))
-    )
-
-
 def run(path, namespace):
     for block in read_blocks(path):
         exec(compile(block, str(path.relative_to(ROOT)), "exec"), namespace)
@@ -139,7 +129,6 @@ def run(path, namespace):
     [path for path in DOCS if read_blocks(path) and path != GUIDE],
     ids=lambda path: str(path.relative_to(ROOT / "docs")),
 )
-@pytest.mark.usefixtures("short_fits")
 def test_blocks_run(path, folder, capsys):
     if path.name == "images.md":  # the only page that needs what the first one makes
         namespace = run(GUIDE, {})
