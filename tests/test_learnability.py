@@ -56,6 +56,13 @@ def test_figures_are_those_of_scikit_learn(probe):
     assert row["density"] == present.mean()
 
 
+def test_the_least_integer_is_active():
+    small = np.where(CODES > 0.5, -128, 0).astype(np.int8)
+    np.testing.assert_allclose(
+        learned(small)["density"], learned(small.astype(float))["density"]
+    )
+
+
 def test_sparse_codes_thresholds_and_groups():
     expected = learned(activity_threshold=0.5).drop(columns="name")
     found = learned(sp.csr_matrix(CODES), activity_threshold=0.5)

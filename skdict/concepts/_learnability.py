@@ -20,7 +20,7 @@ from skdict._utils.labels import encode
 from skdict._utils.sklearn_private import HasMethods, validate_params
 from skdict._utils.types import Codes, Data, Seed
 from skdict.metrics import make_linear_probe
-from skdict.stats import check_codes
+from skdict.stats import check_codes, find_active
 
 from ._edit import FEATURES
 from ._features import as_features
@@ -176,7 +176,7 @@ def learnability(
     group_ids = None
     if groups is not None:
         group_ids = encode(groups, "groups", n_samples)[1]
-    active = sp.csc_array(abs(codes) > activity_threshold)
+    active = sp.csc_array(find_active(codes, activity_threshold))
     density = np.diff(active.indptr) / n_samples
     if features is None:
         order = np.argsort(np.abs(density - 0.5), kind="stable")
