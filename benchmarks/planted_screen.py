@@ -63,7 +63,7 @@ from skdict import (
 from skdict.concepts import FeatureSuppressor
 from skdict.datasets import make_planted_screen
 from skdict.evaluation import aggregate, relationship_recall
-from skdict.metrics import selectivity_tests
+from skdict.metrics import association_scores, selectivity_tests
 
 FAMILY = {
     "ICFL": ICFL,
@@ -112,22 +112,10 @@ def prepare(screen: Bunch, name: str) -> np.ndarray:
     return X
 
 
-def correlations(codes: sp.csr_matrix, planted: sp.csr_matrix) -> np.ndarray:
-    """Pearson correlation of each feature with each planted coefficient."""
-    n = codes.shape[0]
-    a, b = (np.asarray(z.mean(axis=0)).ravel() for z in (codes, planted))
-    covariance = (codes.T @ planted).toarray() / n - np.outer(a, b)
-    spread = [
-        np.sqrt(np.maximum(np.asarray(z.multiply(z).mean(axis=0)).ravel() - m**2, 0))
-        for z, m in ((codes, a), (planted, b))
-    ]
-    return covariance / np.maximum(np.outer(*spread), 1e-12)
-
-
 def judge(codes: sp.csr_matrix, screen: Bunch) -> dict[str, float]:
     """Compare what is discovered with what was planted."""
     cells = screen.metadata
-    related = correlations(codes, sp.csr_matrix(screen.codes))
+    related = association_scores(codes, screen.codes.toarray())
     stands_for = np.abs(related).argmax(axis=1)
     kind = screen.kinds[stands_for]
     pairs = selectivity_tests(

@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from sklearn.base import clone
-from sklearn.metrics import recall_score
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
+from skdict._utils.arrays import compact
 from skdict._utils.constraints import Interval
 from skdict._utils.labels import encode
 from skdict._utils.sklearn_private import HasMethods, StrOptions, validate_params
 from skdict._utils.types import Codes, Data, Seed
 from skdict.metrics import make_linear_probe
-from skdict.stats import check_codes
+from skdict.stats import balanced_accuracy, check_codes
 
 from ._edit import FEATURES, ablate
 from ._features import as_features
@@ -187,7 +187,7 @@ def suppression_report(
     >>> means["probe_y"].to_dict()
     {'batch features': 0.9, 'none': 0.9, 'random features': 0.8}
     """
-    codes = _compact(check_codes(codes))
+    codes = compact(check_codes(codes))
     n_samples, n_components = codes.shape
     labels = {
         name: _encode(values, name, n_samples)
@@ -286,9 +286,7 @@ def _probe(
 ) -> float:
     """Balanced accuracy on the held-out rows."""
     predicted = clone(probe).fit(codes[train], ids[train]).predict(codes[test])
-    return float(
-        recall_score(ids[test], predicted, labels=np.unique(ids[test]), average="macro")
-    )
+    return balanced_accuracy(ids[test], predicted)
 
 
 def _encode(values: Data, name: str, n_samples: int) -> np.ndarray:
@@ -296,10 +294,3 @@ def _encode(values: Data, name: str, n_samples: int) -> np.ndarray:
     if len(levels) < 2:
         raise ValueError(f"{name} has the value {levels[0]} for all samples.")
     return ids
-
-
-def _compact(codes: Codes) -> Codes:
-    """Make dense codes CSR if most are zeros: probes are then ten times faster."""
-    if sp.issparse(codes) or np.count_nonzero(codes) > np.size(codes) / 4:
-        return codes
-    return sp.csr_array(codes)

@@ -33,7 +33,7 @@ from skdict._utils.sklearn_private import (
 from skdict._utils.steps import takes_frames, unfrozen
 from skdict._utils.types import Data
 from skdict._utils.warn import warn
-from skdict.metrics import make_linear_probe
+from skdict.metrics import make_linear_probe, offset_ratio
 from skdict.stats import check_grid_shape, is_of_images, number_images
 
 from ._measures import Part, measure_dictionary, measure_probe
@@ -472,7 +472,7 @@ def _run_fold(
     probe: Any,
     n_jobs: int | None,
 ) -> Iterator[tuple[tuple[str, Any, str], dict[str, float]]]:
-    prepared, probed = {}, {}
+    prepared, probed, offsets = {}, {}, {}
     for entry in entries:
         if entry.shared not in prepared:
             with _noted(f"in the steps before dictionary {entry.name!r}"):
@@ -498,6 +498,10 @@ def _run_fold(
         for entry in entries
     )
     for entry, figures in zip(entries, measured, strict=True):
+        # After the dictionary, whose errors name it; once for all that get these rows.
+        if entry.shared not in offsets:
+            offsets[entry.shared] = offset_ratio(prepared[entry.shared][1].X)
+        figures["offset_ratio"] = offsets[entry.shared]
         if probe is not None:
             figures["probe_x"] = probed[entry.shared]
         progress.update()

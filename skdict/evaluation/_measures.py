@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import clone
-from sklearn.metrics import recall_score
 from sklearn.utils import gen_batches
 
+from skdict._utils.arrays import compact
 from skdict._utils.labels import encode
 from skdict._utils.types import Codes, Seed
 from skdict.metrics import (
@@ -19,12 +19,12 @@ from skdict.metrics import (
     feature_density,
     mean_coherence,
     mutual_coherence,
-    offset_ratio,
     reconstruction_cosine,
 )
 from skdict.stats import (
     ROUNDING,
     Exchange,
+    balanced_accuracy,
     can_permute,
     encode_classes,
     find_active,
@@ -71,10 +71,9 @@ def measure_dictionary(
     train_codes = transform_step(fitted, train.X, train.params)
     if probe is not None:
         train_X_hat = fitted.inverse_transform(train_codes)
-    train_codes = _compact(train_codes)
+    train_codes = compact(train_codes)
     atoms = decoded_atoms(fitted, codes)
     figures = {
-        "offset_ratio": offset_ratio(test.X),
         "cosine": reconstruction_cosine(test.X, X_hat),
         "explained_variance": explained_variance(test.X, X_hat),
         "l0": float(feature_density(codes).sum()),
@@ -83,7 +82,7 @@ def measure_dictionary(
         "coherence": mutual_coherence(atoms),
         "mean_coherence": mean_coherence(atoms),
     }
-    codes = _compact(codes)
+    codes = compact(codes)
     if test.y is not None:
         figures |= _selectivity(codes, test, n_permutations, seed)
     if probe is not None:
@@ -98,15 +97,6 @@ def measure_dictionary(
 def measure_probe(probe: Any, train: Part, test: Part) -> float:
     """Balanced accuracy of a probe that is fitted on one part, on the other part."""
     return balanced_accuracy(test.y, clone(probe).fit(train.X, train.y).predict(test.X))
-
-
-def balanced_accuracy(y: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean recall of the classes in `y`.
-
-    scikit-learn's function for it warns if a predicted label does not occur in the
-    fold, which is not an error here.
-    """
-    return float(recall_score(y, predicted, labels=np.unique(y), average="macro"))
 
 
 def decoded_atoms(fitted: Any, codes: Codes) -> np.ndarray:
@@ -136,13 +126,6 @@ def decoded_atoms(fitted: Any, codes: Codes) -> np.ndarray:
             for block in gen_batches(n_components, _BLOCK_ATOMS)
         ]
     )
-
-
-def _compact(codes: Codes) -> Codes:
-    """Make dense codes CSR if most are zeros: probes are then ten times faster."""
-    if sp.issparse(codes) or np.count_nonzero(codes) > np.size(codes) / 4:
-        return codes
-    return sp.csr_matrix(codes)
 
 
 def _selectivity(

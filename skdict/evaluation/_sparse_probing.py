@@ -21,13 +21,14 @@ from skdict.metrics import auroc_scores, make_linear_probe
 from skdict.stats import (
     ROUNDING,
     Exchange,
+    balanced_accuracy,
     check_codes,
     encode_classes,
     permutation_p_value,
 )
 
 from ._comparison import Table
-from ._measures import Part, balanced_accuracy, exchange_of
+from ._measures import Part, exchange_of
 from ._ranking import RANKING_CONSTRAINT, Ranker
 
 _MEASURES = ("balanced_accuracy", "auroc")

@@ -20,6 +20,7 @@ from skdict._utils.steps import encode
 from skdict._utils.types import Codes, Data, Seed
 from skdict.metrics import explained_variance, make_linear_probe, reconstruction_cosine
 from skdict.stats import (
+    balanced_accuracy,
     check_codes,
     count_active,
     find_active,
@@ -28,7 +29,7 @@ from skdict.stats import (
 )
 
 from ._comparison import Table
-from ._measures import Part, balanced_accuracy, decoded_atoms, exchange_of
+from ._measures import Part, decoded_atoms, exchange_of
 from ._sparse_probing import check_sizes
 from ._supervised import SupervisedDictionary, check_attributes
 

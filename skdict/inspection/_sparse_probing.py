@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import cycle
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from skdict._utils.sklearn_private import (
     validate_style_kwargs,
 )
 
-from ._sparsity_curve import _MARKERS, _curves, _reference_styles, _set_ticks
+from ._curves import draw_band, draw_curve, draw_references, set_ticks
 from ._style import as_list, drawing_on, label_y, legend_above, plain
 
 _LABELS = {
@@ -159,37 +158,21 @@ class SparseProbingDisplay:
             self.null_lines_: list[Any] = []
             curves = zip(sizes, means, stds, nulls, names, strict=True)
             for x, mean, std, null, label in curves:
-                # Continue the markers of the curves that are already there.
-                marker = _MARKERS[len(_curves(ax)) % len(_MARKERS)]
-                style = {
-                    "marker": marker,
-                    "label": None if label is None else plain(label),
-                }
-                (line,) = ax.plot(x, mean, **validate_style_kwargs(style, kwargs))
-                lines.append(line)
-                colour = {"color": line.get_color()}
+                lines.append(draw_curve(ax, x, mean, label, kwargs))
                 if std is not None:
-                    low, high = np.subtract(mean, std), np.add(mean, std)
-                    style = colour | {"alpha": 0.2, "linewidth": 0}
-                    band = ax.fill_between(x, low, high, **style | (band_kwargs or {}))
+                    band = draw_band(ax, lines[-1], mean, std, band_kwargs)
                     self.bands_.append(band)
                 if null is not None:
-                    style = colour | {"linewidth": 0.7, "linestyle": ":"}
+                    style = {"color": lines[-1].get_color()}
+                    style |= {"linewidth": 0.7, "linestyle": ":"}
                     style["label"] = "null, 95 %" if len(sizes) == 1 else None
                     style = validate_style_kwargs(style, null_kwargs or {})
                     self.null_lines_ += ax.plot(x, null, **style)
-            self.reference_lines_ = [
-                ax.axhline(value, label=plain(reference), **style)
-                for (reference, value), style in zip(
-                    (self.references or {}).items(),
-                    cycle(_reference_styles(ax)),
-                    strict=False,
-                )
-            ]
+            self.reference_lines_ = draw_references(ax, self.references or {})
             ax.set(xscale="log", xlabel="best features read by the probe")
             measure = plain(self.measure.replace("_", " "))
             label_y(ax, _LABELS.get(self.measure, measure))
-            _set_ticks(ax)
+            set_ticks(ax)
             legend_above(ax)
         self.line_ = lines if isinstance(self.n_features, list) else lines[0]
         self.ax_, self.figure_ = ax, ax.figure

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import cycle
 from numbers import Integral
 from typing import Any, Self
 
@@ -18,7 +17,6 @@ from skdict._utils.sklearn_private import (
     check_matplotlib_support,
     check_param_lengths,
     num_samples,
-    validate_style_kwargs,
 )
 from skdict._utils.steps import encode
 from skdict._utils.types import Data
@@ -28,15 +26,8 @@ from skdict.metrics import (
     reconstruction_cosine,
 )
 
-from ._style import (
-    ONCE,
-    as_list,
-    drawing_on,
-    ink,
-    label_y,
-    legend_above,
-    plain,
-)
+from ._curves import draw_band, draw_curve, draw_references, set_ticks
+from ._style import as_list, drawing_on, label_y, legend_above, plain
 from .estimators import last_step, name_of, rows_before, shorter
 
 _LABELS = {
@@ -44,9 +35,6 @@ _LABELS = {
     "explained_variance": "explained variance",
     "probe_codes": "balanced accuracy of probe",
 }
-_MARKERS = "osD^vP*"
-# Line styles of the references.
-_DASHES = ((0, (4, 2)), (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5)))
 
 
 class SparsityCurveDisplay:
@@ -173,32 +161,15 @@ class SparsityCurveDisplay:
         with drawing_on(ax, f"{type(self).__name__}.plot") as ax:
             lines, self.bands_ = [], []
             for x, mean, std, label in zip(k, means, stds, names, strict=True):
-                # Continue the markers of the curves that are already there.
-                marker = _MARKERS[len(_curves(ax)) % len(_MARKERS)]
-                line_kwargs = {
-                    "marker": marker,
-                    "label": None if label is None else plain(label),
-                }
-                line_kwargs = validate_style_kwargs(line_kwargs, kwargs)
-                (line,) = ax.plot(x, mean, **line_kwargs)
-                lines.append(line)
+                lines.append(draw_curve(ax, x, mean, label, kwargs))
                 if std is not None:
-                    style = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
-                    low, high = np.subtract(mean, std), np.add(mean, std)
-                    band = ax.fill_between(x, low, high, **style | (band_kwargs or {}))
+                    band = draw_band(ax, lines[-1], mean, std, band_kwargs)
                     self.bands_.append(band)
-            self.reference_lines_ = [
-                ax.axhline(value, label=plain(reference), **style)
-                for (reference, value), style in zip(
-                    (self.references or {}).items(),
-                    cycle(_reference_styles(ax)),
-                    strict=False,
-                )
-            ]
+            self.reference_lines_ = draw_references(ax, self.references or {})
             ax.set(xscale="log", xlabel="active features, k")
             measure = plain(self.measure.replace("_", " "))
             label_y(ax, _LABELS.get(self.measure, measure))
-            _set_ticks(ax)
+            set_ticks(ax)
             legend_above(ax)
         self.line_ = lines if isinstance(self.k, list) else lines[0]
         self.ax_, self.figure_ = ax, ax.figure
@@ -434,16 +405,6 @@ def _probe_on_x(runs: pd.DataFrame, by: str) -> dict[str, float]:
     return {"probe on x": means[0]} if np.ptp(means) < 1e-9 else {}
 
 
-def _reference_styles(ax: Any) -> list[dict[str, Any]]:
-    common = {"color": ink(ax), "linewidth": 1, "zorder": 1.5, "gid": ONCE}
-    return [{"linestyle": dashes, **common} for dashes in _DASHES]
-
-
-def _curves(ax: Any) -> list[Any]:
-    """List the lines with values of k, without the horizontal ones."""
-    return [line for line in ax.get_lines() if line.get_transform() == ax.transData]
-
-
 def _check_sizes(k: Data) -> np.ndarray:
     sizes = np.asarray(k)
     whole = sizes.dtype.kind in "iuf" and (sizes == np.floor(sizes)).all()
@@ -454,15 +415,3 @@ def _check_sizes(k: Data) -> np.ndarray:
     if sizes.ndim != 1 or not sizes.size or not whole or sizes.min() < 1:
         raise ValueError(f"k must be a list of positive integers, got {k!r}.")
     return np.unique(sizes.astype(np.intp))
-
-
-def _set_ticks(ax: Any) -> None:
-    """Put ticks at the values of k, as many as have room."""
-    sizes = np.unique(np.concatenate([line.get_xdata() for line in _curves(ax)]))
-    ticks = [sizes[-1]]
-    for size in sizes[-2::-1]:
-        # A tenth of the axis is as wide as a number of three or four digits.
-        if np.log(ticks[-1] / size) > 0.1 * np.log(sizes[-1] / sizes[0]):
-            ticks.append(size)
-    ax.set_xticks(ticks, [f"{size:g}" for size in ticks])
-    ax.minorticks_off()

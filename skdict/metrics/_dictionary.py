@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils import gen_batches
@@ -46,14 +48,7 @@ def mutual_coherence(components: Data) -> float:
     0.8
     """
     atoms = _check_atoms(components, "components")
-    largest = 0.0
-    # The table of cosines may not fit in memory: take it in blocks, on the diagonal
-    # and to the right of it.
-    for rows in gen_batches(len(atoms), _BLOCK_ATOMS):
-        cosines = np.abs(atoms[rows] @ atoms[rows.start :].T)
-        np.fill_diagonal(cosines, 0.0)
-        largest = max(largest, cosines.max())
-    return float(min(largest, 1.0))
+    return float(min(max(cosines.max() for cosines in _cosines(atoms)), 1.0))
 
 
 @validate_params({"components": ["array-like"]}, prefer_skip_nested_validation=True)
@@ -113,11 +108,10 @@ def mean_coherence(components: Data) -> float:
     if n == 1:
         return 0.0
     total = 0.0
-    for rows in gen_batches(n, _BLOCK_ATOMS):
-        cosines = np.abs(atoms[rows] @ atoms.T)
-        own = np.arange(rows.stop - rows.start)
-        cosines[own, rows.start + own] = 0.0
-        total += float(cosines.sum(dtype=np.float64))
+    for cosines in _cosines(atoms):
+        # Pairs of atoms of the block stand in it twice, all others once.
+        twice, once = cosines[:, : len(cosines)], cosines[:, len(cosines) :]
+        total += float(twice.sum() + 2 * once.sum())
     return min(total / (n * (n - 1)), 1.0)
 
 
@@ -191,6 +185,17 @@ def match_dictionaries(
     cosines = np.clip(A @ B.T, -1.0, 1.0)
     rows, columns = linear_sum_assignment(cosines, maximize=True)
     return np.column_stack((rows, columns)), cosines[rows, columns]
+
+
+def _cosines(atoms: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the absolute cosines of each block of atoms with itself and later ones.
+
+    The whole table may not fit in memory. The cosine of an atom with itself becomes 0.
+    """
+    for rows in gen_batches(len(atoms), _BLOCK_ATOMS):
+        cosines = np.abs(atoms[rows] @ atoms[rows.start :].T)
+        np.fill_diagonal(cosines, 0.0)
+        yield cosines
 
 
 def _check_atoms(components: Data, name: str) -> np.ndarray:

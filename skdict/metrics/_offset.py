@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 
-from skdict._utils.arrays import power_of_two, row_blocks
+from skdict._utils.arrays import row_blocks
 from skdict._utils.checks import check_finite, check_numbers
 from skdict._utils.sklearn_private import validate_params
 from skdict._utils.types import Data
+
+from ._reconstruction import scaled_mean
 
 
 @validate_params({"X": ["array-like"]}, prefer_skip_nested_validation=True)
@@ -64,20 +66,12 @@ def offset_ratio(X: Data) -> float:
     """
     X = check_numbers(X, ensure_all_finite=False, input_name="X")
     check_finite(X, "X")
-    # A power of two scales exactly and keeps the squares of any finite X finite.
-    largest = max(float(np.abs(X[rows]).max()) for rows in row_blocks(X))
-    scale = power_of_two(largest)
-    # Subtract the first row from all: equal rows then have a spread of exactly 0.
-    first = X[0].astype(np.float64) * scale
-    moved = np.zeros(X.shape[1])
-    for rows in row_blocks(X):
-        moved += (X[rows].astype(np.float64) * scale - first).sum(axis=0)
-    moved /= len(X)
+    scale, first, mean = scaled_mean(X)
     variance = 0.0
     for rows in row_blocks(X):
-        centred = X[rows].astype(np.float64) * scale - first - moved
+        centred = X[rows].astype(np.float64) * scale - first - mean
         variance += float(np.square(centred).sum()) / len(X)
-    length = float(np.linalg.norm(first + moved))
+    length = float(np.linalg.norm(first + mean))
     if variance == 0.0:
         return math.inf if length > 0 else 0.0
     return length / math.sqrt(variance)

@@ -104,17 +104,7 @@ def explained_variance(X: Data, X_hat: Data) -> float:
     0.6
     """
     X, X_hat = _check_pair(X, X_hat)
-    # A power of two scales exactly and keeps the squares of any finite X finite.
-    scale = power_of_two(max(np.abs(_float64(X[rows])).max() for rows in row_blocks(X)))
-
-    # Subtract the first row from all: the mean of equal rows is then exact, and
-    # constant data have a variance of exactly 0.
-    first = _float64(X[0]) * scale
-    mean = np.zeros(X.shape[1])
-    for rows in row_blocks(X):
-        mean += (_float64(X[rows]) * scale - first).sum(axis=0)
-    mean /= X.shape[0]
-
+    scale, first, mean = scaled_mean(X)
     residual = total = 0.0
     with np.errstate(over="ignore"):  # if a reconstruction is 1e150 times too large
         for rows in row_blocks(X):
@@ -124,6 +114,22 @@ def explained_variance(X: Data, X_hat: Data) -> float:
         if total == 0.0:
             return 1.0 if residual == 0.0 else 0.0
         return float(1.0 - residual / total)
+
+
+def scaled_mean(X: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Find the scale of finite rows, their first row and the mean of the others' lead.
+
+    The rows times the scale, minus the first row, minus the mean, are centred.
+    """
+    # A power of two scales exactly and keeps the squares of any finite X finite.
+    scale = power_of_two(max(np.abs(_float64(X[rows])).max() for rows in row_blocks(X)))
+    # Subtract the first row from all: the mean of equal rows is then exact, and
+    # constant data have a variance of exactly 0.
+    first = _float64(X[0]) * scale
+    mean = np.zeros(X.shape[1])
+    for rows in row_blocks(X):
+        mean += (_float64(X[rows]) * scale - first).sum(axis=0)
+    return scale, first, mean / X.shape[0]
 
 
 def _check_pair(X: Data, X_hat: Data) -> tuple[np.ndarray, np.ndarray]:

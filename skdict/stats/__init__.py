@@ -45,6 +45,7 @@ from .levels import largest_differences, largest_values, squares_between
 from .p_values import ROUNDING, adjust, at_least, permutation_p_value
 from .precision import average_precisions
 from .ranks import centred_ranks
+from .recall import balanced_accuracy
 from .scores import (
     null_of_best,
     null_statistics,
@@ -65,6 +66,7 @@ __all__ = [
     "are_neighbours_alike",
     "at_least",
     "average_precisions",
+    "balanced_accuracy",
     "can_permute",
     "centred_ranks",
     "check_block",
