@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from oracles import algorithm_1
 from sklearn.linear_model import orthogonal_mp_gram
 
-from skdict.ops import chunks, pursuit, slots
+from skdict.ops import chunks, compiled, pursuit, slots
 from skdict.ops.pursuit import batched_omp, choose_form, step_sizes
 
-forms = pytest.mark.parametrize("form", ["gram", "residual"])
+forms = pytest.mark.parametrize("form", ["gram", "residual", "compiled"])
 refits = pytest.mark.parametrize("refit", [False, True, "every_step"])
 seeds = st.integers(0, 2**32 - 1)
 
@@ -40,7 +40,7 @@ def residual(x, W, code):
 @settings(max_examples=120)
 @given(
     seed=seeds,
-    form=st.sampled_from(["gram", "residual"]),
+    form=st.sampled_from(["gram", "residual", "compiled"]),
     selection=st.sampled_from(["positive", "absolute"]),
     refit=st.sampled_from([False, True, "every_step"]),
     tol=st.none() | st.floats(0.05, 0.95),
@@ -110,7 +110,7 @@ def test_is_orthogonal_matching_pursuit_in_the_limit(form, tol):
     selection=st.sampled_from(["positive", "absolute"]),
     refit=st.sampled_from([False, True, "every_step"]),
     tol=st.sampled_from([None, 0.0, 0.5, 1.0]),
-    form=st.sampled_from(["auto", "gram", "residual"]),
+    form=st.sampled_from(["auto", "gram", "residual", "compiled"]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
 def test_any_sizes_give_a_sparse_code_no_worse_than_zero(
@@ -173,7 +173,7 @@ def dependent(draw):
     case=dependent(),
     k=st.integers(1, 20),
     selection=st.sampled_from(["positive", "absolute"]),
-    form=st.sampled_from(["gram", "residual"]),
+    form=st.sampled_from(["gram", "residual", "compiled"]),
 )
 def test_dependent_atoms_leave_the_residual_of_their_span(case, k, selection, form):
     x, W = case
@@ -192,7 +192,7 @@ def test_dependent_atoms_leave_the_residual_of_their_span(case, k, selection, fo
     log_distance=st.floats(-17, 0),
     atoms_per_step=st.integers(1, 8),
     selection=st.sampled_from(["positive", "absolute"]),
-    form=st.sampled_from(["gram", "residual"]),
+    form=st.sampled_from(["gram", "residual", "compiled"]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
 def test_residual_never_grows_with_almost_dependent_atoms(
@@ -218,7 +218,7 @@ def test_residual_never_grows_with_almost_dependent_atoms(
         )
 
     # Correlations that are updated forget digits that the residual itself keeps.
-    rounding = 1e-3 if form == "gram" else 1e-6
+    rounding = 1e-6 if form == "residual" else 1e-3
     norms = x.double().norm(dim=1)
     fewer = norms
     for k in range(atoms_per_step, 9, atoms_per_step):
@@ -472,3 +472,100 @@ def test_form_follows_from_the_steps(monkeypatch):
     batched_omp(x, W, 16, atoms_per_step=1)
     batched_omp(x, W, 16, atoms_per_step=16)
     assert built == ["_GramForm", "_ResidualForm"]
+
+
+# The compiled loop
+
+
+@settings(max_examples=20)
+@given(
+    seed=seeds,
+    m=st.integers(500, 1100),
+    atoms_per_step=st.integers(1, 12),
+    k=st.integers(1, 25),
+    selection=st.sampled_from(["positive", "absolute"]),
+    refit=st.sampled_from([False, True]),
+    tol=st.none() | st.floats(0.3, 0.9),
+)
+def test_compiled_loop_equals_the_gram_form_where_columns_are_grouped(
+    seed, m, atoms_per_step, k, selection, refit, tol
+):
+    # More rows than a thread takes at a time, in chunks.
+    x, W = gaussian(200, m, 64, seed)
+    parameters = {
+        "atoms_per_step": atoms_per_step,
+        "selection": selection,
+        "refit": refit,
+        "tol": tol,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pursuit, "rows_per_chunk", lambda x, m: 150)
+        found = batched_omp(x, W, k, form="compiled", **parameters)
+    expected = batched_omp(x, W, k, form="gram", **parameters)
+    torch.testing.assert_close(
+        found.to_dense(m), expected.to_dense(m), rtol=0, atol=1e-10
+    )
+
+
+def test_compiled_loop_is_taken_where_the_work_is_large(monkeypatch):
+    x, W = gaussian(30, 20, 10, seed=0)
+    runs = []
+    loop = compiled.pursue
+    monkeypatch.setattr(
+        compiled, "pursue", lambda *a, **k: runs.append(1) or loop(*a, **k)
+    )
+
+    def is_compiled(**parameters):
+        runs.clear()
+        batched_omp(x, W, 4, **{"atoms_per_step": 2, "gram": W @ W.T} | parameters)
+        return bool(runs)
+
+    assert not is_compiled()
+    monkeypatch.setattr(compiled, "_ENOUGH_WORK", 30 * 20 * 4)
+    assert is_compiled()
+    assert not is_compiled(form="gram")
+    assert not is_compiled(refit="every_step")
+    assert not is_compiled(atoms_per_step=33)
+    monkeypatch.setattr(compiled, "_ENOUGH_WORK", 30 * 20 * 4 + 1)
+    assert not is_compiled()
+    assert is_compiled(form="compiled")
+
+
+def test_without_numba_the_plain_form_is_taken(monkeypatch):
+    x, W = gaussian(30, 20, 10, seed=0)
+    monkeypatch.setattr(compiled, "_ENOUGH_WORK", 0)
+    monkeypatch.setattr(compiled, "has_compiler", lambda: False)
+    monkeypatch.setattr(compiled, "pursue", None)
+    found = batched_omp(x, W, 4, gram=W @ W.T)
+    assert (found.indices == batched_omp(x, W, 4, form="gram").indices).all()
+
+
+def test_threads_of_the_compiled_loop_do_not_matter(monkeypatch):
+    x, W = gaussian(300, 40, 12, seed=0, dtype=torch.float32)
+    codes = []
+    for n_threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
+        codes.append(batched_omp(x, W, 7, form="compiled"))
+    for code in codes[1:]:
+        assert (code.indices == codes[0].indices).all()
+        assert (code.values == codes[0].values).all()
+
+
+def test_compiled_loop_runs_where_nothing_can_be_kept(monkeypatch):
+    import numba
+
+    njit = numba.njit
+
+    def refuse(function, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(function, **options)
+
+    monkeypatch.setattr(numba, "njit", refuse)
+    compiled._loop.cache_clear()
+    try:
+        x, W = gaussian(3, 20, 10, seed=0)
+        found = batched_omp(x, W, 4, form="compiled")
+        assert (found.indices == batched_omp(x, W, 4, form="gram").indices).all()
+    finally:
+        compiled._loop.cache_clear()

@@ -16,12 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skdict.ops import compiled
 from skdict.ops.chunks import fits_in_memory, rows_per_chunk
 from skdict.ops.largest import largest
 from skdict.ops.least_squares import solve_normal_equations
 from skdict.ops.slots import SlotCode, active_products
 
-Form = Literal["auto", "gram", "residual"]
+Form = Literal["auto", "gram", "residual", "compiled"]
 Selection = Literal["positive", "absolute"]
 Refit = Literal[False, True, "every_step"]
 
@@ -67,11 +68,14 @@ def batched_omp(
         ``selection="absolute"`` this is orthogonal matching pursuit.
     tol : float, default=None
         A row stops as soon as ``||r|| <= tol * ||x||``. None: never.
-    form : {"auto", "gram", "residual"}, default="auto"
+    form : {"auto", "gram", "residual", "compiled"}, default="auto"
         "gram" keeps the correlations and updates them with rows of the Gram matrix; the
         residual is never formed. "residual" keeps the residual and correlates it with
-        every atom at each step. The results agree up to rounding, which the Gram form
-        lets grow where large coefficients cancel. "auto" takes the cheaper one.
+        every atom at each step. "compiled" is the Gram form as one loop, compiled by
+        numba; it remains the form above for ``refit="every_step"``, other devices than
+        the CPU, and more than 32 atoms a step. The results agree up to rounding, which
+        the Gram form lets grow where large coefficients cancel. "auto" takes the
+        cheapest one, which depends on the sizes, and on whether numba is installed.
     gram : Tensor of shape (M, M), default=None
         ``dictionary @ dictionary.T`` if known; otherwise it is computed if needed.
 
@@ -109,6 +113,7 @@ def batched_omp(
     tensor([[0., 3., 1.]])
     """
     k = min(k, len(dictionary))
+    wanted = form
     if form == "auto" and gram is None:
         form = choose_form(len(x), dictionary, k, atoms_per_step)
     if form == "residual":
@@ -117,6 +122,16 @@ def batched_omp(
         gram = gram_matrix(dictionary)
     else:
         gram = gram.contiguous()
+    # With "every_step", the steps of a row need more than its correlations.
+    in_one_loop = (
+        gram is not None
+        and refit != "every_step"
+        and compiled.takes(x, atoms_per_step)
+        and (
+            wanted == "compiled"
+            or (wanted == "auto" and compiled.saves_time(len(x) * len(dictionary) * k))
+        )
+    )
     indices, values = [], []
     chunk = rows_per_chunk(x, len(dictionary))
     # One buffer for all chunks, because pages of new memory have to be mapped first.
@@ -128,7 +143,7 @@ def batched_omp(
             if gram is None
             else _GramForm(rows / scale, dictionary, c[: len(rows)], gram)
         )
-        code = _pursue(residual, k, atoms_per_step, selection, refit, tol)
+        code = _pursue(residual, k, atoms_per_step, selection, refit, tol, in_one_loop)
         indices.append(code.indices)
         values.append(code.values * scale)
     return SlotCode(torch.cat(indices), torch.cat(values))
@@ -176,16 +191,50 @@ def _pursue(
     selection: Selection,
     refit: Refit,
     tol: float | None,
+    in_one_loop: bool,
 ) -> SlotCode:
     """Algorithm 1 on one chunk of rows."""
     x = residual.x
     energy = x.square().sum(1)  # ||r||^2
     enough = -math.inf if tol is None else tol**2 * energy
+    if in_one_loop and isinstance(residual, _GramForm):
+        code = compiled.pursue(
+            residual.correlations(),
+            residual.gram,
+            energy,
+            torch.as_tensor(enough, dtype=x.dtype).expand_as(energy),
+            k,
+            atoms_per_step,
+            absolute=selection == "absolute",
+            subtract_last=refit is True,
+        )
+    else:
+        code = _steps(residual, k, atoms_per_step, selection, refit, energy, enough)
+    unused = k - code.indices.shape[1]  # slots left over if all rows stopped early
+    code = SlotCode(
+        F.pad(code.indices, (0, unused)), F.pad(code.values, (0, unused))
+    ).coalesce()
+    if refit is True:
+        code = SlotCode(code.indices, code.values + _refit(residual, code)[0])
+    return code
+
+
+def _steps(
+    residual: _GramForm | _ResidualForm,
+    k: int,
+    atoms_per_step: int,
+    selection: Selection,
+    refit: Refit,
+    energy: Tensor,
+    enough: Tensor | float,
+) -> SlotCode:
+    """The steps of Algorithm 1, each for all rows."""
+    x = residual.x
     code = SlotCode(x.new_empty(len(x), 0, dtype=torch.int64), x.new_empty(len(x), 0))
     for n_picked in step_sizes(k, atoms_per_step):
         unfinished = energy > enough
         # Asked only where it can be: on an accelerator the answer is waited for.
-        if tol is not None and not unfinished.any():
+        if isinstance(enough, Tensor) and not unfinished.any():
             break
         # The atoms with the largest <W_m, r(t)>.
         c = residual.correlations()
@@ -209,12 +258,6 @@ def _pursue(
             code = SlotCode(code.indices, code.values + z)
             residual.subtract(SlotCode(code.indices, z))
             energy = energy - (z * c).sum(1)
-    unused = k - code.indices.shape[1]  # slots left over if all rows stopped early
-    code = SlotCode(
-        F.pad(code.indices, (0, unused)), F.pad(code.values, (0, unused))
-    ).coalesce()
-    if refit is True:
-        code = SlotCode(code.indices, code.values + _refit(residual, code)[0])
     return code
 
 
