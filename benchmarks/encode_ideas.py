@@ -35,8 +35,8 @@ L = 5
 
 
 def main() -> None:
-    args = arguments(__doc__)
-    n, d, m, k = (1024, 64, 4096, 10) if args.quick else (8192, 1024, 8192, 100)
+    args = arguments(__doc__, rows={"type": int, "default": 8192})
+    n, d, m, k = (1024, 64, 4096, 10) if args.quick else (args.rows, 1024, 8192, 100)
     report = Report(f"ideas for encoding {n} rows, d={d}, M={m}, k={k}, L={L}", args)
     X, atoms = planted(n, d, m, k)
     x, w = torch.from_numpy(X), torch.from_numpy(atoms)

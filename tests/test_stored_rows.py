@@ -29,10 +29,12 @@ from skdict import (
     Transcoder,
     Truncator,
 )
+from skdict._utils import arrays
 from skdict.decomposition._registry import DICTIONARIES
 from skdict.metrics import make_linear_probe
 from skdict.preprocessing import InMemory, RowwiseTransformer
 from skdict.rows import StoredRows, centre_and_spread, draw_rows, epochs
+from skdict.rows.stored import widened
 
 KINDS = [entry.estimator for entry in DICTIONARIES]
 N, D = 3000, 8
@@ -138,6 +140,31 @@ def test_rows_are_taken_as_from_an_array(stored, which, rows, start, stop, step)
     mask = np.isin(np.arange(N), rows)
     for key in (rows, some, mask, (some, slice(None))):
         np.testing.assert_array_equal(table[key], ROWS[key], strict=True)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    {
+        "plain": lambda X: X,
+        "read-only": lambda X: np.frombuffer(X.tobytes(), X.dtype).reshape(X.shape),
+        "columns first": np.asfortranarray,
+        "backwards": lambda X: X[::-1, ::-1],
+        "big-endian": lambda X: X.astype(">f2"),
+        "one in two": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    }.items(),
+    ids=lambda layout: layout[0],
+)
+def test_every_half_precision_number_is_widened_as_by_numpy(monkeypatch, layout):
+    monkeypatch.setattr(arrays, "_BLOCK_ENTRIES", 2**12)
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(256, 256)
+    X = layout[1](every)
+    with np.errstate(invalid="ignore"):
+        expected = X.astype(np.float32)
+    wide = widened(X)
+    assert wide.dtype == np.float32
+    np.testing.assert_array_equal(wide, expected)
+    assert (np.signbit(wide) == np.signbit(expected)).all()
+    assert wide.flags.writeable
 
 
 @pytest.mark.parametrize(

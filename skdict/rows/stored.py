@@ -13,8 +13,10 @@ import sklearn
 import torch
 from torch import Tensor
 
+from skdict._utils.arrays import row_blocks
 from skdict._utils.checks import as_floats, rows_not_finite
 from skdict._utils.types import AnyArray, Data
+from skdict.rows.devices import as_tensor
 
 # Largest number of stored bytes of a block, unless a single chunk is larger. A disk
 # reads blocks of this size in any order about as fast as it reads a whole file.
@@ -171,7 +173,7 @@ def check_part(rows: Any, start: int, name: str, dtype: Any) -> np.ndarray:
             f"The rows of {name} are sparse, but dense rows are needed. A Dask array "
             "becomes dense by map_blocks(lambda part: part.toarray())."
         )
-    rows = as_floats(np.asarray(rows)).astype(dtype, copy=False)
+    rows = widened(np.asarray(rows)).astype(dtype, copy=False)
     bad = rows_not_finite(rows)
     if len(bad):
         raise ValueError(
@@ -179,6 +181,18 @@ def check_part(rows: Any, start: int, name: str, dtype: Any) -> np.ndarray:
             f"to {start + len(rows)}, the first of them row {start + bad[0]}."
         )
     return rows
+
+
+def widened(X: AnyArray) -> AnyArray:
+    """Convert numbers to float32 or float64, as :func:`as_floats` does."""
+    if not isinstance(X, np.ndarray) or X.dtype != np.float16 or X.ndim != 2:
+        return as_floats(X)
+    # numpy takes ten times as long as torch. Part by part, because what is read-only is
+    # copied first.
+    wide = np.empty_like(X, dtype=np.float32, subok=False)
+    for rows in row_blocks(X):
+        torch.from_numpy(wide[rows]).copy_(as_tensor(X[rows]))
+    return wide
 
 
 class RememberingRows(StoredRows):

@@ -10,7 +10,6 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 from torch import Tensor
 
 from skdict._utils.checks import (
-    as_floats,
     as_numpy,
     check_finite,
     check_floats,
@@ -19,7 +18,13 @@ from skdict._utils.checks import (
 )
 from skdict._utils.sklearn_private import get_namespace_and_device
 from skdict._utils.types import AnyArray, Data
-from skdict.rows.stored import StoredRows, Table, is_stored, whole_or_stored
+from skdict.rows.stored import (
+    StoredRows,
+    Table,
+    is_stored,
+    whole_or_stored,
+    widened,
+)
 
 
 def validate_rows(estimator: Any, X: Data, *, reset: bool) -> AnyArray:
@@ -46,7 +51,7 @@ def validate_rows(estimator: Any, X: Data, *, reset: bool) -> AnyArray:
             ensure_all_finite=False,
             reset=reset,
         )
-    X = as_floats(X)
+    X = widened(X)
     check_finite(X, "Input X", "contains NaN or infinity")
     return X
 
