@@ -8,7 +8,7 @@ columns, while they are in the cache of the core.
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,8 +32,12 @@ _ROWS = 64
 
 @functools.cache
 def has_compiler() -> bool:
-    """Whether numba is installed."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether numba is installed, and for the other packages that are."""
+    try:
+        importlib.import_module("numba")
+    except ImportError:
+        return False
+    return True
 
 
 def takes(x: Tensor, atoms_per_step: int) -> bool:
