@@ -123,7 +123,8 @@ def test_batches_do_not_change_the_result(batch_size, pool):
     probes = [1, 2][:batch_size]  # that tell the axis of the images
     assert counting.sizes[: len(probes)] == probes
     batches = counting.sizes[len(probes) :]
-    assert sum(batches) == 7
+    # A first batch that was a probe is not run again.
+    assert sum(batches) == (6 if batch_size == 1 else 7)
     assert max(batches) == min(batch_size, 7)
     once = TokenExtractor(model, "2", pool=pool).fit_transform(images)
     np.testing.assert_allclose(got, once, rtol=1e-5, atol=1e-7)

@@ -55,6 +55,8 @@ class _Run:
         self.batch_size = extractor.batch_size
         self.device = resolve_device(extractor.device)
         self.dtype = floating_dtype(self.model)
+        # What the layer gave for all images of the first batch, if it is that small.
+        self.first: Any = None
 
     def check_finite(self) -> None:
         raise_if_not_finite(self.images, self.n_images, self.batch_size, self.dtype)
@@ -79,6 +81,8 @@ class _Run:
                     self.model, self.layer, pair[:n].clone(), feature_maps
                 )
                 probes[n] = tuple(first_tensor(output).shape)
+            if len(pair) == min(self.batch_size, self.n_images):
+                self.first = output
         layout = read_layout(
             probes,
             self.image_shape,
@@ -96,18 +100,21 @@ class _Run:
         with borrowed(self.model, self.device):
             for start in range(0, self.n_images, self.batch_size):
                 stop = min(start + self.batch_size, self.n_images)
-                output = layer_output(self.model, self.layer, self.load(start, stop))
+                output, self.first = self.first, None
+                if output is None:
+                    batch = self.load(start, stop)
+                    output = layer_output(self.model, self.layer, batch)
                 tokens = layout.tokens(output, stop - start, self.skip_tokens).detach()
                 # Half precision, of the model or of an autocast, ends here.
                 tokens = tokens if tokens.dtype == torch.float64 else tokens.float()
                 if self.pool == "mean":
                     tokens = tokens.mean(dim=1, keepdim=True)
-                batch = tokens.cpu().numpy()
+                rows = tokens.cpu().numpy()
                 if embeddings is None:
-                    shape = (self.n_images, *batch.shape[1:])
-                    embeddings = np.empty(shape, dtype=batch.dtype)
-                embeddings[start:stop] = batch
-                is_bad[start:stop] = ~np.isfinite(batch).all(axis=(1, 2))
+                    shape = (self.n_images, *rows.shape[1:])
+                    embeddings = np.empty(shape, dtype=rows.dtype)
+                embeddings[start:stop] = rows
+                is_bad[start:stop] = ~np.isfinite(rows).all(axis=(1, 2))
         if is_bad.any():
             raise ValueError(
                 f"The layer's output is NaN or infinite for {is_bad.sum()} of "
