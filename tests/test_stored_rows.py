@@ -1,5 +1,7 @@
 """Rows in memory maps, zarr, HDF5 and Dask, against the same rows in memory."""
 
+import copy
+import functools
 import threading
 import tracemalloc
 
@@ -43,6 +45,7 @@ Y = np.arange(N) * 4 // N  # sorted, as plates are
 X = (rng.normal(size=(N, D)) + 3 * rng.normal(size=(4, D))[Y]).astype(np.float16)
 ROWS = X.astype(np.float32)
 CONTROL = Y == 1
+TABLES = {"X": X, "ROWS": ROWS, "targets": ROWS[:, :3] + 1}
 # A working memory in MiB that has no room for all rows, and buffers of 300 rows.
 SMALL = 8 * 300 * D * 4 / 2**20
 
@@ -111,6 +114,18 @@ def little_memory():
 def fitted(kind, rows, y=None, **options):
     options = {"max_iter": 3, "batch_size": 100, "random_state": 0, **options}
     return kind(24, k=3, **options).fit(rows, y)
+
+
+@functools.cache
+def _fitted_in_memory(kind, rows, targets, options):
+    rows, targets = TABLES[rows], None if targets is None else TABLES[targets]
+    return fitted(kind, rows, targets, **dict(options))
+
+
+def fitted_in_memory(kind, rows="X", targets=None, **options):
+    """A copy of what is fitted once to rows in memory, which most tests start from."""
+    model = _fitted_in_memory(kind, rows, targets, tuple(options.items()))
+    return copy.deepcopy(model)
 
 
 # StoredRows
@@ -323,7 +338,7 @@ def test_at_most_two_buffers_are_in_memory(tmp_path):
 
 @sources
 def test_rows_that_fit_give_the_fit_of_memory(store, source):
-    expected = fitted(ICFL, X, max_iter=1)
+    expected = fitted_in_memory(ICFL, max_iter=1)
     model = fitted(ICFL, store(source), max_iter=1)
     assert isinstance(model.components_, np.ndarray)
     assert model.components_.dtype == np.float32
@@ -338,7 +353,7 @@ def test_a_buffer_is_as_good_as_a_full_shuffle(store, source):
     assert not StoredRows(rows).fits
     for options in ({}, {"validation_fraction": 0.1})[: 2 if source is memmap else 1]:
         options = {"max_iter": 4, **options}
-        expected = fitted(ICFL, ROWS, **options).score(ROWS)
+        expected = fitted_in_memory(ICFL, "ROWS", **options).score(ROWS)
         model = fitted(ICFL, rows, **options)
         assert model.score(ROWS) == pytest.approx(expected, abs=0.02)
         assert model.score(rows) == pytest.approx(model.score(ROWS), abs=1e-6)
@@ -400,7 +415,7 @@ def test_transcoder_takes_stored_rows_and_targets(store, source):
     rows = store(source)
     targets = da.from_array(ROWS[:, :3] + 1, chunks=(77, 3))
     model = fitted(Transcoder, rows, targets, max_iter=5)
-    expected = fitted(Transcoder, ROWS, ROWS[:, :3] + 1, max_iter=5)
+    expected = fitted_in_memory(Transcoder, "ROWS", "targets", max_iter=5)
     assert model.score(ROWS, ROWS[:, :3]) == pytest.approx(
         expected.score(ROWS, ROWS[:, :3]), abs=0.05
     )
@@ -416,7 +431,7 @@ def test_transcoder_takes_stored_rows_and_targets(store, source):
 @deferred
 def test_codes_of_deferred_rows_are_a_dask_array(store, source):
     rows = store(source)
-    model = fitted(ICFL, X)
+    model = fitted_in_memory(ICFL)
     codes = model.transform(rows)
     assert isinstance(codes, da.Array)
     assert codes.shape == (N, 24)
@@ -432,7 +447,7 @@ def test_codes_of_deferred_rows_are_a_dask_array(store, source):
 
 
 def test_codes_of_a_memory_map_are_in_memory(store, little_memory):
-    model = fitted(ICFL, X)
+    model = fitted_in_memory(ICFL)
     codes = model.transform(store(memmap))
     np.testing.assert_allclose(codes.toarray(), model.transform(X).toarray(), atol=1e-5)
 
@@ -493,7 +508,7 @@ def refusing(convert, rows):
 
 
 def test_configuration_of_the_caller_reaches_other_threads(store):
-    model = fitted(ICFL, X)
+    model = fitted_in_memory(ICFL)
     rows = store(zarr_chunks)
     with config_context(sparse_interface="sparray"):
         codes = model.transform(rows)
@@ -502,7 +517,7 @@ def test_configuration_of_the_caller_reaches_other_threads(store):
 
 
 def test_partial_reading_of_codes_back(store):
-    model = fitted(ICFL, X)
+    model = fitted_in_memory(ICFL)
     codes = model.transform(store(zarr_chunks))
     rebuilt = model.inverse_transform(codes)
     assert isinstance(rebuilt, da.Array)
@@ -528,7 +543,7 @@ def test_a_row_that_is_not_finite_is_named(store, source, bad):
                 source, **({} if isinstance(learner, ICFL) else {"control": CONTROL})
             )
     with pytest.raises(ValueError, match="Input X contains NaN"):
-        np.asarray(fitted(ICFL, X).transform(source))
+        np.asarray(fitted_in_memory(ICFL).transform(source))
 
 
 class Failing(Chunked):
@@ -550,7 +565,7 @@ class Failing(Chunked):
 @pytest.mark.parametrize("n_good", [0, 1, 2, 3, 5])
 def test_a_reader_that_fails_says_where_and_leaves_no_thread(n_good):
     before = threading.active_count()
-    model = fitted(ICFL, X)
+    model = fitted_in_memory(ICFL)
     atoms = model.components_
     with pytest.raises(OSError, match="a bad sector") as caught:
         model.set_params(max_iter=20).fit(Failing(n_good))
@@ -588,7 +603,7 @@ def test_centre_and_spread_are_those_of_memory(store, source):
 
 @deferred
 def test_other_widths_and_shapes_are_refused_at_once(store, source):
-    model = fitted(ICFL, X)
+    model = fitted_in_memory(ICFL)
     wide = store(source, np.zeros((N, D + 1), np.float16))
     with pytest.raises(ValueError, match=f"X has {D + 1} features, but ICFL"):
         model.transform(wide)
@@ -597,7 +612,7 @@ def test_other_widths_and_shapes_are_refused_at_once(store, source):
 
 
 def test_unsuitable_tables_are_refused(store, little_memory):
-    model = fitted(ICFL, X)
+    model = fitted_in_memory(ICFL)
     cube = da.zeros((300, 2, 8), chunks=50)
     for call in (model.fit, model.transform):
         with pytest.raises(ValueError, match="Expected 2D array, got 3D"):
@@ -633,7 +648,7 @@ def test_a_step_that_must_learn_is_refused():
 
 
 def test_without_dask_it_says_how_to_install_it(store, monkeypatch):
-    model = fitted(ICFL, X)
+    model = fitted_in_memory(ICFL)
     rows = store(zarr_chunks)
     monkeypatch.setitem(__import__("sys").modules, "dask.array", None)
     with pytest.raises(ImportError, match=r"pip install 'skdict\[stores\]'"):
@@ -641,7 +656,7 @@ def test_without_dask_it_says_how_to_install_it(store, monkeypatch):
 
 
 def test_dask_computes_with_any_number_of_workers(store):
-    codes = fitted(ICFL, X).transform(store(hdf5))
+    codes = fitted_in_memory(ICFL).transform(store(hdf5))
     with dask.config.set(scheduler="threads", num_workers=4):
         many = codes.compute()
     assert abs(many - codes.compute(scheduler="synchronous")).max() < 1e-5
