@@ -133,6 +133,17 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.fixture
+def forked_jobs(monkeypatch):
+    """With `n_jobs`, joblib starts processes that need not import anything."""
+    import joblib
+    from processes import forks
+
+    monkeypatch.setattr(joblib.parallel, "DEFAULT_MP_CONTEXT", forks())
+    with joblib.parallel_config("multiprocessing"):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def close_figures():
     """No test finds a figure that another one, or a doctest, has left open."""

@@ -1,6 +1,6 @@
 """Kills fits at random moments and lets others go on from their checkpoints.
 
-Run by test_checkpoint.py in a process of its own, which imports torch once and forks:
+Run by test_checkpoint.py in a process of its own, which forks; by hand:
 
     python tests/interrupted_fits.py FOLDER SEED N_KILLS
 
@@ -18,6 +18,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn import config_context
 
 from skdict import ICFL, KSVD, TopKSAE, Transcoder
@@ -122,6 +123,7 @@ def kill_some(name, rows, folder, n_kills, chance):
 
 def main(folder, seed, n_kills):
     warnings.simplefilter("error")
+    torch.set_num_threads(1)  # a fork must not meet threads
     chance = random.Random(int(seed))
     # torch imports much when it is first used, which no child has to repeat.
     for name in CASES:

@@ -5,12 +5,11 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
+import interrupted_fits
 import numpy as np
+import processes
 import pytest
 import torch
 from sklearn import config_context
@@ -26,7 +25,6 @@ from skdict.training import Checkpoint
 from skdict.training import checkpoint as module
 from skdict.training.checkpoint import checkpoint_parts
 
-SCRIPT = Path(__file__).with_name("interrupted_fits.py")
 KINDS = [entry.estimator for entry in DICTIONARIES] + [Transcoder]
 X = np.random.default_rng(0).normal(size=(600, 6)).astype(np.float32)
 # 5 epochs of 9 steps, with held-out rows and a wind-down.
@@ -107,10 +105,8 @@ def path(tmp_path):
 
 @pytest.mark.slow
 def test_killed_processes_end_with_the_same_atoms(tmp_path):
-    command = [sys.executable, str(SCRIPT), str(tmp_path), "0", "3"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=300, env=env
+    run = processes.run(
+        interrupted_fits.main, tmp_path, 0, 3, folder=tmp_path, timeout=300
     )
     assert run.returncode == 0, run.stderr
     lines = [line.split() for line in run.stdout.splitlines()]

@@ -5,8 +5,10 @@ import signal
 import threading
 import time
 
+import dask
 import dask.array as da
 import numpy as np
+import processes
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from pandas.testing import assert_frame_equal
@@ -84,7 +86,10 @@ def test_moments_without_a_cluster():
 @pytest.fixture(scope="module")
 def client():
     distributed = pytest.importorskip("distributed")
+    processes.forks()
     with (
+        # Workers that need not import anything, for the one that is killed, too.
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None
         ) as cluster,

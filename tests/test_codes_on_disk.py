@@ -3,13 +3,13 @@
 import os
 import re
 import signal
-import subprocess
 import sys
-import textwrap
 
 import anndata
 import dask.array as da
+import killed_writing
 import numpy as np
+import processes
 import pyarrow.dataset
 import pytest
 import scipy.sparse as sp
@@ -187,61 +187,12 @@ def test_what_is_there_is_kept_unless_asked(tmp_path, format):
     assert (tmp_path / "other" / "thesis.txt").exists()
 
 
-SCRIPT = """
-    import os, signal, sys, time, traceback
-    from pathlib import Path
-    import dask.array as da, numpy as np, scipy.sparse as sp
-    from skdict.io import _codes, write_codes
-
-    _codes._BLOCKS = 1  # written together
-    folder = Path(sys.argv[1])
-    dense = np.load(folder / "codes.npy")
-    told, tell = os.pipe()
-
-    def block(part):
-        os.write(tell, b".")
-        time.sleep(0.05)
-        return sp.csr_matrix(part)
-
-    def fork(format):
-        # Dask and zarr start their threads in the fork.
-        child = os.fork()
-        if child == 0:
-            try:
-                codes = da.from_array(dense, chunks=(50, -1)).map_blocks(
-                    block, meta=sp.csr_matrix((0, 0), dtype=dense.dtype),
-                    dtype=dense.dtype,
-                )
-                write_codes(codes, folder / format, format=format)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        return child
-
-    for format in ("zarr", "parquet"):
-        child = fork(format)
-        for _ in range(8):  # of 20 blocks
-            os.read(told, 1)
-        os.kill(child, signal.SIGKILL)
-        status = os.waitpid(child, 0)[1]
-        os.set_blocking(told, False)
-        try:
-            os.read(told, 99)
-        except BlockingIOError:
-            pass
-        os.set_blocking(told, True)
-        print(format, status, os.waitpid(fork(format), 0)[1], len(os.read(told, 99)))
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_a_killed_writing_goes_on(tmp_path):
-    """In forks of one process, whose start takes longer than the writing."""
+    """In forks of one process."""
     np.save(tmp_path / "codes.npy", CODES.toarray())
-    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), tmp_path]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    run = processes.run(killed_writing.main, tmp_path, folder=tmp_path, timeout=120)
     assert run.returncode == 0, run.stderr
     assert len(run.stdout.splitlines()) == 2
     for line in run.stdout.splitlines():

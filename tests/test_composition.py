@@ -155,6 +155,7 @@ def by_hand(pipeline, rows, y, control, folds):
 
 
 @pytest.mark.parametrize("routing", [False, True], ids=["routing off", "routing on"])
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_grid_search_over_k_and_whitening(routing, n_jobs):
     cv = GroupKFold(n_splits=2)

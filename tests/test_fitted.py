@@ -1,11 +1,8 @@
 """Tests of the tables of fitted attributes, and of files that break them."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import fuzzed_files
 import numpy as np
+import processes
 import pytest
 import skops.io
 import torch
@@ -362,16 +359,11 @@ def test_token_extractor_in_a_file(tmp_path):
 
 
 @pytest.mark.slow
-def test_changed_files_end_in_a_result_or_a_value_error():
-    """In a process of its own, so that an abort is seen; its start is slow."""
+def test_changed_files_end_in_a_result_or_a_value_error(tmp_path):
+    """In a process of its own, so that an abort is seen."""
     names = list(ESTIMATORS)
-    run = subprocess.run(
-        [sys.executable, fuzzed_files.__file__, ",".join(names)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[1],
-        timeout=600,
+    run = processes.run(
+        fuzzed_files.main, ",".join(names), folder=tmp_path, timeout=600
     )
     lines = run.stdout.splitlines()
     assert run.returncode == 0, (lines[-1:], run.stderr[-2000:])

@@ -628,6 +628,7 @@ class TestScorer:
             loose, X, y
         ) == make_selectivity_scorer()(strict, X, y)
 
+    @pytest.mark.usefixtures("forked_jobs")
     @pytest.mark.parametrize("n_jobs", [1, 2])
     def test_grid_search(self, iris, routing, n_jobs):
         X, y = iris

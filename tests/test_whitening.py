@@ -533,6 +533,7 @@ def test_the_mask_is_requested_by_default():
         assert getattr(requests, method).requests == {"control": True}
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_grid_search_cuts_the_mask_to_each_fold(n_jobs):
     X, control = sample(n=120)
