@@ -182,6 +182,54 @@ def test_a_part_of_an_epoch_is_its_end_and_reads_no_more(without, size, tmp_path
                 assert sum(places) <= n_left + 100 + 25
 
 
+HOLDER = """
+import sys, time
+import numpy as np
+from skdict import ICFL
+from skdict.training import Checkpoint
+
+def wait(record):
+    print("begun", flush=True)
+    time.sleep(600)
+
+X = np.random.default_rng(0).normal(size=(600, 6)).astype(np.float32)
+ICFL(12, 2, callbacks=[Checkpoint(sys.argv[1], every_steps=1), wait]).fit(X)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_do_not_share_a_checkpoint(path):
+    command = [sys.executable, "-c", HOLDER, os.fspath(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "begun\n"
+            before = path.read_bytes()
+            with pytest.raises(BlockingIOError, match="another fit") as error:
+                fit(new(ICFL, Checkpoint(path)))
+            assert error.value.filename == os.fspath(path)
+            assert path.read_bytes() == before
+        finally:
+            other.kill()
+    # The lock ends with the process that was killed, though its file stays.
+    assert len(os.listdir(path.parent)) == 2
+    path.unlink()
+    fit(new(ICFL, Checkpoint(path)))
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_fit_inside_another_one_cannot_have_its_checkpoint(path):
+    def fit_again():
+        with pytest.raises(BlockingIOError, match=path.name):
+            fit(new(ICFL, Checkpoint(path)))
+        fit(new(ICFL, Checkpoint(path.with_name("other"))))
+        raise Killed
+
+    with pytest.raises(Killed):
+        fit(new(ICFL, At(3, fit_again), Checkpoint(path, every_steps=1)))
+    assert sorted(os.listdir(path.parent)) == [path.name, "other"]
+    assert_same(resumed(ICFL, path), fit(new(ICFL)))
+
+
 def test_a_completed_fit_is_not_repeated(path):
     seen = []
     first = fit(new(ICFL, Checkpoint(path)))

@@ -1,6 +1,7 @@
 """Tests of the one writer of files, by itself and through `save` and `to_html`."""
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -15,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skdict import load, save
 from skdict._utils import files
-from skdict._utils.files import check_destination, write_file
+from skdict._utils.files import check_destination, locked, write_file
 from skdict.report import FeatureReport
 
 
@@ -386,3 +387,43 @@ def test_saved_file_loads_through_a_link(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "target")
     save(PCA(), tmp_path / "link")
     assert isinstance(load(tmp_path / "target"), PCA)
+
+
+def test_a_lock_is_for_one_and_leaves_nothing(tmp_path):
+    path = tmp_path / "file"
+    for _ in range(2):
+        with locked(path, "a test"):
+            with pytest.raises(BlockingIOError, match="in use by a test"):
+                locked(path, "a test").__enter__()
+            with locked(tmp_path / "other", "a test"):
+                pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    path, flock, first = tmp_path / "file", fcntl.flock, []
+
+    def remove_first(descriptor, operation):
+        if not first:
+            first.extend(tmp_path.iterdir())
+            first[0].unlink()
+        return flock(descriptor, operation)
+
+    monkeypatch.setattr(files.fcntl, "flock", remove_first)
+    with locked(path, "a test"), pytest.raises(BlockingIOError):
+        locked(path, "a test").__enter__()
+
+
+def test_without_locks_of_the_file_system_nothing_is_refused(tmp_path, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    with locked(tmp_path / "file", "a"), locked(tmp_path / "file", "b"):
+        pass
+
+
+@pytest.mark.parametrize("place", ["nowhere/file", ""])
+def test_a_lock_needs_a_place_for_the_file(tmp_path, place):
+    with pytest.raises(OSError, match=r"nowhere|folder"):
+        locked(tmp_path / place, "a test").__enter__()

@@ -22,7 +22,7 @@ _POSIX: bool = os.name == "posix"
 if _POSIX:
     import fcntl
 
-__all__ = ["check_destination", "write_file"]
+__all__ = ["check_destination", "locked", "write_file"]
 
 
 def check_destination(path: str | bytes | os.PathLike) -> Path:
@@ -124,6 +124,58 @@ def write_file(path: str | bytes | os.PathLike, parts: Iterable[bytes]) -> int:
             os.unlink(temporary)
     _sync_folder(file.parent)
     return size
+
+
+@contextmanager
+def locked(path: str | bytes | os.PathLike, what: str) -> Iterator[None]:
+    """Keep other processes and threads from a name that will be written to.
+
+    The lock is that of a hidden file in the same folder. The system lets it go when the
+    process ends, however it does. There are no locks on Windows, and on file systems
+    without locks they have no effect.
+
+    Parameters
+    ----------
+    path : str, bytes or path-like
+        A file that is there or will be.
+    what : str
+        Who else may hold the lock, for the message.
+
+    Raises
+    ------
+    BlockingIOError
+        If another one holds the lock.
+    OSError
+        As from :func:`check_destination`.
+    """
+    file = check_destination(path)
+    if not _POSIX:
+        yield
+        return
+    place = file.with_name(f"{_prefix(file)}.lock")
+    while True:
+        with _naming(path):
+            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BlockingIOError(
+                errno.EWOULDBLOCK, f"in use by {what}", os.fsdecode(path)
+            ) from None
+        except OSError:  # some network file systems have no locks
+            break
+        # The one that had it may have removed the file before it was locked.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(place), os.fstat(descriptor)):
+                break
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(place)
+        os.close(descriptor)
 
 
 def _write_all(stream: io.FileIO, part: bytes) -> int:

@@ -59,7 +59,12 @@ from skdict.rows import (
     to_device,
     validate_rows,
 )
-from skdict.training.checkpoint import RECORD_KEYS, checkpoint_among, problem_of
+from skdict.training.checkpoint import (
+    RECORD_KEYS,
+    checkpoint_among,
+    checkpoint_locked,
+    problem_of,
+)
 from skdict.training.net import DictionaryNet
 from skdict.training.state import restore, state_of, stream_rule
 from skdict.training.together import Reader
@@ -174,7 +179,8 @@ class DictionaryEstimator(
             training diverges.
         """
         go_on = self.warm_start and self._has_begun
-        self._learn(X, y, streaming=False, go_on=go_on)
+        with checkpoint_locked(self.callbacks):
+            self._learn(X, y, streaming=False, go_on=go_on)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)

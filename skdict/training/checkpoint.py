@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -25,9 +25,9 @@ import torch
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from skdict._ranks import Ranks
+from skdict._ranks import Ranks, ranks
 from skdict._utils.checks import as_numpy
-from skdict._utils.files import check_destination, write_file
+from skdict._utils.files import check_destination, locked, write_file
 from skdict._utils.fitted import Count, Fitted, Flag, OrNone, Record, Sizes
 from skdict._utils.tensors import (
     Tensors,
@@ -98,6 +98,9 @@ class Checkpoint(Callback):
     Ctrl-C takes effect when the current step is done: the checkpoint is written, and
     KeyboardInterrupt is raised. A second Ctrl-C does not wait.
 
+    While a fit runs, a second one on the same path raises BlockingIOError. (Not on
+    Windows, and not on file systems without locks.)
+
     Under ``torchrun`` the first process writes the file, and all of them read it: it
     must be where each of them finds it.
 
@@ -161,7 +164,7 @@ class Checkpoint(Callback):
         OSError
             If the file could not be written.
         """
-        self._check_parameters()
+        self.check_parameters()
         self.problem_, self.seed_ = problem, seed
         self.saved_: Saved | None = None
         file = check_destination(self.path)
@@ -173,7 +176,8 @@ class Checkpoint(Callback):
         ranks.check_same(n_steps, f"the number of steps in {os.fspath(self.path)!r}")
         return self.seed_
 
-    def _check_parameters(self) -> None:
+    def check_parameters(self) -> None:
+        """Raise ValueError if a parameter is none that it can have."""
         path: Any = self.path
         if not isinstance(path, str | os.PathLike):
             raise ValueError(f"path of a Checkpoint must be a path, got {path!r}.")
@@ -274,6 +278,37 @@ def checkpoint_among(callbacks: Iterable[Any] | None) -> Checkpoint | None:
     if found and isinstance(found[0], type):
         raise ValueError("A Checkpoint needs a path: Checkpoint('fit.checkpoint').")
     return found[0] if found else None
+
+
+@contextmanager
+def checkpoint_locked(callbacks: Iterable[Any] | None) -> Iterator[None]:
+    """Keep other fits from the file of the checkpoint among the users' callbacks.
+
+    Raises
+    ------
+    BlockingIOError
+        If another fit has it, in each of the processes that train together.
+    """
+    checkpoint = checkpoint_among(callbacks)
+    if checkpoint is None:
+        yield
+        return
+    checkpoint.check_parameters()
+    together = ranks()
+    with ExitStack() as stack:
+        error = None
+        if together.rank == 0:
+            try:
+                stack.enter_context(
+                    locked(checkpoint.path, "another fit, which writes checkpoints")
+                )
+            except OSError as found:
+                error = found
+        if together.any(error is not None):
+            raise error or OSError(
+                f"{os.fspath(checkpoint.path)} is not free on the first process."
+            )
+        yield
 
 
 def _is_checkpoint(callback: Any) -> bool:
