@@ -1,16 +1,23 @@
 """Codes of every kind against the dense matrices that they stand for."""
 
 import itertools
-import subprocess
-import sys
+import warnings
 
 import numpy as np
+import processes
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skdict.ops import DenseCode, RaggedCode, SlotCode, products, slots
+from skdict.ops import (
+    DenseCode,
+    RaggedCode,
+    SlotCode,
+    batched_omp,
+    products,
+    slots,
+)
 from skdict.ops.slots import active_products
 
 N, S, M, D = 5, 3, 7, 4
@@ -161,13 +168,16 @@ def test_active_products_of_repeated_atoms(kernels, drawn):
     torch.testing.assert_close(products, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_no_warning_of_torch_reaches_the_user():
-    """In a fresh process, because torch says it once: its CSR tensors are in beta."""
-    program = (
-        "import torch; from skdict.ops import batched_omp;"
-        "batched_omp(torch.eye(3), torch.eye(3), 2, form='gram')"
-    )
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+def test_no_warning_of_torch_reaches_the_user(tmp_path):
+    """In a process of its own, because torch warns of CSR tensors once."""
+    done = processes.run(encode_without_warnings, folder=tmp_path, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def encode_without_warnings():
+    warnings.simplefilter("error")
+    batched_omp(torch.eye(3), torch.eye(3), 2, form="gram")
+    active_products(torch.eye(3), torch.eye(3), torch.zeros(3, 1, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("elements", [1, S * D * 2, 1 << 20])
