@@ -9,6 +9,7 @@ import dask
 import dask.array as da
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
@@ -33,8 +34,10 @@ from skdict import (
 )
 from skdict._utils import arrays
 from skdict.decomposition._registry import DICTIONARIES
+from skdict.evaluation import compare_dictionaries
 from skdict.metrics import make_linear_probe
 from skdict.preprocessing import InMemory, RowwiseTransformer
+from skdict.report import FeatureReport
 from skdict.rows import StoredRows, centre_and_spread, draw_rows, epochs
 from skdict.rows.stored import widened
 
@@ -660,3 +663,25 @@ def test_dask_computes_with_any_number_of_workers(store):
     with dask.config.set(scheduler="threads", num_workers=4):
         many = codes.compute()
     assert abs(many - codes.compute(scheduler="synchronous")).max() < 1e-5
+
+
+@pytest.mark.parametrize("source", [zarr_chunks, hdf5, dask_blocks])
+def test_reports_and_comparisons_read_what_fits_and_refuse_the_rest(store, source):
+    rows = store(source)
+    icfl = ICFL(12, 2, max_iter=1, random_state=0).fit(ROWS)
+
+    def report(X):
+        return FeatureReport(icfl, X, Y, n_permutations=3, verbose=False).to_frame()
+
+    def comparison(X):
+        return compare_dictionaries(
+            {"frozen": FrozenEstimator(icfl)}, X, Y, cv=2, seeds=None, n_permutations=0
+        ).drop(columns="encode_seconds")
+
+    for function in (report, comparison):
+        pd.testing.assert_frame_equal(function(rows), function(ROWS))
+        with (
+            config_context(working_memory=SMALL),
+            pytest.raises(TypeError, match=r"needs its rows in memory.*3000 rows"),
+        ):
+            function(rows)

@@ -34,6 +34,7 @@ from skdict._utils.steps import takes_frames, unfrozen
 from skdict._utils.types import Data
 from skdict._utils.warn import warn
 from skdict.metrics import make_linear_probe, offset_ratio
+from skdict.rows import in_memory
 from skdict.stats import check_grid_shape, is_of_images, number_images
 
 from ._measures import Part, measure_dictionary, measure_probe
@@ -99,7 +100,8 @@ def compare_dictionaries(
         are (see Notes). Below, x is the input of the last step.
 
     X : array-like of shape (n_samples, n_features)
-        Rows.
+        Rows. zarr, HDF5 and Dask arrays are read, if half of the working memory has
+        room for them.
 
     y : array-like of shape (n_samples,), default=None
         Classes, for selectivity and probes. None omits these measures.
@@ -239,6 +241,7 @@ def compare_dictionaries(
     >>> bool(cosine["ICFL"] > cosine["random atoms"] + 0.05)
     True
     """
+    X = in_memory(X, "compare_dictionaries")
     table = Table.check({"X": X}, y, groups, control, batch, params, grid_shape)
     return compare(
         {name: ("X", estimator) for name, estimator in dictionaries.items()},

@@ -23,6 +23,7 @@ from skdict._utils.table import as_table
 from skdict._utils.types import Data, Seed
 from skdict._utils.warn import warn
 from skdict.inspection.estimators import fitted_attribute, name_of
+from skdict.rows import in_memory
 from skdict.stats import are_neighbours_alike, can_permute
 
 from ._cards import gen_cards
@@ -59,7 +60,8 @@ class FeatureReport:
     X : array-like of shape (n_rows, n_features)
         Rows, as `estimator` takes them. With `images`, one row per image, or the
         tokens of each image in the order of `TokenExtractor` with ``pool=None``: image
-        by image and row by row of the grid.
+        by image and row by row of the grid. zarr, HDF5 and Dask arrays are read, if
+        half of the working memory has room for them.
 
     y : array-like of shape (n_rows,) or (n_images,), default=None
         Labels, of at least two classes. None makes a report without labels.
@@ -361,7 +363,8 @@ class FeatureReport:
                 nested_groups.append(image_ids)
 
         with self._progress(layout.n_rows, "codes", "row") as bar:
-            encoded = encode_rows(self.estimator, self.X, bar.update)
+            X = in_memory(self.X, "FeatureReport")
+            encoded = encode_rows(self.estimator, X, bar.update)
         features = describe(
             encoded.names,
             encoded.codes,

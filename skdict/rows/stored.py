@@ -293,3 +293,25 @@ def whole_or_stored(X: AnyArray, name: str = "X", dtype: Any = None) -> AnyArray
         return rows
     # A memory map is an array already, and its pages are read as they are needed.
     return X if isinstance(X, np.memmap) else rows.read(0, len(rows))
+
+
+def in_memory(X: Data, who: str, name: str = "X") -> Data:
+    """Read a deferred table if the working memory has room for it.
+
+    Raises
+    ------
+    TypeError
+        If it has not. `who` needs the rows in memory, and the message says how to
+        choose some.
+    """
+    if not is_deferred(X) or len(X.shape) != 2:
+        return X
+    rows = StoredRows(X, name)
+    if not rows.fits:
+        raise TypeError(
+            f"{who} needs its rows in memory, but {name} is a {type(X).__name__} of "
+            f"{len(rows)} rows, which take more than half of scikit-learn's "
+            f"working_memory. Choose some of them, numpy.asarray({name}[start:stop]), "
+            "and likewise of what belongs to them."
+        )
+    return rows.read(0, len(rows))
