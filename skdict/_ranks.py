@@ -8,21 +8,27 @@ here. Nothing else in the library knows of ``torch.distributed``.
 from __future__ import annotations
 
 import atexit
+import functools
 import multiprocessing
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["ALONE", "Ranks", "ranks"]
+__all__ = ["ALONE", "Ranks", "fails_together", "ranks"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # How long a process waits for the others before it raises an error, where the group is
 # made here. Without a limit, one that has died would keep the others waiting.
 _TIMEOUT = timedelta(minutes=10)
+# How long a process that has failed waits for the others to fail, too.
+_FAREWELL = timedelta(seconds=30)
 
 
 class Ranks:
@@ -84,6 +90,9 @@ class Ranks:
     def total(self, n: int) -> int:
         """Sum of a whole number."""
         return int(self.sum(torch.tensor(n, device="cpu")))
+
+    def fail(self) -> None:
+        """End the others, unless they have failed, too."""
 
 
 ALONE = Ranks()
@@ -147,6 +156,52 @@ class _Group(Ranks):
                     "them run the same script on the same rows."
                 )
 
+    def fail(self) -> None:
+        # Those that have raised the same error meet here, and may go on together. One
+        # that has not waits for a sum of the training, until its connections close.
+        try:
+            dist.all_reduce(torch.zeros(1, device="cpu"), group=_farewell())
+        except RuntimeError:
+            _State.world = _State.farewell = None
+            _State.have_parted = True
+            with suppress(RuntimeError):
+                dist.destroy_process_group()
+
+
+class _State:
+    """What is known of the group of this process."""
+
+    world: Any = None  # the group for which there is a farewell
+    farewell: Any = None
+    have_parted = False
+
+
+def _farewell() -> Any:
+    """A second group of the same processes; they make it together."""
+    if _State.world is not dist.group.WORLD:
+        _State.farewell = dist.new_group(backend="gloo", timeout=_FAREWELL)
+        _State.world = dist.group.WORLD
+    return _State.farewell
+
+
+def fails_together(method: Method) -> Method:
+    """Decorate a method that trains: if it fails on one process, it does on all.
+
+    Without it the others would wait for one that has raised an error and lives, until
+    the time of the group is over.
+    """
+
+    @functools.wraps(method)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        together = ranks()
+        try:
+            return method(*args, **kwargs)
+        except BaseException:
+            together.fail()
+            raise
+
+    return cast("Method", run)
+
 
 def ranks() -> Ranks:
     """The processes with which this one trains.
@@ -159,8 +214,16 @@ def ranks() -> Ranks:
     if not dist.is_initialized():
         if not _is_launched():
             return ALONE
+        if _State.have_parted:
+            raise RuntimeError(
+                "One of the processes of torch.distributed has failed, and they have "
+                "parted. Start them anew."
+            )
         _join()
-    return _Group() if dist.get_world_size() > 1 else ALONE
+    if dist.get_world_size() == 1:
+        return ALONE
+    _farewell()
+    return _Group()
 
 
 def _is_launched() -> bool:

@@ -25,13 +25,18 @@ def folder(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = "torch.distributed.run", "--nproc-per-node=2", "--standalone"
+    run(2, folder, port)
+    return folder
+
+
+def run(n_processes, folder, *arguments):
+    command = "torch.distributed.run", f"--nproc-per-node={n_processes}", "--standalone"
+    script = HERE / "two_ranks.py"
     subprocess.run(
-        [sys.executable, "-m", *command, HERE / "two_ranks.py", folder, port],
+        [sys.executable, "-m", *command, script, folder, *arguments],
         check=True,
         timeout=300,
     )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,7 @@ def test_both_processes_have_the_same_attributes(results):
     first, second = results
     assert first.keys() == second.keys()
     for name, value in first.items():
-        if name not in ("messages", "ended"):
+        if name not in ("messages", "fit_and_die", "fit_and_raise"):
             assert_array_equal(value, second[name], err_msg=name)
 
 
@@ -85,13 +90,41 @@ def test_two_processes_go_on_together(results, name, again):
         assert_allclose(found[f"{name} {again}: {key}"], whole, rtol=1e-5)
 
 
+CLOSED = "Connection closed by peer", "reset by peer"
+
+
 def test_a_process_that_dies_ends_the_others(folder, results):
-    (first, ended), (second, died) = (found["ended"] for found in results)
+    (first, ended), (second, died) = (found["fit_and_die"] for found in results)
     assert second == -signal.SIGKILL
     assert first == 1
-    message = (folder / "0.err").read_text()
-    assert "Connection closed by peer" in message or "reset by peer" in message
+    message = (folder / "fit_and_die-0.err").read_text()
+    assert any(text in message for text in CLOSED)
     assert ended - died < 30
+
+
+def test_a_process_that_fails_and_lives_ends_the_others(folder, results):
+    (first, ended), (second, later) = (found["fit_and_raise"] for found in results)
+    assert first == second == 1
+    message = (folder / "fit_and_raise-0.err").read_text()
+    assert any(text in message for text in CLOSED)
+    # The second process was there for 20 seconds more. It cannot go on alone.
+    assert ended < later
+    assert "Start them anew" in (folder / "fit_and_raise-1.err").read_text()
+
+
+def test_three_processes_fit_what_one_fits(folder):
+    names = ["ICFL", "BatchTopKSAE stream", "TopKSAE stored", "whitener None"]
+    run(3, folder, *names)
+    found = [dict(np.load(folder / f"{rank} of three.npz")) for rank in range(3)]
+    for name in names:
+        for key, value in state(dict(fits(folder))[name]()).items():
+            if key != "history seconds":
+                together = [results[f"{name}: {key}"] for results in found]
+                assert_allclose(
+                    together[0], value, 1e-7, 1e-7, err_msg=f"{name}: {key}"
+                )
+                for other in together[1:]:
+                    assert_array_equal(other, together[0])
 
 
 def test_one_process_alone():

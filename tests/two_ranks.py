@@ -2,7 +2,8 @@
 
 ``python -m torch.distributed.run --nproc-per-node 2 tests/two_ranks.py FOLDER PORT``
 writes a file for each process; the test itself fits the same alone. All that needs two
-processes is done here, because their start takes longer than most fits.
+processes is done here, because their start takes longer than most fits. With names of
+fits instead of the port, any number of processes does those.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ import torch
 from oracles import CLASSES, KINDS, X64, planted
 from sklearn import config_context
 
-from skdict import ICFL, SAE, ControlPCAWhitener, TopKSAE, Transcoder
+from skdict import ICFL, SAE, ControlPCAWhitener, TopKSAE, Transcoder, _ranks
 from skdict.decomposition import fit_many
 from skdict.rows import StoredRows
 from skdict.training import Checkpoint
@@ -119,8 +121,8 @@ def interrupted_fits(folder):
             yield f"{cls.__name__} {name}", again
 
 
-def fit_until_one_dies(folder, rank, port):
-    """Fit in forks of both processes, of which the second is killed.
+def fit_until_one_ends(folder, rank, port, fit):
+    """Fit in forks of both processes, of which the second ends by itself.
 
     A fork has a group of its own, and torchrun, which would end the first itself, does
     not know of it. Return how the fork has ended and when.
@@ -130,9 +132,9 @@ def fit_until_one_dies(folder, rank, port):
         try:
             os.environ.pop("TORCHELASTIC_USE_AGENT_STORE")
             os.environ["MASTER_PORT"] = port
-            with open(folder / f"{rank}.err", "w") as stream:
+            with open(folder / f"{fit.__name__}-{rank}.err", "w") as stream:
                 os.dup2(stream.fileno(), 2)
-                fit_and_die()
+                fit()
         except Exception:
             traceback.print_exc()
             os._exit(1)
@@ -146,19 +148,45 @@ def fit_until_one_dies(folder, rank, port):
 
 
 def fit_and_die():
-    def die(record):
-        if record["epoch"] == 2 and os.environ["RANK"] == "1":
-            os.kill(os.getpid(), signal.SIGKILL)
+    fit_until(lambda: os.kill(os.getpid(), signal.SIGKILL))
 
-    ICFL(16, 2, max_iter=1000, tol=None, callbacks=[die]).fit(np.eye(40, 8))
+
+def fit_and_raise():
+    """Let the second process fail, and live on until the first has ended."""
+
+    def fail():
+        raise KeyError("of the second process")
+
+    _ranks._FAREWELL = timedelta(seconds=2)
+    try:
+        fit_until(fail)
+    except KeyError:
+        time.sleep(20)
+        ICFL(16, 2).fit(np.eye(40, 8))
+
+
+def fit_until(function):
+    def stop(record):
+        if record["epoch"] == 2 and os.environ["RANK"] == "1":
+            function()
+
+    ICFL(16, 2, max_iter=1000, tol=None, callbacks=[stop]).fit(np.eye(40, 8))
 
 
 if __name__ == "__main__":
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    if not sys.argv[2].isdigit():
+        chosen = {name: state(dict(fits(folder))[name]()) for name in sys.argv[2:]}
+        results = {f"{n}: {key}": v for n in chosen for key, v in chosen[n].items()}
+        np.savez(folder / f"{rank} of three.npz", **results)
+        sys.exit()
     # torch imports much for its first optimiser, which the forks need not repeat. They
     # come first, because a fork must not meet threads of torch.
     torch.optim.SGD([torch.zeros(1)])
-    results = {"ended": fit_until_one_dies(folder, rank, sys.argv[2])}
+    results = {}
+    for i, fit in enumerate((fit_and_die, fit_and_raise)):
+        port = str(int(sys.argv[2]) + i)
+        results[fit.__name__] = fit_until_one_ends(folder, rank, port, fit)
     for name, fit in fits(folder):
         found = state(fit())
         results |= {f"{name}: {key}": value for key, value in found.items()}

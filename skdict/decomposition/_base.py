@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skdict._guards import learns, own_precision
-from skdict._ranks import ranks
+from skdict._ranks import fails_together, ranks
 from skdict._utils.checks import as_numpy, check_finite, check_floats
 from skdict._utils.constraints import Callbacks, Interval
 from skdict._utils.fitted import (
@@ -370,6 +370,7 @@ class DictionaryEstimator(
 
     # Training
 
+    @fails_together
     def _learn(
         self,
         X: Data,

@@ -18,7 +18,7 @@ from sklearn.utils import Tags
 from torch import Tensor
 
 from skdict._guards import full_precision, learns, own_precision
-from skdict._ranks import Ranks, ranks
+from skdict._ranks import Ranks, fails_together, ranks
 from skdict._utils.arrays import blocks
 from skdict._utils.checks import as_numpy
 from skdict._utils.constraints import Interval
@@ -798,6 +798,7 @@ def _least_variance(moments: Moments | FewRows) -> float:
     return _LEAST_SQUARE**0.5 if has_fourth else _LEAST_SQUARE
 
 
+@fails_together
 def _moments_of(
     X: AnyArray, rows: np.ndarray | None, *, fourth_order: bool
 ) -> Moments | FewRows:
