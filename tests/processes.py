@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import sys
-from multiprocessing.forkserver import ensure_running
 from subprocess import CompletedProcess, TimeoutExpired
 
 # torch imports torch._dynamo for its first optimiser.
@@ -32,6 +31,10 @@ IMPORTED = [
 
 def forks():
     """The context of multiprocessing whose processes are such forks."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # on Windows
+        return multiprocessing.get_context("spawn")
+    from multiprocessing.forkserver import ensure_running
+
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     ensure_running()

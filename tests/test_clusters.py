@@ -86,10 +86,10 @@ def test_moments_without_a_cluster():
 @pytest.fixture(scope="module")
 def client():
     distributed = pytest.importorskip("distributed")
-    processes.forks()
+    # Workers that need not import anything, also in the place of the killed one.
+    method = processes.forks().get_start_method()
     with (
-        # Workers that need not import anything, for the one that is killed, too.
-        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+        dask.config.set({"distributed.worker.multiprocessing-method": method}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None
         ) as cluster,
