@@ -31,8 +31,17 @@ def labelled_codes(draw, max_classes=4):
     return codes, y
 
 
-def algorithm_1(x, W, k, atoms_per_step=1, selection="positive", refit=False, tol=None):
-    """Algorithm 1 on one row, as the paper prints it.
+def algorithm_1(
+    x,
+    W,
+    k,
+    atoms_per_step=1,
+    selection="positive",
+    refit=False,
+    tol=None,
+    span_distance=0,
+):
+    """Algorithm 1 on one row, as the paper prints it, but for `span_distance`.
 
     Also the least lead of the atoms picked over the others, below which the pick is
     a matter of rounding: atoms just picked all correlate with the residual by 0.
@@ -46,13 +55,37 @@ def algorithm_1(x, W, k, atoms_per_step=1, selection="positive", refit=False, to
         score = np.abs(c) if selection == "absolute" else c
         order = np.argsort(-score)
         n = min(atoms_per_step, k - n_picked)
-        lead = min([lead, *(score[order[n - 1]] - score[order[n:]])])
-        support = order[:n]
+        if span_distance:
+            support, margin = far_from_span(W, order[: 4 * n], n, span_distance)
+            lead = min([lead, margin, *-np.diff(score[order])[: 4 * n]])
+        else:
+            support = order[:n]
+            lead = min([lead, *(score[order[n - 1]] - score[order[n:]])])
         z[support] += np.linalg.lstsq(W[support].T, r)[0]
         if refit == "every_step":
             z = on_support(x, W, z)
         r = x - z @ W
     return (on_support(x, W, z) if refit else z), lead
+
+
+def far_from_span(W, candidates, n, distance):
+    """Up to n of the candidates, in order, each far from the span of those before.
+
+    Also the least difference between such a distance and the one asked for.
+    """
+    support, margin = [], np.inf
+    for atom in candidates:
+        if len(support) == n:
+            break
+        span = W[support].T
+        rest = (
+            W[atom] - span @ np.linalg.lstsq(span, W[atom])[0] if support else W[atom]
+        )
+        away = np.linalg.norm(rest) / np.linalg.norm(W[atom])
+        margin = min(margin, abs(away - distance))
+        if away >= distance:
+            support.append(atom)
+    return support, margin
 
 
 def on_support(x, W, z):

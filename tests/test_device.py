@@ -74,7 +74,9 @@ def test_products_and_gradients_of_codes(kind, dtype):
 
 
 @pytest.mark.parametrize("form", ["gram", "residual"])
-@pytest.mark.parametrize("options", [{}, {"refit": True}, {"tol": 0.3}])
+@pytest.mark.parametrize(
+    "options", [{}, {"refit": True}, {"tol": 0.3}, {"span_distance": 0.6}]
+)
 def test_pursuit(form, options):
     x, W, *_ = problem()
     code = batched_omp(*on_device(x, W), 7, atoms_per_step=3, form=form, **options)

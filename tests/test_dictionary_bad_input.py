@@ -121,6 +121,8 @@ def test_bad_parameters(cls, params):
     [
         ICFL(atoms_per_step=0),
         ICFL(selection="negative"),
+        ICFL(span_distance=1.0),
+        ICFL(span_distance=-0.1),
         ICFL(refit="each_step"),
         ICFL(reset_similarity=1.1),
         ICFL(reset_every=0),

@@ -208,6 +208,7 @@ def test_refit_lowers_the_error():
         {"atoms_per_step": 1, "selection": "absolute", "refit": "every_step"},
         {"atoms_per_step": 3, "refit": True},
         {"k": 11, "atoms_per_step": 2},
+        {"span_distance": 0.9},
     ],
     ids=str,
 )

@@ -524,6 +524,20 @@ def test_training_may_pick_more_atoms_than_the_codes_have(factor, atoms_per_step
     )
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_with_more_atoms_than_causes_coefficients_stay_of_the_length_of_rows(seed):
+    rows = make_planted_dictionary(
+        2000, 32, n_components=8, n_active=3, random_state=seed
+    ).data
+    largest = {}
+    for distance in (0, 0.2):
+        icfl = ICFL(32, 5, span_distance=distance, max_iter=20, random_state=seed)
+        codes = icfl.fit(rows).transform(rows)
+        largest[distance] = abs(codes.data).max() / np.linalg.norm(rows, axis=1).mean()
+    assert largest[0] > 4
+    assert largest[0.2] < 3
+
+
 def test_a_training_factor_of_one_changes_nothing():
     fits = [
         ICFL(32, 6, training_factor=factor, max_iter=3, random_state=0).fit(X)

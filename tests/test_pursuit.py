@@ -1,10 +1,12 @@
 """Batched OMP against a plain loop of Algorithm 1, and against scikit-learn."""
 
+import math
 import sys
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracles import algorithm_1
@@ -46,9 +48,12 @@ def residual(x, W, code):
     selection=st.sampled_from(["positive", "absolute"]),
     refit=st.sampled_from([False, True, "every_step"]),
     tol=st.none() | st.floats(0.05, 0.95),
+    span_distance=st.sampled_from([0.0, 0.2, 0.5, 0.9]),
     data=st.data(),
 )
-def test_equals_a_plain_loop_of_algorithm_1(seed, form, selection, refit, tol, data):
+def test_equals_a_plain_loop_of_algorithm_1(
+    seed, form, selection, refit, tol, span_distance, data
+):
     d = data.draw(st.integers(2, 12), "d")
     m = data.draw(st.integers(1, 30), "M")
     # Least squares has one solution only while the support is not larger than d.
@@ -61,11 +66,14 @@ def test_equals_a_plain_loop_of_algorithm_1(seed, form, selection, refit, tol, d
         k,
         atoms_per_step=atoms_per_step,
         selection=selection,
+        span_distance=span_distance,
         refit=refit,
         tol=tol,
         form=form,
     )
-    expected, sure = reference(x, W, k, atoms_per_step, selection, refit, tol)
+    expected, sure = reference(
+        x, W, k, atoms_per_step, selection, refit, tol, span_distance
+    )
     assume(sure.any())
     np.testing.assert_allclose(
         code.to_dense(m).numpy()[sure],
@@ -384,6 +392,74 @@ def test_an_atom_that_is_picked_again_adds_up(form):
     code = batched_omp(x, W, 3, atoms_per_step=1, selection="absolute", form=form)
     expected = torch.tensor([[0.11472, 0.9816 - 0.091776, 0.0]])
     torch.testing.assert_close(code.to_dense(3), expected)
+
+
+# span_distance
+
+
+def near_twins(angle):
+    """Atoms of which the second is at an angle to the first, the third to neither."""
+    sine, cosine = math.sin(angle), math.cos(angle)
+    atoms = [[1.0, 0.0, 0.0], [cosine, sine, 0.0], [0.0, 0.0, 1.0]]
+    return torch.tensor(atoms, dtype=torch.float64)
+
+
+@forms
+def test_of_nearly_equal_atoms_the_better_one_is_picked_with_the_next_best(form):
+    W = near_twins(0.01)
+    x = torch.tensor([[1.0, 0.3, 0.2]], dtype=torch.float64)
+    options = {"atoms_per_step": 2, "form": form}
+    paper = batched_omp(x, W, 2, **options).to_dense(3)
+    code = batched_omp(x, W, 2, span_distance=0.2, **options).to_dense(3)
+    assert paper.abs().max() > 25  # 0.3 of a direction that is 0.01 apart
+    expected = x @ W.T
+    expected[:, 0] = 0.0
+    torch.testing.assert_close(code, expected)
+
+
+@forms
+@pytest.mark.parametrize(("angle", "differs"), [(0.29, True), (0.31, False)])
+def test_atoms_are_too_close_below_the_distance(form, angle, differs):
+    W, x = near_twins(angle), torch.tensor([[1.0, 0.3, 0.2]], dtype=torch.float64)
+    options = {"atoms_per_step": 2, "form": form}
+    paper = batched_omp(x, W, 2, **options).to_dense(3)
+    code = batched_omp(x, W, 2, span_distance=math.sin(0.3), **options).to_dense(3)
+    assert torch.equal(code, paper) is not differs
+
+
+@forms
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_copies_of_one_atom_leave_slots_empty(form, dtype):
+    W = torch.tensor([[0.6, 0.8]], dtype=dtype).repeat(9, 1)
+    x = torch.tensor([[3.0, 4.0], [1.0, 0.0]], dtype=dtype)
+    code = batched_omp(x, W, 3, atoms_per_step=3, span_distance=0.2, form=form)
+    assert (code.values != 0).sum(1).tolist() == [1, 1]
+    torch.testing.assert_close(code.values.sum(1), x @ W[0])
+
+
+@forms
+def test_zero_atoms_and_rows_of_zeros_stay_harmless_with_a_distance(form):
+    x, W = gaussian(5, 8, 4, seed=3)
+    W[2:6] = 0.0
+    x[1] = 0.0
+    code = batched_omp(x, W, 8, atoms_per_step=4, span_distance=0.2, form=form)
+    dense = code.to_dense(8)
+    assert dense.isfinite().all()
+    assert not dense[1].any()
+    assert not dense[:, 2:6].any()
+
+
+@settings(max_examples=60)
+@given(seed=seeds, form=st.sampled_from(["gram", "residual"]), spread=st.floats(0, 0.5))
+def test_a_distance_bounds_the_coefficients_of_a_step(seed, form, spread):
+    # Crowded atoms: all close to three directions.
+    x, W = gaussian(6, 20, 8, seed)
+    W = F.normalize(W[torch.arange(20) % 3] + spread * W)
+    code = batched_omp(x, W, 4, atoms_per_step=4, span_distance=0.5, form=form)
+    # G = L L^T with 0.5 or more on the diagonal of L; its inverse grows by no more
+    # than a factor of 1 + 1 / 0.5 with each atom.
+    bound = x.norm(dim=1) / 0.5 * (1 + 1 / 0.5) ** 3
+    assert (code.values.abs().amax(1) <= bound).all()
 
 
 # tol

@@ -42,6 +42,12 @@ class ICFL(FixedSparsity):
     selection : {"positive", "absolute"}, default="positive"
         Pick the atoms whose correlation with the residual is largest (the paper), or
         largest in magnitude. Coefficients may be negative in either case.
+    span_distance : float, default=0.2
+        Least distance of an atom from the span of the better atoms of the same step
+        (0.2 is an angle of 12 degrees). A closer one is left out in favour of the next
+        best, in training and in :meth:`transform`. Without it, where there are more
+        atoms than causes in the rows, two atoms may become nearly equal and get large
+        coefficients of opposite signs. 0 is the paper's algorithm.
     refit : bool or "every_step", default=False
         True: solve one joint least squares on the final support, in training and in
         :meth:`transform`. The error is smaller, and it takes about twice the time.
@@ -113,7 +119,8 @@ class ICFL(FixedSparsity):
     The encoder is Algorithm 1 of [1]_. From the residual ``r(1) = x - b``, each
     step ``t`` picks the ``L`` atoms with the largest ``<W_m, r(t)>``, solves the
     least squares of ``r(t)`` on them for ``z(t)``, and sets
-    ``r(t+1) = r(t) - z(t) W``; the code is ``sum_t z(t)``.
+    ``r(t+1) = r(t) - z(t) W``; the code is ``sum_t z(t)``. The paper picks the ``L``
+    best atoms whatever their angles; ``span_distance`` is an addition of ours.
 
     The dictionary descends the gradient of the mean of ``||x - z W - b||^2 / 2``
     over a batch; the gradient of atom ``m`` is divided by the mean of ``z_m^2``. The
@@ -153,6 +160,7 @@ class ICFL(FixedSparsity):
     _parameter_constraints: dict = {
         **FixedSparsity._parameter_constraints,
         **PURSUIT,
+        "span_distance": [Interval(Real, 0, 1, closed="left")],
         "positive_code": ["boolean"],
         "training_factor": [Interval(Real, 0, None, closed="neither")],
     }
@@ -166,6 +174,7 @@ class ICFL(FixedSparsity):
         *,
         atoms_per_step: int = 5,
         selection: Selection = "positive",
+        span_distance: float = 0.2,
         refit: Refit = False,
         positive_code: bool = False,
         training_factor: float = 1,
@@ -190,6 +199,7 @@ class ICFL(FixedSparsity):
         self.k = k
         self.atoms_per_step = atoms_per_step
         self.selection = selection
+        self.span_distance = span_distance
         self.refit = refit
         self.positive_code = positive_code
         self.training_factor = training_factor
@@ -216,6 +226,7 @@ class ICFL(FixedSparsity):
         k: int | None = None,
         atoms_per_step: int | None = None,
         selection: Selection | None = None,
+        span_distance: float | None = None,
         refit: Refit | None = None,
         positive_code: bool | None = None,
     ) -> Self:
@@ -230,6 +241,8 @@ class ICFL(FixedSparsity):
             Number of atoms picked at once; 1 is matching pursuit.
         selection : {"positive", "absolute"}, default=None
             How atoms are picked.
+        span_distance : float, default=None
+            Least distance of an atom from the span of the better ones of its step.
         refit : bool or "every_step", default=None
             Least squares on all picked atoms: once at the end, or after every step.
         positive_code : bool, default=None
@@ -271,6 +284,7 @@ class ICFL(FixedSparsity):
             "k": k,
             "atoms_per_step": atoms_per_step,
             "selection": selection,
+            "span_distance": span_distance,
             "refit": refit,
             "positive_code": positive_code,
         }
@@ -307,6 +321,7 @@ class ICFL(FixedSparsity):
             k,
             atoms_per_step=self.atoms_per_step,
             selection=self.selection,
+            span_distance=self.span_distance,
             refit=self.refit,
             positive_code=self.positive_code,
             training_k=None if in_training == k else in_training,

@@ -20,7 +20,7 @@ class PursuitDictionary(FixedCodeDictionary):
         As in :class:`Dictionary`.
     k : int
         Largest number of non-zeros of a code.
-    atoms_per_step, selection, refit
+    atoms_per_step, selection, span_distance, refit
         As in :func:`skdict.ops.batched_omp`.
     positive_code : bool, default=False
         Whether coefficients that come out negative become zero.
@@ -40,6 +40,7 @@ class PursuitDictionary(FixedCodeDictionary):
         *,
         atoms_per_step: int = 5,
         selection: Selection = "positive",
+        span_distance: float = 0.0,
         refit: Refit = False,
         positive_code: bool = False,
         training_k: int | None = None,
@@ -50,6 +51,7 @@ class PursuitDictionary(FixedCodeDictionary):
         self.k = k
         self.atoms_per_step = atoms_per_step
         self.selection = selection
+        self.span_distance = span_distance
         self.refit = refit
         self.positive_code = positive_code
         self.training_k = training_k
@@ -67,6 +69,7 @@ class PursuitDictionary(FixedCodeDictionary):
             k,
             atoms_per_step=atoms_per_step,
             selection=self.selection,
+            span_distance=self.span_distance,
             refit=self.refit,
             gram=self.gram,
         )

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skdict.ops.independence import CANDIDATES_PER_ATOM
 from skdict.ops.slots import SlotCode
 
 # Numbers of the Gram matrix that a call reads, from which on it is compiled. To import
@@ -60,6 +61,7 @@ def pursue(
     atoms_per_step: int,
     *,
     absolute: bool,
+    span_distance: float,
     subtract_last: bool,
 ) -> SlotCode:
     """Pick atoms for some rows, by all threads that torch may use.
@@ -77,6 +79,8 @@ def pursue(
         As in :func:`skdict.ops.batched_omp`.
     absolute : bool
         Whether atoms are picked by the largest magnitude.
+    span_distance
+        As in :func:`skdict.ops.batched_omp`.
     subtract_last : bool
         Whether the correlations are needed after the last step.
 
@@ -91,11 +95,13 @@ def pursue(
     values = c.new_zeros((n, k))
     tables = [t.numpy() for t in (c, energy, enough, indices, values)]
     ridge = 10 * torch.finfo(c.dtype).eps
-    rest = (gram.numpy(), k, atoms_per_step, absolute, subtract_last, ridge)
+    options = (k, atoms_per_step, absolute, float(span_distance), subtract_last, ridge)
     loop = _loop()
 
     def run(start: int) -> None:
-        loop(*(table[start : start + _ROWS] for table in tables), *rest)
+        loop(
+            *(table[start : start + _ROWS] for table in tables), gram.numpy(), *options
+        )
 
     starts = range(0, n, _ROWS)
     n_threads = min(torch.get_num_threads(), len(starts))
@@ -130,21 +136,25 @@ def pursue_rows(
     k: int,
     atoms_per_step: int,
     absolute: bool,
+    span_distance: float,
     subtract_last: bool,
     ridge: float,
 ) -> None:
     """Algorithm 1 for each row by itself: the loop that is compiled.
 
     Column j is in group j modulo the number of groups. The largest correlations lie in
-    the groups with the largest maxima, as in :func:`skdict.ops.largest.largest`.
+    the groups with the largest maxima, as in :func:`skdict.ops.largest.largest`. Slots
+    for which there was no atom far enough from the others stay empty.
     """
     m = c.shape[1]
     n_groups = min(m, 512)
     maxima = np.empty(n_groups, c.dtype)
     support = np.zeros(atoms_per_step + 5, np.int64)
     z = np.zeros(atoms_per_step + 5, c.dtype)
-    best = np.empty(atoms_per_step, c.dtype)
-    groups = np.zeros(atoms_per_step, np.int64)
+    most = min(CANDIDATES_PER_ATOM * atoms_per_step, m)
+    best = np.empty(most, c.dtype)
+    groups = np.zeros(most, np.int64)
+    candidates = np.zeros(most, np.int64)
     b = np.empty(atoms_per_step, c.dtype)
     left = np.empty(atoms_per_step, c.dtype)
     factor = np.empty((atoms_per_step, atoms_per_step), c.dtype)
@@ -175,62 +185,78 @@ def pursue_rows(
             if n_picked == k or not energy[i] > enough[i]:
                 break
             n = min(atoms_per_step, k - n_picked)
-            # The groups with the largest maxima, and the largest entries of those.
-            best[:n] = -math.inf
-            for j in range(n_groups):
-                if maxima[j] > best[n - 1]:
-                    p = n - 1
-                    while p > 0 and best[p - 1] < maxima[j]:
-                        best[p], groups[p] = best[p - 1], groups[p - 1]
-                        p -= 1
-                    best[p], groups[p] = maxima[j], j
-            best[:n] = -math.inf
-            for g in range(min(n, n_groups)):
-                for j in range(groups[g], m, n_groups):
-                    v = abs(row[j]) if absolute else row[j]
-                    if v > best[n - 1]:
-                        p = n - 1
-                        while p > 0 and best[p - 1] < v:
-                            best[p], support[p] = best[p - 1], support[p - 1]
+            # Where an atom is too close to the span of the better ones, a second time
+            # with more candidates.
+            n_candidates = n
+            while True:
+                # The groups with the largest maxima, and their largest entries.
+                best[:n_candidates] = -math.inf
+                for j in range(n_groups):
+                    if maxima[j] > best[n_candidates - 1]:
+                        p = n_candidates - 1
+                        while p > 0 and best[p - 1] < maxima[j]:
+                            best[p], groups[p] = best[p - 1], groups[p - 1]
                             p -= 1
-                        best[p], support[p] = v, j
-            # Least squares of r(t) on those atoms: solve_normal_equations for one row.
-            is_sound = True
-            for p in range(n):
-                b[p] = row[support[p]]
-                for q in range(p + 1):
-                    v = gram[support[p], support[q]]
-                    if q == p:
-                        v += ridge * n * v if v > 0 else 1.0
-                    for o in range(q):
-                        v -= factor[p, o] * factor[q, o]
-                    if q < p:
+                        best[p], groups[p] = maxima[j], j
+                best[:n_candidates] = -math.inf
+                for g in range(min(n_candidates, n_groups)):
+                    for j in range(groups[g], m, n_groups):
+                        v = abs(row[j]) if absolute else row[j]
+                        if v > best[n_candidates - 1]:
+                            p = n_candidates - 1
+                            while p > 0 and best[p - 1] < v:
+                                best[p], candidates[p] = best[p - 1], candidates[p - 1]
+                                p -= 1
+                            best[p], candidates[p] = v, j
+                # Least squares of r(t) on those atoms: solve_normal_equations for one
+                # row. The pivots are the squared distances from the span.
+                is_sound = True
+                n_found = 0
+                for candidate in candidates[:n_candidates]:
+                    p = n_found
+                    square = gram[candidate, candidate]
+                    for q in range(p):
+                        v = gram[candidate, support[q]]
+                        for o in range(q):
+                            v -= factor[p, o] * factor[q, o]
                         factor[p, q] = v / factor[q, q]
-                    elif v > 0:
+                    v = square + ridge * n * square if square > 0 else 1.0
+                    for o in range(p):
+                        v -= factor[p, o] * factor[p, o]
+                    if span_distance > 0 and v < span_distance**2 * square:
+                        continue
+                    if v > 0:
                         factor[p, p] = math.sqrt(v)
                     else:
                         is_sound = False
                         factor[p, p] = 1
+                    support[p], b[p] = candidate, row[candidate]
+                    n_found += 1
+                    if n_found == n:
+                        break
+                if n_found == n or n_candidates == min(CANDIDATES_PER_ATOM * n, m):
+                    break
+                n_candidates = min(CANDIDATES_PER_ATOM * n, m)
             z[:] = 0
             for _ in range(2 if is_sound else 0):
-                for p in range(n):
+                for p in range(n_found):
                     v = b[p]
-                    for q in range(n):
+                    for q in range(n_found):
                         v -= gram[support[p], support[q]] * z[q]
                     for q in range(p):
                         v -= factor[p, q] * left[q]
                     left[p] = v / factor[p, p]
-                for p in range(n - 1, -1, -1):
+                for p in range(n_found - 1, -1, -1):
                     v = left[p]
-                    for q in range(p + 1, n):
+                    for q in range(p + 1, n_found):
                         v -= factor[q, p] * left[q]
                     left[p] = v / factor[p, p]
-                for p in range(n):
+                for p in range(n_found):
                     z[p] += left[p]
-            for p in range(n):
+            for p in range(n_found):
                 indices[i, n_picked + p], values[i, n_picked + p] = support[p], z[p]
                 energy[i] -= z[p] * b[p]
             n_picked += n
-            n_last = n
+            n_last = n_found
             if n_picked == k and not subtract_last:
                 break

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from skdict.ops import compiled
 from skdict.ops.chunks import fits_in_memory, rows_per_chunk
+from skdict.ops.independence import independent_support, maybe_dependent
 from skdict.ops.largest import largest
 from skdict.ops.least_squares import solve_normal_equations
 from skdict.ops.slots import SlotCode, active_products
@@ -35,6 +36,7 @@ def batched_omp(
     *,
     atoms_per_step: int = 5,
     selection: Selection = "positive",
+    span_distance: float = 0.0,
     refit: Refit = False,
     tol: float | None = None,
     form: Form = "auto",
@@ -62,6 +64,12 @@ def batched_omp(
     selection : {"positive", "absolute"}, default="positive"
         Pick by the largest signed correlation (the paper) or by the largest
         magnitude (orthogonal matching pursuit).
+    span_distance : float, default=0
+        Least distance of a unit atom from the span of the better atoms of the same
+        step. A closer one is left out and the next best is picked, among the best
+        ``4 * atoms_per_step``; if they do not suffice, a slot stays empty. 0 is the
+        paper's algorithm, in which nearly dependent atoms of a step may get large
+        coefficients that cancel.
     refit : bool or "every_step", default=False
         True: after the last step, one least squares of ``x`` on all picked
         atoms. "every_step": after every step; with ``atoms_per_step=1`` and
@@ -143,7 +151,16 @@ def batched_omp(
             if gram is None
             else _GramForm(rows / scale, dictionary, c[: len(rows)], gram)
         )
-        code = _pursue(residual, k, atoms_per_step, selection, refit, tol, in_one_loop)
+        code = _pursue(
+            residual,
+            k,
+            atoms_per_step,
+            selection,
+            span_distance,
+            refit,
+            tol,
+            in_one_loop,
+        )
         indices.append(code.indices)
         values.append(code.values * scale)
     return SlotCode(torch.cat(indices), torch.cat(values))
@@ -189,6 +206,7 @@ def _pursue(
     k: int,
     atoms_per_step: int,
     selection: Selection,
+    span_distance: float,
     refit: Refit,
     tol: float | None,
     in_one_loop: bool,
@@ -206,10 +224,20 @@ def _pursue(
             k,
             atoms_per_step,
             absolute=selection == "absolute",
+            span_distance=span_distance,
             subtract_last=refit is True,
         )
     else:
-        code = _steps(residual, k, atoms_per_step, selection, refit, energy, enough)
+        code = _steps(
+            residual,
+            k,
+            atoms_per_step,
+            selection,
+            span_distance,
+            refit,
+            energy,
+            enough,
+        )
     unused = k - code.indices.shape[1]  # slots left over if all rows stopped early
     code = SlotCode(
         F.pad(code.indices, (0, unused)), F.pad(code.values, (0, unused))
@@ -224,6 +252,7 @@ def _steps(
     k: int,
     atoms_per_step: int,
     selection: Selection,
+    span_distance: float,
     refit: Refit,
     energy: Tensor,
     enough: Tensor | float,
@@ -237,11 +266,9 @@ def _steps(
         if isinstance(enough, Tensor) and not unfinished.any():
             break
         # The atoms with the largest <W_m, r(t)>.
-        c = residual.correlations()
-        support = largest(c.abs() if selection == "absolute" else c, n_picked)
+        support, gram, c = _pick(residual, n_picked, selection, span_distance)
         # Least squares of r(t) on just those atoms.
-        c = c.gather(1, support)
-        z = solve_normal_equations(residual.gram_of(support), c)
+        z = solve_normal_equations(gram, c)
         z = z * unfinished[:, None]
         # z = z(1) + ... + z(t), and r(t+1) = r(t) - W z(t).
         code = SlotCode(
@@ -259,6 +286,38 @@ def _steps(
             residual.subtract(SlotCode(code.indices, z))
             energy = energy - (z * c).sum(1)
     return code
+
+
+def _pick(
+    residual: _GramForm | _ResidualForm,
+    n_picked: int,
+    selection: Selection,
+    span_distance: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pick the atoms of one step.
+
+    Returns them, their Gram matrices and their correlations with the residual.
+    """
+    c = residual.correlations()
+    scores = c.abs() if selection == "absolute" else c
+    support = largest(scores, n_picked)
+    gram, c_picked = residual.gram_of(support), c.gather(1, support)
+    if not span_distance or n_picked == 1:
+        return support, gram, c_picked
+    rows = maybe_dependent(gram, span_distance)
+    if len(rows):
+        picked, valid = independent_support(
+            scores[rows],
+            n_picked,
+            span_distance,
+            residual.square_norms(),
+            residual.products,
+        )
+        support[rows] = picked
+        # An empty slot becomes a zero atom, to which the solver gives nothing.
+        gram[rows] = residual.gram_of(picked) * (valid[:, :, None] & valid[:, None, :])
+        c_picked[rows] = c[rows[:, None], picked] * valid
+    return support, gram, c_picked
 
 
 def _refit(
@@ -297,6 +356,13 @@ class _GramForm:
         place = support[:, :, None] * len(self.gram) + support[:, None, :]
         return self.gram.view(-1).take(place)
 
+    def square_norms(self) -> Tensor:
+        return self.gram.diagonal()
+
+    def products(self, atom: Tensor, others: Tensor) -> Tensor:
+        """Inner products of one atom a row with others."""
+        return self.gram.view(-1).take(atom[:, None] * len(self.gram) + others)
+
 
 class _ResidualForm:
     """The residual itself, correlated with every atom at each step."""
@@ -317,6 +383,13 @@ class _ResidualForm:
     def gram_of(self, support: Tensor) -> Tensor:
         atoms = self.dictionary[support]
         return torch.bmm(atoms, atoms.mT)
+
+    def square_norms(self) -> Tensor:
+        return self.dictionary.square().sum(1)
+
+    def products(self, atom: Tensor, others: Tensor) -> Tensor:
+        """Inner products of one atom a row with others."""
+        return active_products(self.dictionary[atom], self.dictionary, others)
 
 
 def gram_matrix(dictionary: Tensor) -> Tensor:
