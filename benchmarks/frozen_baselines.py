@@ -2,8 +2,9 @@
 
 For each dictionary, all baselines of ``baseline_dictionaries`` are compared with it,
 among them its frozen decoder, soft-frozen decoder and frozen encoder. The data are
-those of ``compare.py``, centred on the controls: tissue (spatial blocks held out) and,
-if asked for, elpv (half of the images held out).
+centred on the controls: tissue (spatial blocks held out) and, if asked for, elpv (half
+of the images held out), both as in ``compare.py``, and the planted screen (wells held
+out; the labels are the perturbations).
 
 A row of the table is a measure; the columns are the differences to each baseline, with
 a plus where the 95 % interval over the seeds is above zero and a minus where it is
@@ -18,26 +19,76 @@ import argparse
 import math
 import time
 import warnings
+from typing import Any
 
+import compare
 import pandas as pd
 from _timing import machine
-from compare import DATA
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer
 
-from skdict import ICFL, KSVD, BatchTopKSAE, TopKSAE
+from skdict import (
+    ICFL,
+    KSVD,
+    SAE,
+    ArchetypalSAE,
+    BatchTopKSAE,
+    Codebook,
+    ControlCenterScaler,
+    GatedSAE,
+    JumpReLUSAE,
+    MatchingPursuitSAE,
+    MatryoshkaSAE,
+    TopKSAE,
+)
+from skdict.datasets import make_planted_screen
 from skdict.evaluation import (
     baseline_dictionaries,
     beats_baselines,
     compare_dictionaries,
 )
 
-KINDS = {kind.__name__: kind for kind in (ICFL, TopKSAE, BatchTopKSAE, KSVD)}
+KINDS = {
+    kind.__name__: kind
+    for kind in (
+        ICFL,
+        TopKSAE,
+        BatchTopKSAE,
+        MatryoshkaSAE,
+        JumpReLUSAE,
+        GatedSAE,
+        SAE,
+        ArchetypalSAE,
+        MatchingPursuitSAE,
+        KSVD,
+        Codebook,
+    )
+}
 MEASURES = ["cosine", "explained_variance", "average_selectivity", "probe_codes"]
 # They take much longer than all others, and are far below them in compare.py.
 LEFT_OUT = ("ICA", "MiniBatchDictionaryLearning")
+
+
+def screen(args: argparse.Namespace) -> tuple:
+    made = make_planted_screen(n_cells=2 if args.quick else 10, random_state=0)
+    cells = made.metadata
+    options = {
+        "groups": cells["well"].to_numpy(),
+        "batch": cells["plate"].to_numpy(),
+        "control": cells["control"].to_numpy(),
+        "cv": 3,
+    }
+    centring = ControlCenterScaler(with_scaling=False)
+    preprocessing = {"centred": [centring, Normalizer()]}
+    return made.data, cells["perturbation"].to_numpy(), options, preprocessing, 1
+
+
+DATA = {**compare.DATA, "screen": screen}
+# Atoms and k.
+SIZES = {"screen": (96, 6)}
 
 
 def main() -> None:
@@ -55,34 +106,43 @@ def main() -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)
     print("\n".join(machine()), flush=True)
     for data in args.data:
+        X, y, options, preprocessing, epochs = DATA[data](args)
+        n_components, k = (64, 4) if args.quick else SIZES.get(data, (640, 8))
+        epochs *= 1 / 30 if args.quick else args.epochs
+
+        def runs(
+            dictionaries: dict[str, Any],
+            X=X,
+            y=y,
+            options=options,
+            steps=preprocessing["centred"],
+        ) -> pd.DataFrame:
+            return compare_dictionaries(
+                {
+                    name: make_pipeline(*map(clone, steps), one)
+                    for name, one in dictionaries.items()
+                },
+                X,
+                y,
+                n_permutations=0,
+                n_jobs=args.jobs,
+                seeds=2 if args.quick else args.seeds,
+                **options,
+            )
+
+        # Those that have nothing of the dictionary are the same for all of them.
+        common = baseline_dictionaries(n_components, k)
+        beside = runs({n: one for n, one in common.items() if n not in LEFT_OUT})
         for name in args.dictionaries:
             start = time.perf_counter()
-            print(f"\n# {data}, {name}\n{compare(data, name, args)}")
+            dictionary = KINDS[name](n_components, k)
+            dictionary.set_params(max_iter=math.ceil(epochs * dictionary.max_iter))
+            twins = baseline_dictionaries(n_components, k, dictionary=dictionary)
+            own = {n: one for n, one in twins.items() if n not in common}
+            table = pd.concat([runs({name: dictionary} | own), beside])
+            print(f"\n# {data}, {name}: {n_components} atoms, k = {k}")
+            print(readable(beats_baselines(table, measures=MEASURES)))
             print(f"{time.perf_counter() - start:.0f} s", flush=True)
-
-
-def compare(data: str, name: str, args: argparse.Namespace) -> str:
-    X, y, options, preprocessing, epochs = DATA[data](args)
-    n_components, k = (64, 4) if args.quick else (640, 8)
-    dictionary = KINDS[name](n_components, k)
-    epochs *= 1 / 30 if args.quick else args.epochs
-    dictionary.set_params(max_iter=math.ceil(epochs * dictionary.max_iter))
-    baselines = baseline_dictionaries(n_components, k, dictionary=dictionary)
-    steps = preprocessing["centred"]
-    runs = compare_dictionaries(
-        {
-            each: make_pipeline(*map(clone, steps), one)
-            for each, one in ({name: dictionary} | baselines).items()
-            if each not in LEFT_OUT
-        },
-        X,
-        y,
-        n_permutations=0,
-        n_jobs=args.jobs,
-        seeds=2 if args.quick else args.seeds,
-        **options,
-    )
-    return readable(beats_baselines(runs, measures=MEASURES))
 
 
 def readable(table: pd.DataFrame) -> str:

@@ -55,6 +55,7 @@ from skdict import (
 
 OURS: dict[str, Callable] = {
     "ICFL": ICFL,
+    "ICFL, distance 0": lambda *a, **p: ICFL(*a, span_distance=0, **p),
     "ICFL, refit": lambda *a, **p: ICFL(*a, refit=True, **p),
     "ICFL, positive": lambda *a, **p: ICFL(*a, positive_code=True, **p),
     "ICFL, positive, one step": lambda *a, **p: ICFL(

@@ -67,6 +67,8 @@ from skdict.metrics import association_scores, selectivity_tests
 
 FAMILY = {
     "ICFL": ICFL,
+    "ICFL, distance 0": lambda *a, **p: ICFL(*a, span_distance=0, **p),
+    "ICFL, one atom a step": lambda *a, **p: ICFL(*a, atoms_per_step=1, **p),
     "ICFL, factor 2, positive": lambda *a, **p: ICFL(
         *a, training_factor=2, positive_code=True, **p
     ),

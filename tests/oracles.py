@@ -56,8 +56,8 @@ def algorithm_1(
         order = np.argsort(-score)
         n = min(atoms_per_step, k - n_picked)
         if span_distance:
-            support, margin = far_from_span(W, order[: 4 * n], n, span_distance)
-            lead = min([lead, margin, *-np.diff(score[order])[: 4 * n]])
+            support, n_seen, margin = far_from_span(W, order[: 4 * n], n, span_distance)
+            lead = min([lead, margin, *-np.diff(score[order])[:n_seen]])
         else:
             support = order[:n]
             lead = min([lead, *(score[order[n - 1]] - score[order[n:]])])
@@ -71,12 +71,14 @@ def algorithm_1(
 def far_from_span(W, candidates, n, distance):
     """Up to n of the candidates, in order, each far from the span of those before.
 
-    Also the least difference between such a distance and the one asked for.
+    Also how many were looked at, and the least difference between such a distance and
+    the one asked for.
     """
-    support, margin = [], np.inf
+    support, n_seen, margin = [], 0, np.inf
     for atom in candidates:
         if len(support) == n:
             break
+        n_seen += 1
         span = W[support].T
         rest = (
             W[atom] - span @ np.linalg.lstsq(span, W[atom])[0] if support else W[atom]
@@ -85,7 +87,7 @@ def far_from_span(W, candidates, n, distance):
         margin = min(margin, abs(away - distance))
         if away >= distance:
             support.append(atom)
-    return support, margin
+    return support, n_seen, margin
 
 
 def on_support(x, W, z):

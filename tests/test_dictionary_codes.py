@@ -126,8 +126,10 @@ def test_a_row_at_the_pre_bias_has_an_all_zero_code(variant):
     ],
     ids=str,
 )
-def test_icfl_encodes_as_algorithm_1(params):
+@pytest.mark.parametrize("span_distance", [0.0, 0.2])
+def test_icfl_encodes_as_algorithm_1(params, span_distance):
     # With one atom per step this is matching pursuit.
+    params = params | {"span_distance": span_distance}
     model = ICFL(20, 7, max_iter=2, random_state=0, **params).fit(FEW)
     pairs = [
         algorithm_1(x - model.pre_bias_, model.components_, 7, **params) for x in FEW
