@@ -17,7 +17,7 @@ from oracles import (
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skdict import ICFL, KSVD, TopKSAE
+from skdict import ICFL, KSVD, SAE, TopKSAE, Transcoder
 
 # Batches and epochs
 
@@ -32,6 +32,31 @@ def test_batch_size(cls):
     assert steps(X[:50], max_iter=1, batch_size=10**9) == 1
     assert steps(X[:50], max_iter=1) == 1
     assert steps(X, max_iter=2, tol=None) == 2 * steps_per_epoch(cls)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_epochs", "of_sae", "of_icfl"),
+    [
+        (1000, 3, 256, 256),
+        (54_000, 3, 256, 3375),
+        (54_000, 20, 675, 3375),
+        (54_000, 100, 3375, 3375),  # 16 batches an epoch are steps enough
+        (10**6, 100, 4096, 4096),
+        (54_000, 0, 3375, 3375),  # a stream
+    ],
+)
+def test_few_epochs_have_smaller_batches(n_samples, n_epochs, of_sae, of_icfl):
+    assert TopKSAE()._batch_size(n_samples, n_epochs) == of_sae
+    for other in (ICFL(), SAE(), Transcoder(activation="relu")):
+        assert other._batch_size(n_samples, n_epochs) == of_icfl
+    assert TopKSAE(batch_size=7)._batch_size(n_samples, n_epochs) == 7
+
+
+def test_a_fit_has_smaller_batches_than_a_stream():
+    rows = np.random.default_rng(0).normal(size=(10_000, 2))
+    sae = TopKSAE(4, 1, max_iter=1, validation_fraction=None)
+    assert sae.fit(rows).n_steps_ == 40
+    assert clone(sae).partial_fit(rows).n_steps_ == 16
 
 
 @kinds

@@ -79,6 +79,8 @@ _MOST_HELD_OUT = 2**16
 _INFERENCE_ROWS = 8192
 # Rows from which the initial atoms and the pre-bias are taken.
 _START_ROWS = 8192
+# Limits of what "auto" takes as the rows of a step.
+_LEAST_BATCH, _LARGEST_BATCH = 256, 4096
 
 
 class DictionaryEstimator(
@@ -392,7 +394,8 @@ class DictionaryEstimator(
         max_iter = 1 if streaming else self.max_iter
         n_held_out = 0 if streaming else self._n_held_out(rows)
         n_samples = len(rows) - n_held_out
-        batch_size = min(self._batch_size(n_samples), n_samples)
+        n_epochs = 0 if streaming else max_iter
+        batch_size = min(self._batch_size(n_samples, n_epochs), n_samples)
         if self.batch_size == "auto" and isinstance(rows, StoredRows):
             batch_size = min(batch_size, rows.buffer_rows)
 
@@ -588,10 +591,14 @@ class DictionaryEstimator(
             n_held_out = min(n_held_out, rows.buffer_rows, _MOST_HELD_OUT)
         return n_held_out if n_held_out >= _LEAST_HELD_OUT else 0
 
-    def _batch_size(self, n_samples: int) -> int:
+    def _batch_size(self, n_samples: int, n_epochs: int) -> int:
+        """Rows of a step; a stream has 0 epochs, because nobody knows its length."""
         if self.batch_size != "auto":
             return self.batch_size
-        return min(max(n_samples // 16, 256), 4096)
+        rows = n_samples // 16
+        if n_epochs and self._model.least_steps:
+            rows = min(rows, n_samples * n_epochs // self._model.least_steps)
+        return min(max(rows, _LEAST_BATCH), _LARGEST_BATCH)
 
     def _keep(self, net: DictionaryNet, X: AnyArray) -> None:
         """Set the fitted attributes from the net, in the namespace of ``X``."""

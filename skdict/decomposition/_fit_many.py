@@ -32,7 +32,9 @@ def fit_many(
     estimators : sequence of dictionaries
         ICFL, TopKSAE and so on, but no Transcoder. They are fitted in place. Their
         ``batch_size`` and ``validation_fraction`` must be the same; all other
-        parameters may differ. One that stops early leaves the others to go on.
+        parameters may differ. What "auto" takes depends on ``max_iter``, so set
+        ``batch_size`` where those differ. One that stops early leaves the others to go
+        on.
     X : array-like of shape (n_samples, n_features)
         Training data, as in ``fit``.
     random_state : int, RandomState instance or None, default=None

@@ -167,7 +167,7 @@ class KSVD(FixedSparsity):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def _batch_size(self, n_samples: int) -> int:
+    def _batch_size(self, n_samples: int, n_epochs: int) -> int:
         return n_samples if self.batch_size == "auto" else self.batch_size
 
     def _new_model(self, atoms: Tensor, n_samples: int) -> KSVDDictionary:

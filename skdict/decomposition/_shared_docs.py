@@ -23,8 +23,9 @@ PARAMETERS = {
     Over this many first steps, the learning rate is multiplied by a factor that rises
     linearly from 0 to 1. The steps of earlier calls of :meth:`partial_fit` count.""",
     "batch_size": """int or "auto", default={default}
-    Number of rows per step. "auto" takes a 16th of the rows, at least 256 and at most
-    4096.""",
+    Number of rows per step. "auto" takes a 16th of the rows, and in :meth:`fit` fewer
+    where ``max_iter`` epochs would otherwise be less than 1600 steps. It is at least
+    256 and at most 4096.""",
     "max_iter": """int, default={default}
     Largest number of epochs, that is passes over the data. The learning rate falls
     linearly to zero over them. With 0 the dictionary stays as ``init`` makes it, which

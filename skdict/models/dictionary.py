@@ -128,6 +128,10 @@ class Dictionary(nn.Module):
     ranks: Ranks = ALONE
     # Whether the epoch that explains most of the held-out rows is the best one.
     keeps_best_epoch: ClassVar[bool] = True
+    # Steps that a fit should have if nobody sets its batches, as many as 100 epochs of
+    # 16: Adam moves a parameter by about the learning rate in each, however many rows
+    # it has seen. 0: any number.
+    least_steps: ClassVar[int] = 1600
     # Steps after which the learning rate of an endless stream starts to fall.
     stream_steps: ClassVar[int] = 500
 

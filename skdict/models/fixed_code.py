@@ -38,6 +38,9 @@ class FixedCodeDictionary(Dictionary):
         would not have time to learn.
     """
 
+    # A step solves for its rows, so few will do.
+    least_steps = 0
+
     curvature: Tensor
     fired_since_reset: Tensor
     counters = {

@@ -22,6 +22,9 @@ class ReLUAutoencoder(PenalisedAutoencoder):
         As in :class:`PenalisedAutoencoder`.
     """
 
+    # The weight of the penalty moves in each step, and with it what shrinks.
+    least_steps = 0
+
     def encode(self, x: Tensor) -> Code:
         code = self.latents_above(x, 0.0)
         return code.with_values(code.values.relu())
