@@ -67,6 +67,29 @@ def test_k_is_the_mean_of_held_out_rows(cls, k):
     assert n_active(model, TEST) == pytest.approx(k, rel=0.05)
 
 
+@pytest.mark.parametrize("cls", [JumpReLUSAE, GatedSAE])
+def test_epochs_are_judged_as_if_the_training_ended_with_them(cls):
+    class Watch(Callback):
+        def on_train_end(self, net, **kwargs):
+            self.net = net
+
+    watch = Watch()
+    noise = np.random.default_rng(0).normal(size=(150, 40))
+    params = {"n_components": 64, "max_iter": 100, "learning_rate": 0.02}
+    model = cls(**params, k=3, tol=None, random_state=0, callbacks=[watch])
+    model.fit(noise)
+    rows, net = watch.net.validation_rows.X, watch.net
+    error = (rows - model.inverse_transform(model.transform(rows))) ** 2
+    explained = 1 - error.sum(1).mean() / net.scale**2 / net.variance
+    judged = [record["validation_explained_variance"] for record in model.history_]
+    assert judged[-1] < max(judged) == pytest.approx(explained, rel=1e-6)
+    # It ends where held-out rows gain no more, unless nothing makes epochs comparable.
+    ends = {"k": 3, "validation_fraction": 0.1}
+    for given in (ends, ends | {"k": None}, ends | {"validation_fraction": None}):
+        fit = cls(**params, **given, random_state=0).fit(noise)
+        assert (fit.n_iter_ < 100) == (given is ends)
+
+
 @pytest.mark.parametrize(
     "cls", [BatchTopKSAE, MatryoshkaSAE, JumpReLUSAE, GatedSAE, SAE]
 )
@@ -172,11 +195,15 @@ def test_jump_relu_gradients_are_those_of_the_paper():
     )
 
 
-def test_the_penalty_of_jump_relu_changes_sign_at_k():
-    model, x = JumpReLUAutoencoder(unit_rows(9), k=2, bandwidth=0.4), rows()
+def test_the_penalty_of_jump_relu_is_negative_far_below_k():
+    alpha = 0.005
+    model = JumpReLUAutoencoder(unit_rows(9), alpha=alpha, k=2, bandwidth=0.4)
+    x = rows()
     model.warm_up.fill_(1)
     losses = []
-    for active, excess, weight in [(4, 1, 0.1), (1, 2, 0), (2, 0, 0), (1, 0, -0.05)]:
+    cases = [(4, 1, 2 * alpha), (1, 2, alpha), (2, 0, alpha), (1, 0, alpha - 0.04)]
+    for active, excess, weight in cases:
+        model.log_factor.fill_(math.log(2) if active == 4 else 0)
         model.active.fill_(active)
         model.excess.fill_(excess)
         assert float(model.weight) == pytest.approx(weight)
@@ -201,6 +228,37 @@ def test_thresholds_that_are_too_high_come_down():
         active.append(float(objective.fired.sum()) / len(x))
     assert active[0] < 1
     assert active[-1] == pytest.approx(2, rel=0.1)
+
+
+@pytest.mark.parametrize(("k", "way"), [(2, 0.1), (None, 1.0)])
+def test_thresholds_and_biases_go_a_tenth_of_the_way(k, way):
+    model = JumpReLUAutoencoder(unit_rows(9), k=k, bandwidth=0.4)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def move(objective):
+        for parameter in model.parameters():
+            parameter += 1
+
+    model.step_(rows(), rows(), move)
+    moved = {name: p.detach() - before[name] for name, p in model.named_parameters()}
+    for name, by in moved.items():
+        expected = 1.0 if name in ("atoms", "encoder") else way
+        torch.testing.assert_close(by, torch.full_like(by, expected))
+
+
+def test_the_rate_is_constant_where_held_out_rows_judge():
+    def rates(**params):
+        model = JumpReLUSAE(32, max_iter=10, tol=None, random_state=0, **params)
+        return [record["learning_rate"] / 3e-3 for record in model.fit(SMALL).history_]
+
+    falling = np.arange(9, -1, -1) / 10
+    held = np.minimum(1, np.arange(9, -1, -1) / 2)
+    np.testing.assert_allclose(rates(k=3), held, atol=1e-12)
+    np.testing.assert_allclose(rates(), falling, atol=1e-12)
+    np.testing.assert_allclose(
+        rates(k=3, validation_fraction=None), falling, atol=1e-12
+    )
 
 
 def test_thresholds_are_never_negative():

@@ -464,7 +464,7 @@ class DictionaryEstimator(
             input_scale=inputs.divisor,
             n_steps=None if streaming else n_steps,
             held_out=held_out,
-            tol=self._tol,
+            tol=self._tolerance(model, n_held_out),
             n_iter_no_change=self.n_iter_no_change,
             verbose=self.verbose,
             callbacks=self.callbacks,
@@ -503,10 +503,12 @@ class DictionaryEstimator(
         """Whether there is a fit to go on from."""
         return self.__sklearn_is_fitted__()
 
-    @property
-    def _tol(self) -> float | None:
+    def _tolerance(self, model: Dictionary, n_held_out: int) -> float | None:
         """Rise of the explained variance below which an epoch is flat."""
-        return self.tol
+        if self.tol != "auto":
+            return self.tol
+        comparable = n_held_out or not model.is_judged_calibrated
+        return 1e-3 if model.keeps_best_epoch and comparable else None
 
     @property
     def _has_encoder(self) -> bool:
@@ -653,6 +655,9 @@ AUXILIARY_LOSS = {
     "dead_after": [Interval(Real, 0, None, closed="neither")],
 }
 AUTOCAST = {"autocast": ["boolean"]}
+AUTO_TOL = {
+    "tol": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"}), None],
+}
 PENALTY = {
     "alpha": [Interval(Real, 0, None, closed="left")],
     "k": [Interval(Real, 0, None, closed="neither"), None],

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import AUTOCAST, PENALTY, DictionaryEstimator
+from skdict.decomposition._base import AUTO_TOL, AUTOCAST, PENALTY, DictionaryEstimator
 from skdict.decomposition._shared_docs import documented
 from skdict.models import GatedAutoencoder
 
@@ -38,13 +38,18 @@ class GatedSAE(DictionaryEstimator):
     warmup_steps : shared
     batch_size : shared
     max_iter : shared
-    tol : shared
+    tol : float, "auto" or None, default="auto"
+        An epoch is flat if it raises the explained variance of the held-out rows by no
+        more than this. After ``n_iter_no_change`` flat epochs the learning rate falls
+        to zero within the same number of epochs, and training ends. None trains for
+        ``max_iter`` epochs. "auto" is 1e-3 with ``k`` where rows are held out, and None
+        otherwise.
     n_iter_no_change : shared
     validation_fraction : float or None, default=0.1
-        Fraction of the rows that :meth:`fit` holds out at random. With ``k``, active
-        features are counted there, because rows that are learned from activate
-        fewer. Nothing is held out where that would be fewer than five rows. None:
-        active features are counted in all rows.
+        Fraction of the rows that :meth:`fit` holds out at random. With ``k``, epochs
+        are judged and active features counted there, because rows that are learned from
+        activate fewer. Nothing is held out where that would be fewer than five rows.
+        None: active features are counted in all rows.
     init : shared
     warm_start : shared
     sparse_output : shared
@@ -90,8 +95,11 @@ class GatedSAE(DictionaryEstimator):
     the penalty, and after training one number is added to all biases; Adam has its
     usual momentum.
 
-    Training does not end early by default, and the last epoch is kept: while the codes
-    become sparse, they explain less.
+    With ``k``, ``validation_explained_variance`` in ``history_`` is what the held-out
+    rows would have if training ended there, with ``k`` non-zeros in the mean; the best
+    epoch is kept. Without ``k``, or if nothing is held out, the last epoch is kept and
+    training does not end early by default: while codes become sparse, they explain
+    less.
 
     References
     ----------
@@ -113,6 +121,7 @@ class GatedSAE(DictionaryEstimator):
         **DictionaryEstimator._parameter_constraints,
         **AUTOCAST,
         **PENALTY,
+        **AUTO_TOL,
     }
 
     def __init__(
@@ -125,7 +134,7 @@ class GatedSAE(DictionaryEstimator):
         warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,
-        tol: float | None = None,
+        tol: float | Literal["auto"] | None = "auto",
         n_iter_no_change: int = 5,
         validation_fraction: float | None = 0.1,
         init: Literal["random", "samples"] | ArrayLike = "samples",

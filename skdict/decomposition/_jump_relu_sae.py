@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skdict._utils.constraints import Interval
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import AUTOCAST, PENALTY, DictionaryEstimator
+from skdict.decomposition._base import AUTO_TOL, AUTOCAST, PENALTY, DictionaryEstimator
 from skdict.decomposition._shared_docs import documented
 from skdict.models import JumpReLUAutoencoder
 
@@ -29,14 +29,13 @@ class JumpReLUSAE(DictionaryEstimator):
     ----------
     n_components : shared
     k : float, default=None
-        Wanted mean number of non-zeros of a code. The weight of the penalty is then
-        proportional to how far the number is from ``k``, and negative below, and the
-        thresholds are set in the end so that held-out rows have that many. None: the
-        weight is ``alpha``.
+        Wanted mean number of non-zeros of a code. The weight of the penalty then starts
+        at ``alpha`` and moves during training, and the thresholds are set in the end so
+        that held-out rows have that many. None: the weight stays at ``alpha``.
     alpha : float, default=0.005
-        Weight of the number of non-zeros if ``k`` is None, for rows that are divided by
-        their spread. It rises from zero over the first tenth of the steps.
-    bandwidth : float, default=0.1
+        Weight of the number of non-zeros, for rows that are divided by their spread. It
+        rises from zero over the first tenth of the steps.
+    bandwidth : float, default=0.2
         Width around a threshold in which activations tell its gradient, for rows
         that are divided by their spread.
     learning_rate : float, default=3e-3
@@ -44,13 +43,18 @@ class JumpReLUSAE(DictionaryEstimator):
     warmup_steps : shared
     batch_size : shared
     max_iter : shared
-    tol : shared
+    tol : float, "auto" or None, default="auto"
+        An epoch is flat if it raises the explained variance of the held-out rows by no
+        more than this. After ``n_iter_no_change`` flat epochs the learning rate falls
+        to zero within the same number of epochs, and training ends. None trains for
+        ``max_iter`` epochs. "auto" is 1e-3 with ``k`` where rows are held out, and None
+        otherwise.
     n_iter_no_change : shared
     validation_fraction : float or None, default=0.1
-        Fraction of the rows that :meth:`fit` holds out at random. With ``k``, active
-        features are counted there, because rows that are learned from activate
-        fewer. Nothing is held out where that would be fewer than five rows. None:
-        active features are counted in all rows.
+        Fraction of the rows that :meth:`fit` holds out at random. With ``k``, epochs
+        are judged and active features counted there, because rows that are learned from
+        activate fewer. Nothing is held out where that would be fewer than five rows.
+        None: active features are counted in all rows.
     init : shared
     warm_start : shared
     sparse_output : shared
@@ -89,13 +93,16 @@ class JumpReLUSAE(DictionaryEstimator):
     float64 like the rows, never in a shorter format, which would lose what they learn.
 
     Departures from [1]_: the encoder starts as the decoder; with ``k``, all thresholds
-    start at the number that ``k`` activations a row exceed, where [1]_ has 0.001, the
-    penalty is ``(||z||_0 - k)^2`` of the mean number of non-zeros (its gradient is
-    limited far from ``k``), and after training one factor scales all thresholds; Adam
-    has its usual momentum.
+    start at the number that ``k`` activations a row exceed, where [1]_ has 0.001, a
+    controller moves the weight of the penalty, the learning rate is constant for four
+    fifths of the steps, and after training one factor scales all thresholds; thresholds
+    and biases move a tenth of the way that Adam would; Adam has its usual momentum.
 
-    Training does not end early by default, and the last epoch is kept: while the codes
-    become sparse, they explain less.
+    With ``k``, ``validation_explained_variance`` in ``history_`` is what the held-out
+    rows would have if training ended there, with ``k`` non-zeros in the mean; the best
+    epoch is kept. Without ``k``, or if nothing is held out, the last epoch is kept and
+    training does not end early by default: while codes become sparse, they explain
+    less.
 
     References
     ----------
@@ -117,6 +124,7 @@ class JumpReLUSAE(DictionaryEstimator):
         **DictionaryEstimator._parameter_constraints,
         **AUTOCAST,
         **PENALTY,
+        **AUTO_TOL,
         "bandwidth": [Interval(Real, 0, None, closed="neither")],
     }
 
@@ -126,12 +134,12 @@ class JumpReLUSAE(DictionaryEstimator):
         k: float | None = None,
         *,
         alpha: float = 0.005,
-        bandwidth: float = 0.1,
+        bandwidth: float = 0.2,
         learning_rate: float = 3e-3,
         warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,
-        tol: float | None = None,
+        tol: float | Literal["auto"] | None = "auto",
         n_iter_no_change: int = 5,
         validation_fraction: float | None = 0.1,
         init: Literal["random", "samples"] | ArrayLike = "samples",

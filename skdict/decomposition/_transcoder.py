@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterator
-from numbers import Real
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -14,11 +13,11 @@ from torch import Tensor
 
 from skdict._guards import own_precision
 from skdict._ranks import ranks
-from skdict._utils.constraints import Interval
 from skdict._utils.fitted import Fitted, Flag, Number
 from skdict._utils.sklearn_private import StrOptions
 from skdict._utils.types import AnyArray, ArrayLike, Callbacks, Codes, Data, Seed
 from skdict.decomposition._base import (
+    AUTO_TOL,
     AUTOCAST,
     AUXILIARY_LOSS,
     MeanSparsity,
@@ -36,7 +35,7 @@ Activation = Literal["topk", "batch_topk", "relu", "jump_relu", "gated"]
 _PENALTIES: dict[str, dict[str, float]] = {
     "relu": {"alpha": 0.05},
     "gated": {"alpha": 0.05},
-    "jump_relu": {"bandwidth": 0.1},
+    "jump_relu": {"bandwidth": 0.2},
 }
 # Attributes that only some activations have.
 _OPTIONAL = ("threshold_", "log_gain_", "magnitude_bias_", "skip_components_")
@@ -82,8 +81,8 @@ class Transcoder(RegressorMixin, MeanSparsity):
         An epoch is flat if it raises the explained variance by no more than this. After
         ``n_iter_no_change`` flat epochs the learning rate falls to zero within the same
         number of epochs, and training ends. None trains for ``max_iter`` epochs. "auto"
-        is 1e-3 for "topk" and "batch_topk", and None for the others, which explain less
-        while their codes become sparse.
+        is 1e-3, but None for "relu", which explains less while its codes become
+        sparse, and for "gated" and "jump_relu" where no rows are held out.
     n_iter_no_change : shared
     validation_fraction : shared
     init : {"random", "samples"} or array-like, default="samples"
@@ -179,7 +178,7 @@ class Transcoder(RegressorMixin, MeanSparsity):
         "skip_connection": ["boolean"],
         **AUTOCAST,
         **AUXILIARY_LOSS,
-        "tol": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"}), None],
+        **AUTO_TOL,
     }
 
     _input_scale: float
@@ -386,12 +385,6 @@ class Transcoder(RegressorMixin, MeanSparsity):
         # Rows or targets that do not vary tell nothing of where an encoder starts.
         fitted = self.__sklearn_is_fitted__()
         return fitted and self._scale > 0 and self._input_scale > 0
-
-    @property
-    def _tol(self) -> float | None:
-        if self.tol == "auto":
-            return None if self.activation in _PENALTIES else 1e-3
-        return self.tol
 
     def _inputs_and_targets(
         self, X: AnyArray, y: Data, *, go_on: bool, resumes: bool

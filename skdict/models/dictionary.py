@@ -126,12 +126,13 @@ class Dictionary(nn.Module):
     optimizer: ClassVar[type[torch.optim.Optimizer]] = torch.optim.Adam
     # The processes that train it together, each on a part of every batch.
     ranks: Ranks = ALONE
-    # Whether the epoch that explains most of the held-out rows is the best one.
-    keeps_best_epoch: ClassVar[bool] = True
     # Steps that a fit should have if nobody sets its batches, as many as 100 epochs of
     # 16: Adam moves a parameter by about the learning rate in each, however many rows
     # it has seen. 0: any number.
     least_steps: ClassVar[int] = 1600
+    # Fraction of the steps before the learning rate starts to fall, where held-out rows
+    # tell which epoch to keep: a constant rate overfits small tables.
+    constant_rate: ClassVar[float] = 0.0
     # Steps after which the learning rate of an endless stream starts to fall.
     stream_steps: ClassVar[int] = 500
 
@@ -232,6 +233,16 @@ class Dictionary(nn.Module):
 
     def watch_(self, fired: Tensor, n_rows: int) -> None:
         """Adapt, after an epoch, to how often atoms fired on the held-out rows."""
+
+    @property
+    def keeps_best_epoch(self) -> bool:
+        """Whether the epoch that explains most of the held-out rows is the best one."""
+        return True
+
+    @property
+    def is_judged_calibrated(self) -> bool:
+        """Whether an epoch explains what it would if the training ended with it."""
+        return False
 
     def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
         """Set, when training ends, what ``k`` active atoms a row ask for.

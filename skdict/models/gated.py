@@ -59,6 +59,10 @@ class GatedAutoencoder(PenalisedAutoencoder):
         penalty = self.weight * gate.values.sum() / len(x)
         return plain._replace(loss=plain.loss + auxiliary + penalty)
 
+    @property
+    def is_judged_calibrated(self) -> bool:
+        return self.aim is not None
+
     @torch.no_grad()
     def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
         if self.aim is None:

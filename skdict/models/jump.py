@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -14,38 +14,39 @@ from skdict.models.dictionary import ATOMS, Objective, Parameter
 from skdict.models.penalised import PenalisedAutoencoder
 from skdict.ops import Code
 
-# Weight of the penalty where twice as many latents are active as wanted, or more.
-_ALPHA = 0.1
 # Where the thresholds start, if no sparsity tells (Rajamanoharan et al. 2024).
 _FIRST_THRESHOLD = 1e-3
+# Where less than this fraction of the wanted latents is active, the penalty's weight
+# falls by this much for each missing fraction.
+_FEW, _LIFT = 0.9, 0.1
+# Thresholds and biases go this fraction of Adam's way. At the pace of the weights,
+# whole latents fall silent before their weights have learned.
+_SLOW = 0.1
 
 
 class JumpReLUAutoencoder(PenalisedAutoencoder):
     """``z = a`` where ``a > threshold``, else 0; the penalty is ``||z||_0``.
 
-    With ``k`` its weight is proportional to ``active - k`` and changes sign there. A
-    weight that can only fall to zero does not bring thresholds down that have become
-    too high, for too few pre-activations lie near them.
+    With ``k``, its weight becomes negative where far fewer latents are active. A weight
+    that can only fall to zero does not bring thresholds down that have become too high,
+    for too few pre-activations lie near them.
 
     Parameters
     ----------
-    atoms, scale_encoder, autocast
+    atoms, scale_encoder, autocast, alpha, k
         As in :class:`PenalisedAutoencoder`.
-    alpha : float, default=0.0
-        Weight of the penalty, if ``k`` is None.
-    k : float or None
-        Wanted mean number of active latents.
     bandwidth : float
         Width around a threshold in which pre-activations tell its gradient.
     """
 
+    constant_rate = 0.8
     fitted = {
         **Autoencoder.fitted,
         "threshold": Parameter("threshold_", Array(ATOMS[:1], low=0)),
     }
 
     def __init__(
-        self, atoms: Tensor, *, bandwidth: float, alpha: float = 0.0, **kwargs: Any
+        self, atoms: Tensor, *, bandwidth: float, alpha: float = 0.005, **kwargs: Any
     ) -> None:
         super().__init__(atoms, alpha=alpha, **kwargs)
         self.bandwidth = bandwidth
@@ -55,8 +56,8 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
     def weight(self) -> Tensor:
         if self.k is None:
             return super().weight
-        distance = self.active * self.known_excess / self.k - 1
-        return self.warm_up * _ALPHA * distance.clamp(-1, 1)
+        share = self.active * self.known_excess / self.k
+        return super().weight + self.warm_up * _LIFT * (share - _FEW).clamp(-1, 0)
 
     def encode(self, x: Tensor) -> Code:
         return self._jump(x, 0.0)[0]
@@ -77,10 +78,27 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
         penalty = self.weight * steps.sum() / len(x)
         return plain._replace(loss=plain.loss + penalty)
 
+    def step_(
+        self, x: Tensor, target: Tensor, descend: Callable[[Objective], None]
+    ) -> Objective:
+        if self.aim is None:  # all thresholds start near zero, and have far to go
+            return super().step_(x, target, descend)
+        slow = self.threshold, self.encoder_bias, self.pre_bias
+        before = [parameter.detach().clone() for parameter in slow]
+        objective = super().step_(x, target, descend)
+        with torch.no_grad():
+            for parameter, old in zip(slow, before, strict=True):
+                parameter.lerp_(old, 1 - _SLOW)
+        return objective
+
     @torch.no_grad()
     def project_(self) -> None:
         super().project_()
         self.threshold.clamp_(min=0)
+
+    @property
+    def is_judged_calibrated(self) -> bool:
+        return self.aim is not None
 
     @torch.no_grad()
     def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:

@@ -38,8 +38,6 @@ class PenalisedAutoencoder(Autoencoder):
         there are any: rows from which nothing is learned activate more latents.
     """
 
-    # Epochs with sparser codes explain less.
-    keeps_best_epoch = False
     warm_up: Tensor
     log_factor: Tensor
     active: Tensor
@@ -67,6 +65,11 @@ class PenalisedAutoencoder(Autoencoder):
     def aim(self) -> float | None:
         """``k``, if fewer active latents are wanted than there are."""
         return None if self.k is None or self.k >= len(self.atoms) else self.k
+
+    @property
+    def keeps_best_epoch(self) -> bool:
+        # Otherwise epochs with sparser codes explain less.
+        return self.is_judged_calibrated
 
     @property
     def known_excess(self) -> Tensor:

@@ -20,6 +20,9 @@ class ReLUAutoencoder(PenalisedAutoencoder):
     ----------
     atoms, scale_encoder, autocast, alpha, k
         As in :class:`PenalisedAutoencoder`.
+
+    The last epoch is kept even where ``k`` makes epochs comparable: the penalty shrinks
+    what it leaves, so early epochs, on which it weighs little, would win.
     """
 
     # The weight of the penalty moves in each step, and with it what shrinks.

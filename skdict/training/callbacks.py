@@ -30,9 +30,11 @@ class LearningRate(Callback):
     schedule_: Schedule
 
     def on_train_begin(self, net: Net, **kwargs: Any) -> None:
+        module, last = net.module_, net.clock.last_step or 0
+        judged = net.held_out is not None and module.keeps_best_epoch
         self.schedule_ = Schedule(
             net.lr,
-            0,
+            round(module.constant_rate * last) if judged else 0,
             net.clock.last_step,
             net.module_.stream_steps,
             net.warmup_steps,

@@ -450,6 +450,26 @@ class DictionaryNet(NeuralNet):
             self.validation_error /= n_rows
             with torch.no_grad():
                 self.module_.watch_(self.fired_held_out, n_rows)
+                if self.module_.is_judged_calibrated:
+                    self._judge_calibrated()
+
+    def _judge_calibrated(self) -> None:
+        """Take the held-out rows' error if the training ended now.
+
+        While training, epochs differ in how many latents they have active, and those
+        with more would explain more.
+        """
+        assert self.validation_rows is not None
+        module, rows = self.module_, self._few(self.validation_rows)
+        # Each process reads all of them, so that all calibrate alike.
+        pairs = list(self.get_iterator(rows, ranks=ALONE))
+        before = {name: p.detach().clone() for name, p in module.named_parameters()}
+        module.calibrate_([x for x, _ in pairs], len(rows))
+        error = torch.zeros_like(self.validation_error)
+        for pair in pairs:
+            error += self.validation_step(pair)["squared_error"]
+        self.validation_error = error / len(rows)
+        module.load_state_dict(before, strict=False)
 
     def _begin_epoch(self, iterator: Pairs) -> Iterator[Batch]:
         """Draw the order of the rows; return the batches that are not done yet."""
@@ -482,15 +502,19 @@ class DictionaryNet(NeuralNet):
         if self.n_steps is None and len(X) < _LEAST_CALIBRATION_ROWS:
             return False
         learned_from, held_out = self.get_split_datasets(X)
-        rows = learned_from if held_out is None else held_out
+        rows = self._few(learned_from if held_out is None else held_out)
+        batches = [x for x, _ in self.get_iterator(rows, ranks=ALONE)]
+        self._set_training(False)
+        return self.module_.calibrate_(batches, len(rows))
+
+    def _few(self, rows: Rows) -> Rows:
+        """As many of the rows as calibration looks at, in memory."""
         step = -(-len(rows) // _CALIBRATION_ROWS)
         if isinstance(rows.X, StoredRows):
             among = draw_rows(rows.X, _CALIBRATION_ROWS, self.order)
         else:
             among = torch.arange(0, len(rows), step, device="cpu")
-        batches = [x for x, _ in self.get_iterator(rows.taken(among), ranks=ALONE)]
-        self._set_training(False)
-        return self.module_.calibrate_(batches, len(among))
+        return rows.taken(among)
 
     def _begin_counts(self, training: bool) -> None:
         if not training:

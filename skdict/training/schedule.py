@@ -14,7 +14,7 @@ class Schedule:
     initial : float
         Rate of step ``first_step``.
     first_step : int
-        Step at which the linear fall begins.
+        Step at which the linear fall begins. Until then the rate is constant.
     last_step : int or None
         Step at which the rate is zero. None: a stream, whose rate falls from step 0 on.
     stream_steps : int
@@ -37,7 +37,7 @@ class Schedule:
         if self.last_step is None:
             return rate / (1 + step / self.stream_steps) ** 0.5
         left = self.last_step - step
-        return rate * (left / max(1, self.last_step - self.first_step))
+        return rate * min(1.0, left / max(1, self.last_step - self.first_step))
 
     def wind_down(self, step: int, n_steps: int) -> Schedule:
         """Return the schedule that reaches zero in ``n_steps``, if not earlier."""
