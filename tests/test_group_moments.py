@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skdict.ops import group_moments as module
@@ -34,6 +34,7 @@ def assert_equal_moments(a, b, rtol=1e-9, atol=1e-9):
     offset=st.sampled_from([0.0, 1e5]),
     dtype=st.sampled_from([torch.float16, torch.float32, torch.float64]),
 )
+@example(seed=29, n=27, offset=0.0, dtype=torch.float16)
 def test_moments_of_each_group(seed, n, offset, dtype):
     if dtype == torch.float16:
         offset = 0.0
@@ -47,7 +48,10 @@ def test_moments_of_each_group(seed, n, offset, dtype):
             assert (moments.mean[g] == 0).all()
             assert (moments.spread[g] == 0).all()
             continue
-        np.testing.assert_allclose(moments.mean[g], rows.mean(axis=0), rtol=1e-12)
+        # Rounding is of the size of the rows, which may cancel in their mean.
+        np.testing.assert_allclose(
+            moments.mean[g], rows.mean(axis=0), rtol=1e-12, atol=1e-14 * abs(rows).max()
+        )
         np.testing.assert_allclose(
             moments.spread[g], len(rows) ** 0.5 * rows.std(axis=0), rtol=1e-7, atol=1e-9
         )
