@@ -230,6 +230,17 @@ def test_thresholds_that_are_too_high_come_down():
     assert active[-1] == pytest.approx(2, rel=0.1)
 
 
+def test_thresholds_of_zero_are_calibrated_to_k():
+    model = JumpReLUAutoencoder(unit_rows(9), k=2, bandwidth=0.4)
+    x = rows(500)
+    with torch.no_grad():
+        model.threshold.zero_()
+    assert model.calibrate_([x], len(x))
+    assert (model.threshold > 0).all()
+    n_active = float((model.encode(x).values > 0).sum())
+    assert n_active == pytest.approx(2 * len(x), rel=0.01)
+
+
 @pytest.mark.parametrize(("k", "way"), [(2, 0.1), (None, 1.0)])
 def test_thresholds_and_biases_go_a_tenth_of_the_way(k, way):
     model = JumpReLUAutoencoder(unit_rows(9), k=k, bandwidth=0.4)
@@ -414,6 +425,20 @@ def test_a_relaxation_shorter_than_delta_stays_as_it_is():
         before = module.relaxation.mul_(0.1).clone()
     module.project_()
     torch.testing.assert_close(module.relaxation.detach(), before, rtol=0, atol=0)
+
+
+def test_archetypal_atoms_made_of_nothing_stay_as_they_are():
+    model = ArchetypalSAE(12, 3, n_archetypes=2, delta=0.0, max_iter=1, random_state=0)
+    module = model.fit(SMALL)._fitted_model()
+    before = module.atoms.detach().clone()
+    with torch.no_grad():
+        module.archetypes[1] = -module.archetypes[0]
+        module.mixture[:6] = 0.5  # the two cancel
+        module.relaxation.zero_()
+    module.project_()
+    torch.testing.assert_close(module.atoms[:6].detach(), before[:6], rtol=0, atol=0)
+    assert module.relaxation.isfinite().all()
+    assert module.atoms.isfinite().all()
 
 
 def test_archetypal_gradients_are_those_of_its_atoms():

@@ -170,6 +170,18 @@ class TestList:
             places = [names.index(name) for name in frame[best]]
             assert_array_equal(frame[null], of_class["null_q95"].to_numpy()[places])
 
+    def test_a_q_value_of_just_alpha_is_selective(
+        self, pipe, tokens, labels, make_page
+    ):
+        pairs = selectivity_tests(pipe.transform(tokens), labels, alpha=1)
+        alpha = pairs["q_value"].quantile(0.5, interpolation="lower")
+        selective = pairs["feature"][pairs["q_value"] <= alpha].nunique()
+        assert selective > pairs["feature"][pairs["q_value"] < alpha].nunique()
+        page = make_page(pipe, tokens, labels, alpha=alpha)
+        (found,) = (v for name, v in page.overview.items() if "(q up to" in name)
+        assert found == str(selective)
+        assert sum(n > 0 for n in page.features["n_labels"]) == selective
+
     def test_maps_of_labels_that_differ_in_images_are_shifted(
         self, pipe, tokens, images, labels
     ):

@@ -1,5 +1,7 @@
 """What a step does to the parameters, and what an epoch reports."""
 
+import types
+
 import joblib
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from skdict.models import (
 )
 from skdict.models.dictionary import half_squared_error
 from skdict.ops import SlotCode
+from skdict.training.callbacks import BestEpoch
 from skdict.training.net import DictionaryNet
 from skdict.training.schedule import Schedule
 from skdict.training.state import restore, state_of
@@ -70,6 +73,20 @@ def relu(*, alpha=0.02, k=None, **params):
         F.normalize(draw(M, D)), alpha=alpha, k=k, scale_encoder=True
     )
     return make_net(model, **({"lr": 0.01} | params))
+
+
+def test_of_epochs_that_are_equally_good_the_first_is_kept():
+    module = torch.nn.Linear(1, 1)
+    module.keeps_best_epoch = True
+    net = types.SimpleNamespace(held_out=X, module_=module, codes_changed=False)
+    best = BestEpoch()
+    best.on_train_begin(net)
+    for epoch, net.watched in enumerate([0.5, 0.7, 0.7, 0.6]):
+        with torch.no_grad():
+            module.weight.fill_(epoch)
+        best.on_epoch_end(net)
+    best.on_train_end(net)
+    assert module.weight.item() == 1
 
 
 every_model = pytest.mark.parametrize("make", [pursuit, topk, relu])
