@@ -57,7 +57,7 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
         if self.k is None:
             return super().weight
         share = self.active * self.known_excess / self.k
-        return super().weight + self.warm_up * _LIFT * (share - _FEW).clamp(-1, 0)
+        return super().weight + self.warm_up * _LIFT * (share - _FEW).clamp(max=0)
 
     def encode(self, x: Tensor) -> Code:
         return self._jump(x, 0.0)[0]
