@@ -14,6 +14,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVC
 
 from skdict import ICFL, ControlCenterScaler, ControlPCAWhitener
+from skdict.concepts import _importance as importance_module
 from skdict.concepts import (
     ablate,
     concept_importance,
@@ -509,3 +510,12 @@ def test_steps_that_differ_between_batches():
     _, found = concept_importance(HEAD, pipe, codes, scaled, label="a", **options)
     expected = codes.toarray() * (pipe[-1].components_ @ HEAD.coef_[0])
     np.testing.assert_allclose(found.toarray(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_scores_that_differ_by_rounding_do_not_correlate(size):
+    ramp = np.linspace(0, 1, 9)[:, None]
+    equal = size * (1 + 4 * np.finfo(float).eps * ramp)
+    assert len(np.unique(equal)) > 1
+    assert importance_module._correlation(equal, ramp) == 0.0
+    assert importance_module._correlation(size * ramp, ramp) == pytest.approx(1)
