@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from skdict.models.autoencoder import nth_largest
 from skdict.ops import DenseCode, RaggedCode, linear
-from skdict.ops.linear import batch_topk_encode, linear_encode, strongest
+from skdict.ops.linear import above, batch_topk_encode, linear_encode, strongest
 from skdict.ops.topk import topk_encode
 
 
@@ -31,13 +31,13 @@ def test_linear_encode_and_its_gradients(sparse, kind, seed, floor):
         code = linear_encode(*inputs, floor)
     x, encoder, bias = inputs
     dense = x @ encoder.T + bias
-    above = (dense > floor).double()
-    assert isinstance(code, kind) or not above.any()
+    is_above = (dense > floor).double()
+    assert isinstance(code, kind) or not is_above.any()
     kept = code.with_values(code.values * (code.values > floor))
-    torch.testing.assert_close(kept.to_dense(40), dense * above)
+    torch.testing.assert_close(kept.to_dense(40), dense * is_above)
     # sin is any function of the values.
     grads = torch.autograd.grad(kept.values.sin().sum(), inputs)
-    expected = torch.autograd.grad((dense.sin() * above).sum(), inputs)
+    expected = torch.autograd.grad((dense.sin() * is_above).sum(), inputs)
     for grad, oracle in zip(grads, expected, strict=True):
         torch.testing.assert_close(grad, oracle)
 
@@ -144,3 +144,22 @@ def test_half_products_leave_float64_alone():
     for chooser in CHOOSERS.values():
         half, exact = (chooser(*inputs, flag).to_dense(40) for flag in (True, False))
         torch.testing.assert_close(half, exact, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [DenseCode, RaggedCode.from_dense])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_entries_above_a_level_are_positive_and_not_below_it(make, size):
+    values = size * torch.tensor([[0.2, -0.3, 0.0, 0.5], [0.4, 0.3, -0.1, 0.0]])
+    for level, expected in {
+        0.3 * size: [[0, 0, 0, 0.5], [0.4, 0.3, 0, 0]],
+        -1.0: [[0.2, 0, 0, 0.5], [0.4, 0.3, 0, 0]],
+        0.0: [[0.2, 0, 0, 0.5], [0.4, 0.3, 0, 0]],
+    }.items():
+        kept = above(make(values), torch.tensor(level)).to_dense(4)
+        torch.testing.assert_close(kept, size * torch.tensor(expected))
+    most = strongest(make(values), 3).to_dense(4)
+    torch.testing.assert_close(
+        most, size * torch.tensor([[0, 0, 0, 0.5], [0.4, 0.3, 0, 0]])
+    )
+    all_of_them = strongest(make(values), 8).to_dense(4)
+    torch.testing.assert_close(all_of_them, values.relu())
