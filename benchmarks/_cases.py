@@ -6,7 +6,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skdict import (
+    ICFL,
+    KSVD,
+    SAE,
+    ArchetypalSAE,
+    BatchTopKSAE,
+    Codebook,
+    GatedSAE,
+    JumpReLUSAE,
+    MatchingPursuitSAE,
+    MatryoshkaSAE,
+    TopKSAE,
+)
 from skdict.datasets import make_planted_dictionary
+
+FAMILY = {
+    kind.__name__: kind
+    for kind in (
+        ICFL,
+        TopKSAE,
+        BatchTopKSAE,
+        MatryoshkaSAE,
+        JumpReLUSAE,
+        GatedSAE,
+        SAE,
+        ArchetypalSAE,
+        MatchingPursuitSAE,
+        KSVD,
+        Codebook,
+    )
+}
 
 
 def planted(

@@ -21,34 +21,13 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from _cases import FAMILY
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from skdict import (
-    ICFL,
-    BatchTopKSAE,
-    ControlPCAWhitener,
-    GatedSAE,
-    JumpReLUSAE,
-    MatchingPursuitSAE,
-    MatryoshkaSAE,
-    TopKSAE,
-)
+from skdict import ControlPCAWhitener
 from skdict.datasets import load_tissue_tokens, make_planted_dictionary
 from skdict.metrics import selectivity_scores
-
-MODELS = {
-    model.__name__: model
-    for model in (
-        TopKSAE,
-        BatchTopKSAE,
-        MatryoshkaSAE,
-        JumpReLUSAE,
-        GatedSAE,
-        MatchingPursuitSAE,
-        ICFL,
-    )
-}
 
 
 class Task(NamedTuple):
@@ -129,7 +108,7 @@ def lines(args: argparse.Namespace) -> Iterator[str]:
                 for rule in args.rules:
                     runs = []
                     for seed, task in enumerate(tasks):
-                        model = MODELS[model_name](task.n_components, task.k)
+                        model = FAMILY[model_name](task.n_components, task.k)
                         rows = rows_of(rule, model, len(task.train))
                         model.set_params(
                             max_iter=max_iter, batch_size=rows, random_state=seed
@@ -161,7 +140,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rules", nargs="+", default=["16th", "auto"])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=["TopKSAE"])
+    parser.add_argument("--models", nargs="+", choices=FAMILY, default=["TopKSAE"])
     kinds = sorted({name.split(",")[0] for name in DATA})
     parser.add_argument("--data", nargs="+", choices=kinds)
     parser.add_argument("--short", action="store_true", help="the smaller max_iter")

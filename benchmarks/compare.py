@@ -35,27 +35,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from _cases import FAMILY
 from _timing import machine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from skdict import (
-    ICFL,
-    KSVD,
-    SAE,
-    ArchetypalSAE,
-    BatchTopKSAE,
-    Codebook,
-    ControlCenterScaler,
-    ControlPCAWhitener,
-    GatedSAE,
-    JumpReLUSAE,
-    MatchingPursuitSAE,
-    MatryoshkaSAE,
-    TopKSAE,
-)
+from skdict import ICFL, ControlCenterScaler, ControlPCAWhitener, TopKSAE
 from skdict.evaluation import (
     baseline_dictionaries,
     compare_dictionaries,
@@ -142,19 +129,9 @@ def family(n_components: int, k: int, epochs: float) -> dict:
         "ICFL": ICFL(n_components, k),
         "ICFL, positive": ICFL(n_components, k, positive_code=True),
         **{
-            kind.__name__: kind(n_components, k=k)
-            for kind in (
-                TopKSAE,
-                BatchTopKSAE,
-                MatryoshkaSAE,
-                JumpReLUSAE,
-                GatedSAE,
-                SAE,
-                ArchetypalSAE,
-                MatchingPursuitSAE,
-                KSVD,
-                Codebook,
-            )
+            name: kind(n_components, k=k)
+            for name, kind in FAMILY.items()
+            if name != "ICFL"
         },
     }
     shorten(dictionaries, epochs)

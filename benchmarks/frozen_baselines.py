@@ -23,6 +23,7 @@ from typing import Any
 
 import compare
 import pandas as pd
+from _cases import FAMILY
 from _timing import machine
 from sklearn import config_context
 from sklearn.base import clone
@@ -30,20 +31,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
-from skdict import (
-    ICFL,
-    KSVD,
-    SAE,
-    ArchetypalSAE,
-    BatchTopKSAE,
-    Codebook,
-    ControlCenterScaler,
-    GatedSAE,
-    JumpReLUSAE,
-    MatchingPursuitSAE,
-    MatryoshkaSAE,
-    TopKSAE,
-)
+from skdict import ControlCenterScaler
 from skdict.datasets import make_planted_screen
 from skdict.evaluation import (
     baseline_dictionaries,
@@ -51,22 +39,6 @@ from skdict.evaluation import (
     compare_dictionaries,
 )
 
-KINDS = {
-    kind.__name__: kind
-    for kind in (
-        ICFL,
-        TopKSAE,
-        BatchTopKSAE,
-        MatryoshkaSAE,
-        JumpReLUSAE,
-        GatedSAE,
-        SAE,
-        ArchetypalSAE,
-        MatchingPursuitSAE,
-        KSVD,
-        Codebook,
-    )
-}
 MEASURES = ["cosine", "explained_variance", "average_selectivity", "probe_codes"]
 # They take much longer than all others, and are far below them in compare.py.
 LEFT_OUT = ("ICA", "MiniBatchDictionaryLearning")
@@ -96,7 +68,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", choices=DATA, nargs="+", default=["tissue"])
-    parser.add_argument("--dictionaries", choices=KINDS, nargs="+", default=[*KINDS])
+    parser.add_argument("--dictionaries", choices=FAMILY, nargs="+", default=[*FAMILY])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=float, default=1.0, help="of the default")
     parser.add_argument("--jobs", type=int, help="processes, each with one thread")
@@ -135,7 +107,7 @@ def main() -> None:
         beside = runs({n: one for n, one in common.items() if n not in LEFT_OUT})
         for name in args.dictionaries:
             start = time.perf_counter()
-            dictionary = KINDS[name](n_components, k)
+            dictionary = FAMILY[name](n_components, k)
             dictionary.set_params(max_iter=math.ceil(epochs * dictionary.max_iter))
             twins = baseline_dictionaries(n_components, k, dictionary=dictionary)
             own = {n: one for n, one in twins.items() if n not in common}

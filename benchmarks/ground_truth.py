@@ -35,23 +35,12 @@ import _peers
 import numpy as np
 import scipy.sparse as sp
 import torch
+from _cases import FAMILY
 from scipy.optimize import linear_sum_assignment
 from sklearn import config_context
 from torch import Tensor
 
-from skdict import (
-    ICFL,
-    KSVD,
-    SAE,
-    ArchetypalSAE,
-    BatchTopKSAE,
-    Codebook,
-    GatedSAE,
-    JumpReLUSAE,
-    MatchingPursuitSAE,
-    MatryoshkaSAE,
-    TopKSAE,
-)
+from skdict import ICFL, KSVD
 
 OURS: dict[str, Callable] = {
     "ICFL": ICFL,
@@ -76,16 +65,8 @@ OURS: dict[str, Callable] = {
     ),
     "ICFL, resets at 0.7": lambda *a, **p: ICFL(*a, reset_similarity=0.7, **p),
     "ICFL, one atom a step": lambda *a, **p: ICFL(*a, atoms_per_step=1, **p),
-    "TopKSAE": TopKSAE,
-    "BatchTopKSAE": BatchTopKSAE,
-    "MatryoshkaSAE": MatryoshkaSAE,
-    "JumpReLUSAE": JumpReLUSAE,
-    "GatedSAE": GatedSAE,
-    "SAE": SAE,
-    "ArchetypalSAE": ArchetypalSAE,
-    "MatchingPursuitSAE": MatchingPursuitSAE,
+    **{name: kind for name, kind in FAMILY.items() if name != "ICFL"},
     "KSVD": lambda *a, **p: KSVD(*a, **p | {"batch_size": "auto"}),  # all rows
-    "Codebook": Codebook,
 }
 
 

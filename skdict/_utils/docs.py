@@ -11,11 +11,13 @@ __all__ = ["shares_docs"]
 
 Class = TypeVar("Class", bound=type)
 
-_LINE = re.compile(r"^( *)(\w+) : shared$", re.MULTILINE)
+_LINE = re.compile(r"^( *)(\w+) : shared( \(\w+\))?$", re.MULTILINE)
 
 
 def shares_docs(texts: Mapping[str, str]) -> Callable[[Class], Class]:
     """Decorate a class whose docstring has lines such as ``device : shared``.
+
+    ``tol : shared (judged)`` takes the text that is named ``"tol (judged)"``.
 
     Parameters
     ----------
@@ -52,8 +54,8 @@ def shares_docs(texts: Mapping[str, str]) -> Callable[[Class], Class]:
         parameters = inspect.signature(cls).parameters
 
         def text(match: re.Match[str]) -> str:
-            indent, name = match.groups()
-            first, *rest = texts[name].split("\n")
+            indent, name, variant = match.groups()
+            first, *rest = texts[name + (variant or "")].split("\n")
             if name in parameters:
                 default = parameters[name].default
                 shown = f'"{default}"' if isinstance(default, str) else repr(default)

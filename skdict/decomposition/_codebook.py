@@ -33,9 +33,7 @@ class Codebook(FixedSparsity):
     learning_rate : float, default=0.05
         Step towards the minimiser of each code vector.
     warmup_steps : shared
-    batch_size : int or "auto", default="auto"
-        Number of rows per step. "auto" takes a 16th of the rows, at least 256 and at
-        most 4096.
+    batch_size : shared (16th)
     max_iter : shared
     tol : shared
     n_iter_no_change : shared

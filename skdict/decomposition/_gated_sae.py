@@ -38,18 +38,9 @@ class GatedSAE(DictionaryEstimator):
     warmup_steps : shared
     batch_size : shared
     max_iter : shared
-    tol : float, "auto" or None, default="auto"
-        An epoch is flat if it raises the explained variance of the held-out rows by no
-        more than this. After ``n_iter_no_change`` flat epochs the learning rate falls
-        to zero within the same number of epochs, and training ends. None trains for
-        ``max_iter`` epochs. "auto" is 1e-3 with ``k`` where rows are held out, and None
-        otherwise.
+    tol : shared (judged)
     n_iter_no_change : shared
-    validation_fraction : float or None, default=0.1
-        Fraction of the rows that :meth:`fit` holds out at random. With ``k``, epochs
-        are judged and active features counted there, because rows that are learned from
-        activate fewer. Nothing is held out where that would be fewer than five rows.
-        None: active features are counted in all rows.
+    validation_fraction : shared (judged)
     init : shared
     warm_start : shared
     sparse_output : shared

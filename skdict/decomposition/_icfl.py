@@ -77,9 +77,7 @@ class ICFL(FixedSparsity):
         often atoms fire. 1 moves an atom to its minimiser if it shares no row with
         another. Values between 0.1 and 1 differ little.
     warmup_steps : shared
-    batch_size : int or "auto", default="auto"
-        Number of rows per step. "auto" takes a 16th of the rows, at least 256 and at
-        most 4096.
+    batch_size : shared (16th)
     max_iter : shared
     tol : shared
     n_iter_no_change : shared

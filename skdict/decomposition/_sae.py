@@ -37,9 +37,7 @@ class SAE(DictionaryEstimator):
     learning_rate : float, default=3e-3
         Learning rate of Adam, on rows divided by their spread.
     warmup_steps : shared
-    batch_size : int or "auto", default="auto"
-        Number of rows per step. "auto" takes a 16th of the rows, at least 256 and at
-        most 4096.
+    batch_size : shared (16th)
     max_iter : shared
     tol : shared
     n_iter_no_change : shared

@@ -26,6 +26,9 @@ PARAMETERS = {
     Number of rows per step. "auto" takes a 16th of the rows, and in :meth:`fit` fewer
     where ``max_iter`` epochs would otherwise be less than 1600 steps. It is at least
     256 and at most 4096.""",
+    "batch_size (16th)": """int or "auto", default={default}
+    Number of rows per step. "auto" takes a 16th of the rows, at least 256 and at most
+    4096.""",
     "max_iter": """int, default={default}
     Largest number of epochs, that is passes over the data. The learning rate falls
     linearly to zero over them. With 0 the dictionary stays as ``init`` makes it, which
@@ -34,6 +37,11 @@ PARAMETERS = {
     An epoch is flat if it raises the explained variance by no more than this. After
     ``n_iter_no_change`` flat epochs the learning rate falls to zero within the same
     number of epochs, and training ends. None trains for ``max_iter`` epochs.""",
+    "tol (judged)": """float, "auto" or None, default={default}
+    An epoch is flat if it raises the explained variance of the held-out rows by no more
+    than this. After ``n_iter_no_change`` flat epochs the learning rate falls to zero
+    within the same number of epochs, and training ends. None trains for ``max_iter``
+    epochs. "auto" is 1e-3 with ``k`` where rows are held out, and None otherwise.""",
     "n_iter_no_change": """int, default={default}
     Number of flat epochs after which training winds down; see ``tol``.""",
     "validation_fraction": """float or None, default={default}
@@ -41,6 +49,11 @@ PARAMETERS = {
     five rows, none are held out. Epochs are judged by the explained variance of the
     held-out rows, and the parameters of the best epoch are kept. None: learn from all
     rows and judge epochs by them.""",
+    "validation_fraction (judged)": """float or None, default={default}
+    Fraction of the rows that :meth:`fit` holds out at random. With ``k``, epochs are
+    judged and active features counted there, because rows that are learned from
+    activate fewer. Nothing is held out where that would be fewer than five rows. None:
+    active features are counted in all rows.""",
     "init": """{"random", "samples"} or array-like, default={default}
     First atoms. "random": drawn uniformly from the unit sphere. "samples": rows of the
     data minus their mean, and random atoms where rows are too few. An array of shape
