@@ -6,27 +6,35 @@ that exclude each other and correlate, an offset. Every dictionary has 512 laten
 that it cannot have all features, and learns from the same rows in the same number of
 samples. Those of SAELens have the published settings, whose learning rate of 3e-4 is
 meant for 200 million samples, and once more our rate, 3e-3. The penalties of its
-JumpReLU and standard autoencoders are led to k active latents. A regenerated model has
-the distribution of the published one, not its bits.
+JumpReLU and standard autoencoders are led to k active latents; "at k" is the JumpReLU
+autoencoder once more with all thresholds times the factor that leaves k. A regenerated
+model has the distribution of the published one, not its bits.
 
 Columns, on rows not learned from: F1, the mean over all latents of how well a latent's
 firing agrees with that of the feature whose direction is nearest; MCC, the mean cosine
 of latents and features matched one to one; uniqueness, the fraction of latents whose
 nearest features differ; explained variance; mean non-zeros (L0); fraction of dead
-latents; seconds of the training. Mean over the seeds, and half of the range.
+latents; seconds of the training. Mean over the seeds, and half of the range. With
+``--jobs``, several train at once and the seconds are those of a busy machine.
 
 The rows come from SAELens, which ``make bench`` does not install: ``pip install
 sae-lens``. ``--only`` chooses dictionaries by name. ``--size published`` is the
 generator as published, with 4,096 latents and k = 25; on a CPU it would take days, so
-it goes with ``--device cuda``.
+it goes with ``--device cuda``. The model is drawn once for each seed, and all
+dictionaries learn from its rows; the published figures are from 200 million.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # read at scipy's first import
@@ -40,7 +48,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn import config_context
 from torch import Tensor
 
-from skdict import ICFL, KSVD
+from skdict import ICFL, KSVD, JumpReLUSAE
 
 OURS: dict[str, Callable] = {
     "ICFL": ICFL,
@@ -66,6 +74,15 @@ OURS: dict[str, Callable] = {
     "ICFL, resets at 0.7": lambda *a, **p: ICFL(*a, reset_similarity=0.7, **p),
     "ICFL, one atom a step": lambda *a, **p: ICFL(*a, atoms_per_step=1, **p),
     **{name: kind for name, kind in FAMILY.items() if name != "ICFL"},
+    **{
+        f"{name}, factor {factor}": partial(FAMILY[name], training_factor=factor)
+        for name in ("TopKSAE", "BatchTopKSAE", "MatryoshkaSAE", "GatedSAE", "SAE")
+        for factor in (1.5, 2)
+    },
+    **{
+        f"JumpReLUSAE, factor {factor}": partial(JumpReLUSAE, training_factor=factor)
+        for factor in (1, 2)
+    },
     "KSVD": lambda *a, **p: KSVD(*a, **p | {"batch_size": "auto"}),  # all rows
 }
 
@@ -84,6 +101,9 @@ SIZES = {
     "scaled": Size(2048, 96, 16, 512, 10),
     "published": Size(16384, 768, 128, 4096, 25),
 }
+
+
+_ROWS = 2000  # drawn at once
 
 
 class Data(NamedTuple):
@@ -139,9 +159,9 @@ def make_data(size: Size, n_train: int, n_test: int, seed: int, device: str) -> 
     torch.manual_seed(seed)
     rows, fired = [], []
     with torch.no_grad():
-        train = torch.cat([model.sample(2000) for _ in range(n_train // 2000)])
-        for _ in range(n_test // 2000):
-            x, features = model.sample_with_features(2000)
+        train = torch.cat([model.sample(_ROWS).cpu() for _ in range(n_train // _ROWS)])
+        for _ in range(n_test // _ROWS):
+            x, features = model.sample_with_features(_ROWS)
             rows.append(x.cpu().numpy())
             fired.append(sp.csr_matrix(features.cpu().numpy() > 0))
     directions = model.feature_dict.feature_vectors.detach().cpu().numpy()
@@ -210,7 +230,7 @@ def shuffled(rows: Tensor, batch_size: int, seed: int) -> Iterator[Tensor]:
             yield rows[order[i : i + batch_size].sort().values]
 
 
-def saelens(kind: str, rate: float = 3e-4) -> Callable:
+def saelens(kind: str, rate: float = 3e-4, at_k: bool = False) -> Callable:
     """Train an autoencoder of SAELens, as its benchmark does, or at another rate."""
 
     def run(data: Data, m: int, k: int, samples: int, seed: int) -> dict[str, float]:
@@ -299,6 +319,8 @@ def saelens(kind: str, rate: float = 3e-4) -> Callable:
         trainer.fit()
         seconds = time.perf_counter() - start
         sae.eval()
+        if at_k:
+            set_to_k(sae, data.train[:20_000], k)
         codes, rebuilt = [], []
         with torch.no_grad():
             for part in torch.from_numpy(data.test).split(4096):
@@ -314,6 +336,14 @@ def saelens(kind: str, rate: float = 3e-4) -> Callable:
     return run
 
 
+@torch.no_grad()
+def set_to_k(sae: torch.nn.Module, rows: Tensor, k: int) -> None:
+    """Multiply the thresholds of a JumpReLU so that k latents of a row are active."""
+    ratios = (sae.process_sae_in(rows) @ sae.W_enc + sae.b_enc) / sae.threshold
+    level = ratios.flatten().topk(k * len(rows)).values[-1]
+    sae.threshold.mul_(level.clamp(min=0))
+
+
 PEERS = {
     f"SAELens {kind}{', 3e-3' * fast}": saelens(kind, 3e-3 if fast else 3e-4)
     for fast in (False, True)
@@ -325,7 +355,60 @@ PEERS = {
         "standard",
         "matching pursuit",
     )
-}
+} | {"SAELens JumpReLU, 3e-3, at k": saelens("JumpReLU", 3e-3, at_k=True)}
+
+
+@lru_cache(maxsize=1)
+def load_data(folder: str, seed: int, device: str) -> Data:
+    """Read the rows of a seed; every process keeps those of one."""
+    train, *rest = torch.load(Path(folder, f"{seed}.pt"), weights_only=False)
+    return Data(train.to(device), *rest)
+
+
+def train_one(
+    name: str,
+    seed: int,
+    folder: str,
+    device: str,
+    m: int,
+    k: int,
+    samples: int,
+    batch_size: int | str,
+) -> dict[str, float]:
+    """Train a dictionary, and compare it with the planted features."""
+    data = load_data(folder, seed, device)
+    if name in OURS:
+        return run_ours(OURS[name], data, m, k, samples, seed, batch_size)
+    return PEERS[name](data, m, k, samples, seed)
+
+
+def trained(
+    jobs: int, seeds: int, names: list[str], settings: tuple
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Train all dictionaries on the rows of all seeds; yield them as they finish.
+
+    Beside others, one that fails is told and left out.
+    """
+    tasks = [(name, seed) for seed in range(seeds) for name in names]
+    if jobs == 1:
+        for name, seed in tasks:
+            yield name, train_one(name, seed, *settings)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(
+        jobs,
+        multiprocessing.get_context("spawn"),
+        torch.set_num_threads,
+        (threads,),
+    ) as pool:
+        runs = {pool.submit(train_one, *task, *settings): task[0] for task in tasks}
+        for run in as_completed(runs):
+            if error := run.exception():
+                print(f"  {runs[run]} failed: {error!r}", flush=True)
+            else:
+                yield runs[run], run.result()
+
+
 COLUMNS = ("F1", "MCC", "unique", "EV", "L0", "dead", "seconds")
 
 
@@ -345,37 +428,36 @@ def main() -> None:
         default=1024,
         help="rows a step of ours, or auto; SAELens has 1024, as published",
     )
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--only", nargs="+", help="names of dictionaries")
     parser.add_argument("--quick", action="store_true", help="does it run at all?")
     args = parser.parse_args()
     if args.quick:
         args.rows, args.samples, args.seeds = 4000, 8000, 1
-    runs: dict[str, list[dict[str, float]]] = {}
     size = SIZES[args.size]
     k = args.k or size.k
     print(f"{args.rows} rows, {args.samples} samples, {size.latents} latents, k = {k}")
-    for seed in range(args.seeds):
-        n_test = 4000 if args.quick else 40_000
-        data = make_data(size, args.rows, n_test, seed, args.device)
-        mean = data.fired.sum() / data.fired.shape[0]
-        print(f"seed {seed}: {mean:.1f} features fire in a row", flush=True)
-        for name in [*OURS, *PEERS]:
-            if args.only and name not in args.only:
-                continue
-            common = data, size.latents, k, args.samples, seed
-            if name in OURS:
-                row = run_ours(OURS[name], *common, args.batch_size)
-            else:
-                row = PEERS[name](*common)
+    names = [n for n in (*OURS, *PEERS) if not args.only or n in args.only]
+    runs: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(args.seeds):
+            n_test = 4000 if args.quick else 40_000
+            data = make_data(size, args.rows, n_test, seed, args.device)
+            torch.save(tuple(data), Path(folder, f"{seed}.pt"))
+            mean = data.fired.sum() / data.fired.shape[0]
+            print(f"seed {seed}: {mean:.1f} features fire in a row", flush=True)
+        settings = folder, args.device, size.latents, k, args.samples, args.batch_size
+        for name, row in trained(args.jobs, args.seeds, names, settings):
             runs.setdefault(name, []).append(row)
-            print(f"  {name:24}", *(f"{c} {row[c]:.3f}" for c in COLUMNS), flush=True)
-    print(f"\n{'':24}" + "".join(f"{c:>15}" for c in COLUMNS))
+            print(f"  {name:29}", *(f"{c} {row[c]:.3f}" for c in COLUMNS), flush=True)
+    runs = {name: runs[name] for name in names if name in runs}
+    print(f"\n{'':29}" + "".join(f"{c:>17}" for c in COLUMNS))
     for name, rows in runs.items():
-        print(f"{name:24}", end="")
+        print(f"{name:29}", end="")
         for column in COLUMNS:
             values = [row[column] for row in rows]
             spread = (max(values) - min(values)) / 2
-            print(f"{f'{np.mean(values):.3f} +- {spread:.3f}':>15}", end="")
+            print(f"{f'{np.mean(values):.3f} +- {spread:.3f}':>17}", end="")
         print()
 
 

@@ -128,6 +128,7 @@ def test_bad_parameters(cls, params):
         ICFL(reset_every=0),
         TopKSAE(auxiliary_weight=-1),
         TopKSAE(dead_after=0),
+        TopKSAE(training_factor=0),
     ],
     ids=str,
 )

@@ -38,6 +38,7 @@ from skdict.models import (
 from skdict.models.dictionary import Clock
 
 X = make_planted_dictionary(8000, 16, n_components=24, n_active=3, random_state=0).data
+AUTOENCODERS = [TopKSAE, BatchTopKSAE, MatryoshkaSAE, JumpReLUSAE, GatedSAE, SAE]
 TRAIN, TEST = train_test_split(X, random_state=0)
 SMALL = X[:600]
 
@@ -65,6 +66,51 @@ def n_active(model, x):
 def test_k_is_the_mean_of_held_out_rows(cls, k):
     model = cls(32, k, max_iter=20, random_state=0).fit(TRAIN)
     assert n_active(model, TEST) == pytest.approx(k, rel=0.05)
+
+
+@pytest.mark.parametrize("factor", [0.7, 2])
+@pytest.mark.parametrize("cls", AUTOENCODERS)
+def test_training_may_have_more_active_latents_than_the_codes(cls, factor):
+    class Watch(Callback):
+        def on_train_end(self, net, **kwargs):
+            module = net.module_
+            if hasattr(module, "active"):  # a penalty leads it there
+                self.active = float(module.active * module.known_excess)
+            else:
+                rows = torch.tensor(TRAIN[:500]) / net.scale
+                code = module.train().encode(rows.to(module.atoms))
+                self.active = float((code.values > 0).sum()) / len(rows)
+                module.eval()
+
+    watch = Watch()
+    model = cls(32, 4, max_iter=20, tol=None, random_state=0, callbacks=[watch])
+    model.set_params(training_factor=factor).fit(TRAIN)
+    assert abs(watch.active - 4 * factor) < abs(watch.active - 4)
+    assert n_active(model, TEST) == pytest.approx(4, rel=0.05)
+    density = np.diff(model.transform(TRAIN).tocsc().indptr) / len(TRAIN)
+    np.testing.assert_allclose(model.feature_density_, density, atol=0.02)
+
+
+@pytest.mark.parametrize("cls", AUTOENCODERS)
+def test_a_stream_learns_with_k_latents(cls):
+    plain, more = (
+        cls(32, 4, training_factor=factor, random_state=0) for factor in (1, 2)
+    )
+    for rows in (X[:500], X[500:1000]):
+        plain.partial_fit(rows)
+        more.partial_fit(rows)
+    np.testing.assert_array_equal(plain.components_, more.components_)
+    assert n_active(more, TEST) == n_active(plain, TEST)
+
+
+@pytest.mark.parametrize(
+    ("k", "factor", "wanted"), [(3, 1.5, 4.5), (3, 1e308, 6), (8, 2, 8), (3, 0.5, 1.5)]
+)
+def test_half_of_the_latents_is_the_most_that_training_aims_at(k, factor, wanted):
+    model = BatchTopKAutoencoder(unit_rows(12), k, training_factor=factor)
+    assert model.wanted == wanted
+    model.in_stream = True
+    assert model.wanted == k
 
 
 @pytest.mark.parametrize("cls", [JumpReLUSAE, GatedSAE])

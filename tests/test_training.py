@@ -813,6 +813,24 @@ def test_with_a_penalty_the_last_epoch_is_kept(monkeypatch):
     assert same(parameters(net), seen[-1])
 
 
+def test_epochs_in_which_a_penalty_still_rises_are_not_flat(monkeypatch):
+    # It rises over a tenth of the steps, and has risen when epoch 10 ends, the first of
+    # three flat ones. In three more the rate falls.
+    n_epochs = {}
+    for make in (relu, topk):
+        net = make(
+            held_out=torch.arange(8),
+            batch_size=32,
+            n_steps=100,
+            lr=1e-9,
+            tol=0.01,
+            n_iter_no_change=3,
+        )
+        script_validation(monkeypatch, net, [0.5] * 100)
+        n_epochs[make] = len(fit(net, max_iter=100))
+    assert n_epochs == {relu: 9 + 3 + 3, topk: 1 + 3 + 3}
+
+
 def test_winding_down_starts_from_the_best_epoch(monkeypatch):
     net = topk(
         held_out=torch.arange(8),

@@ -422,6 +422,7 @@ class DictionaryEstimator(
 
         if go_on:
             model = self._fitted_model(n_samples)
+            model.in_stream = streaming
             shape, width = tuple(model.atoms.shape), len(targets.mean)
             self._check_shape(shape, "The dictionary to go on from", width)
         if resumes:
@@ -437,7 +438,9 @@ class DictionaryEstimator(
             if go_on:
                 model.follow_(targets.mean)
             else:
-                model = self._start(inputs, targets, n_samples, generator, order)
+                model = self._start(
+                    inputs, targets, n_samples, generator, order, streaming=streaming
+                )
                 model.rescale_pairs_(inputs.divisor, targets.divisor)
         model.rescale_pairs_(1 / inputs.divisor, 1 / targets.divisor)
 
@@ -526,6 +529,8 @@ class DictionaryEstimator(
         n_samples: int,
         generator: torch.Generator,
         order: torch.Generator,
+        *,
+        streaming: bool,
     ) -> Dictionary:
         """Build the model for its first step, on rows divided by the scale."""
         chosen = draw_rows(targets.rows, _START_ROWS, order)
@@ -538,6 +543,7 @@ class DictionaryEstimator(
         atoms = self._initial_atoms(sample - mean, generator)
         self._check_sparsity(len(atoms))
         model = self._new_model(atoms, n_samples)
+        model.in_stream = streaming
         model.start_pairs_(x, inputs.mean / inputs.divisor, sample, mean)
         model.project_()
         return model
@@ -657,6 +663,9 @@ AUXILIARY_LOSS = {
 AUTOCAST = {"autocast": ["boolean"]}
 AUTO_TOL = {
     "tol": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"}), None],
+}
+TRAINING_FACTOR = {
+    "training_factor": [Interval(Real, 0, None, closed="neither")],
 }
 PENALTY = {
     "alpha": [Interval(Real, 0, None, closed="left")],

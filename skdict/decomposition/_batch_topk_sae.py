@@ -7,7 +7,12 @@ from typing import Literal
 from torch import Tensor
 
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import AUTOCAST, AUXILIARY_LOSS, MeanSparsity
+from skdict.decomposition._base import (
+    AUTOCAST,
+    AUXILIARY_LOSS,
+    TRAINING_FACTOR,
+    MeanSparsity,
+)
 from skdict.decomposition._shared_docs import documented
 from skdict.models import BatchTopKAutoencoder
 
@@ -31,6 +36,7 @@ class BatchTopKSAE(MeanSparsity):
         warning.
     auxiliary_weight : shared
     dead_after : shared
+    training_factor : shared
     learning_rate : float, default=3e-3
         Of Adam, on rows that are divided by their spread.
     warmup_steps : shared
@@ -100,6 +106,7 @@ class BatchTopKSAE(MeanSparsity):
     _parameter_constraints: dict = {
         **MeanSparsity._parameter_constraints,
         **AUTOCAST,
+        **TRAINING_FACTOR,
         **AUXILIARY_LOSS,
     }
 
@@ -110,6 +117,7 @@ class BatchTopKSAE(MeanSparsity):
         *,
         auxiliary_weight: float = 1 / 32,
         dead_after: float = 1.0,
+        training_factor: float = 1,
         learning_rate: float = 3e-3,
         warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
@@ -130,6 +138,7 @@ class BatchTopKSAE(MeanSparsity):
         self.k = k
         self.auxiliary_weight = auxiliary_weight
         self.dead_after = dead_after
+        self.training_factor = training_factor
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.batch_size = batch_size
@@ -152,6 +161,7 @@ class BatchTopKSAE(MeanSparsity):
             self._n_active(*atoms.shape),
             scale_encoder=isinstance(self.init, str),
             autocast=self.autocast,
+            training_factor=self.training_factor,
             auxiliary_weight=self.auxiliary_weight,
             dead_after=self.dead_after * n_samples,
         )

@@ -7,7 +7,13 @@ from typing import Literal
 from torch import Tensor
 
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import AUTO_TOL, AUTOCAST, PENALTY, DictionaryEstimator
+from skdict.decomposition._base import (
+    AUTO_TOL,
+    AUTOCAST,
+    PENALTY,
+    TRAINING_FACTOR,
+    DictionaryEstimator,
+)
 from skdict.decomposition._shared_docs import documented
 from skdict.models import GatedAutoencoder
 
@@ -33,6 +39,7 @@ class GatedSAE(DictionaryEstimator):
     alpha : float, default=0.05
         Weight of the L1 norm of the gates, for rows that are divided by their spread.
         It rises from zero over the first tenth of the steps.
+    training_factor : shared
     learning_rate : float, default=3e-3
         Of Adam, on rows that are divided by their spread.
     warmup_steps : shared
@@ -111,6 +118,7 @@ class GatedSAE(DictionaryEstimator):
     _parameter_constraints: dict = {
         **DictionaryEstimator._parameter_constraints,
         **AUTOCAST,
+        **TRAINING_FACTOR,
         **PENALTY,
         **AUTO_TOL,
     }
@@ -121,6 +129,7 @@ class GatedSAE(DictionaryEstimator):
         k: float | None = None,
         *,
         alpha: float = 0.05,
+        training_factor: float = 1,
         learning_rate: float = 3e-3,
         warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
@@ -140,6 +149,7 @@ class GatedSAE(DictionaryEstimator):
         self.n_components = n_components
         self.k = k
         self.alpha = alpha
+        self.training_factor = training_factor
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.batch_size = batch_size
@@ -163,4 +173,5 @@ class GatedSAE(DictionaryEstimator):
             k=self.k,
             scale_encoder=isinstance(self.init, str),
             autocast=self.autocast,
+            training_factor=self.training_factor,
         )

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from skdict._utils.constraints import Interval
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import AUTO_TOL, AUTOCAST, PENALTY, DictionaryEstimator
+from skdict.decomposition._base import (
+    AUTO_TOL,
+    AUTOCAST,
+    PENALTY,
+    TRAINING_FACTOR,
+    DictionaryEstimator,
+)
 from skdict.decomposition._shared_docs import documented
 from skdict.models import JumpReLUAutoencoder
 
@@ -38,6 +44,7 @@ class JumpReLUSAE(DictionaryEstimator):
     bandwidth : float, default=0.2
         Width around a threshold in which activations tell its gradient, for rows
         that are divided by their spread.
+    training_factor : shared
     learning_rate : float, default=3e-3
         Of Adam, on rows that are divided by their spread.
     warmup_steps : shared
@@ -83,11 +90,12 @@ class JumpReLUSAE(DictionaryEstimator):
     rectangle of ``bandwidth`` around them, as in [1]_. The thresholds are in float32 or
     float64 like the rows, never in a shorter format, which would lose what they learn.
 
-    Departures from [1]_: the encoder starts as the decoder; with ``k``, all thresholds
-    start at the number that ``k`` activations a row exceed, where [1]_ has 0.001, a
-    controller moves the weight of the penalty, the learning rate is constant for four
-    fifths of the steps, and after training one factor scales all thresholds; thresholds
-    and biases move a tenth of the way that Adam would; Adam has its usual momentum.
+    Departures from [1]_: the encoder starts as the decoder; with ``k``, training has
+    ``training_factor`` times as many latents active, all thresholds start at the number
+    that as many activations a row exceed, where [1]_ has 0.001, a controller moves the
+    weight of the penalty, the learning rate is constant for four fifths of the steps,
+    and after training one factor scales all thresholds to leave ``k``; thresholds and
+    biases move a tenth of the way that Adam would; Adam has its usual momentum.
 
     With ``k``, ``validation_explained_variance`` in ``history_`` is what the held-out
     rows would have if training ended there, with ``k`` non-zeros in the mean; the best
@@ -114,6 +122,7 @@ class JumpReLUSAE(DictionaryEstimator):
     _parameter_constraints: dict = {
         **DictionaryEstimator._parameter_constraints,
         **AUTOCAST,
+        **TRAINING_FACTOR,
         **PENALTY,
         **AUTO_TOL,
         "bandwidth": [Interval(Real, 0, None, closed="neither")],
@@ -126,6 +135,7 @@ class JumpReLUSAE(DictionaryEstimator):
         *,
         alpha: float = 0.005,
         bandwidth: float = 0.2,
+        training_factor: float = 1.5,
         learning_rate: float = 3e-3,
         warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
@@ -146,6 +156,7 @@ class JumpReLUSAE(DictionaryEstimator):
         self.k = k
         self.alpha = alpha
         self.bandwidth = bandwidth
+        self.training_factor = training_factor
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.batch_size = batch_size
@@ -170,4 +181,5 @@ class JumpReLUSAE(DictionaryEstimator):
             bandwidth=self.bandwidth,
             scale_encoder=isinstance(self.init, str),
             autocast=self.autocast,
+            training_factor=self.training_factor,
         )

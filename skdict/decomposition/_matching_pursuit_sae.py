@@ -65,9 +65,10 @@ class MatchingPursuitSAE(FixedSparsity):
     ``z_t = <d_t, x - b> - sum_(s < t) <d_t, d_s> z_s``, through which the gradient
     flows; which atoms are taken has none. The loss is half the squared error [1]_.
 
-    Departures from [1]_: atoms start as samples, there are always ``k`` steps, an atom
-    may be taken again, and where all correlations are negative, the largest is taken,
-    as in :class:`ICFL`.
+    Where rows are held out, the learning rate is constant for four fifths of the steps.
+
+    Departures from [1]_: there are always ``k`` steps, an atom may be taken again, and
+    where all correlations are negative, the largest is taken, as in :class:`ICFL`.
 
     References
     ----------
@@ -101,7 +102,7 @@ class MatchingPursuitSAE(FixedSparsity):
         tol: float | None = 1e-3,
         n_iter_no_change: int = 5,
         validation_fraction: float | None = 0.1,
-        init: Literal["random", "samples"] | ArrayLike = "samples",
+        init: Literal["random", "samples"] | ArrayLike = "random",
         warm_start: bool = False,
         sparse_output: bool = True,
         device: str = "auto",

@@ -12,7 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import AUTOCAST, AUXILIARY_LOSS, MeanSparsity
+from skdict.decomposition._base import (
+    AUTOCAST,
+    AUXILIARY_LOSS,
+    TRAINING_FACTOR,
+    MeanSparsity,
+)
 from skdict.decomposition._shared_docs import documented
 from skdict.models import MatryoshkaAutoencoder
 
@@ -40,6 +45,7 @@ class MatryoshkaSAE(MeanSparsity):
         once.
     auxiliary_weight : shared
     dead_after : shared
+    training_factor : shared
     learning_rate : float, default=3e-3
         Of Adam, on rows that are divided by their spread.
     warmup_steps : shared
@@ -109,6 +115,7 @@ class MatryoshkaSAE(MeanSparsity):
         **MeanSparsity._parameter_constraints,
         "prefixes": ["array-like"],
         **AUTOCAST,
+        **TRAINING_FACTOR,
         **AUXILIARY_LOSS,
     }
 
@@ -120,6 +127,7 @@ class MatryoshkaSAE(MeanSparsity):
         prefixes: Sequence[float] = (1 / 32, 1 / 8, 1 / 2),
         auxiliary_weight: float = 1 / 32,
         dead_after: float = 1.0,
+        training_factor: float = 1,
         learning_rate: float = 3e-3,
         warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
@@ -141,6 +149,7 @@ class MatryoshkaSAE(MeanSparsity):
         self.prefixes = prefixes
         self.auxiliary_weight = auxiliary_weight
         self.dead_after = dead_after
+        self.training_factor = training_factor
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.batch_size = batch_size
@@ -215,6 +224,7 @@ class MatryoshkaSAE(MeanSparsity):
             prefixes=_lengths(self.prefixes, len(atoms)),
             scale_encoder=isinstance(self.init, str),
             autocast=self.autocast,
+            training_factor=self.training_factor,
             auxiliary_weight=self.auxiliary_weight,
             dead_after=self.dead_after * n_samples,
         )

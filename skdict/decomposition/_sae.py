@@ -7,7 +7,12 @@ from typing import Literal
 from torch import Tensor
 
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import AUTOCAST, PENALTY, DictionaryEstimator
+from skdict.decomposition._base import (
+    AUTOCAST,
+    PENALTY,
+    TRAINING_FACTOR,
+    DictionaryEstimator,
+)
 from skdict.decomposition._shared_docs import documented
 from skdict.models import ReLUAutoencoder
 
@@ -34,6 +39,7 @@ class SAE(DictionaryEstimator):
         Weight of the L1 norm of the codes. The rows are divided by their spread first,
         so it means the same for data of any scale. It rises from zero over the first
         tenth of the steps.
+    training_factor : shared
     learning_rate : float, default=3e-3
         Learning rate of Adam, on rows divided by their spread.
     warmup_steps : shared
@@ -109,6 +115,7 @@ class SAE(DictionaryEstimator):
     _parameter_constraints: dict = {
         **DictionaryEstimator._parameter_constraints,
         **AUTOCAST,
+        **TRAINING_FACTOR,
         **PENALTY,
     }
 
@@ -118,6 +125,7 @@ class SAE(DictionaryEstimator):
         k: float | None = None,
         *,
         alpha: float = 0.05,
+        training_factor: float = 1,
         learning_rate: float = 3e-3,
         warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
@@ -137,6 +145,7 @@ class SAE(DictionaryEstimator):
         self.n_components = n_components
         self.k = k
         self.alpha = alpha
+        self.training_factor = training_factor
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.batch_size = batch_size
@@ -160,4 +169,5 @@ class SAE(DictionaryEstimator):
             k=self.k,
             scale_encoder=isinstance(self.init, str),
             autocast=self.autocast,
+            training_factor=self.training_factor,
         )

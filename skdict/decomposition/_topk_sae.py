@@ -8,7 +8,12 @@ from torch import Tensor
 
 from skdict._utils.sklearn_private import StrOptions
 from skdict._utils.types import ArrayLike, Callbacks, Seed
-from skdict.decomposition._base import AUTOCAST, AUXILIARY_LOSS, FixedSparsity
+from skdict.decomposition._base import (
+    AUTOCAST,
+    AUXILIARY_LOSS,
+    TRAINING_FACTOR,
+    FixedSparsity,
+)
 from skdict.decomposition._shared_docs import documented
 from skdict.models import TopKAutoencoder
 
@@ -33,6 +38,7 @@ class TopKSAE(FixedSparsity):
         then share an atom.
     auxiliary_weight : shared
     dead_after : shared
+    training_factor : shared
     learning_rate : float, default=3e-3
         Learning rate of Adam, on rows divided by their spread.
     warmup_steps : shared
@@ -111,6 +117,7 @@ class TopKSAE(FixedSparsity):
         **FixedSparsity._parameter_constraints,
         "selection": [StrOptions({"positive", "absolute"})],
         **AUTOCAST,
+        **TRAINING_FACTOR,
         **AUXILIARY_LOSS,
     }
 
@@ -124,6 +131,7 @@ class TopKSAE(FixedSparsity):
         selection: Literal["positive", "absolute"] = "positive",
         auxiliary_weight: float = 1 / 32,
         dead_after: float = 1.0,
+        training_factor: float = 1,
         learning_rate: float = 3e-3,
         warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
@@ -145,6 +153,7 @@ class TopKSAE(FixedSparsity):
         self.selection = selection
         self.auxiliary_weight = auxiliary_weight
         self.dead_after = dead_after
+        self.training_factor = training_factor
         self.learning_rate = learning_rate
         self.warmup_steps = warmup_steps
         self.batch_size = batch_size
@@ -167,6 +176,7 @@ class TopKSAE(FixedSparsity):
             self._n_active(*atoms.shape),
             scale_encoder=isinstance(self.init, str),
             autocast=self.autocast,
+            training_factor=self.training_factor,
             selection=self.selection,
             auxiliary_weight=self.auxiliary_weight,
             dead_after=self.dead_after * n_samples,

@@ -35,7 +35,7 @@ Activation = Literal["topk", "batch_topk", "relu", "jump_relu", "gated"]
 _PENALTIES: dict[str, dict[str, float]] = {
     "relu": {"alpha": 0.05},
     "gated": {"alpha": 0.05},
-    "jump_relu": {"bandwidth": 0.2},
+    "jump_relu": {"bandwidth": 0.2, "training_factor": 1.5},
 }
 # Attributes that only some activations have.
 _OPTIONAL = ("threshold_", "log_gain_", "magnitude_bias_", "skip_components_")

@@ -23,8 +23,12 @@ class Autoencoder(Dictionary):
         Scale the first encoder so that it rebuilds the rows best.
     autocast : bool, default=False
         Choose latents by products in bfloat16.
+    training_factor : float, default=1.0
+        Training aims at this many times ``k`` active latents, but at no more than half
+        of all, unless ``k`` is. A stream aims at ``k``.
     """
 
+    k: float | None
     fitted = {
         **Dictionary.fitted,
         "encoder": Parameter("encoder_components_", Array(ATOMS)),
@@ -32,10 +36,16 @@ class Autoencoder(Dictionary):
     }
 
     def __init__(
-        self, atoms: Tensor, *, scale_encoder: bool = True, autocast: bool = False
+        self,
+        atoms: Tensor,
+        *,
+        scale_encoder: bool = True,
+        autocast: bool = False,
+        training_factor: float = 1.0,
     ) -> None:
         super().__init__(atoms)
         self.autocast = autocast
+        self.training_factor = training_factor
         self.encoder = nn.Parameter(atoms.clone())
         self.encoder_bias = nn.Parameter(atoms.new_zeros(len(atoms)))
         self.scale_encoder = scale_encoder
@@ -48,6 +58,14 @@ class Autoencoder(Dictionary):
         """What the encoder says before it is cut, of shape (n, M)."""
         return torch.addmm(self.encoder_bias, self.centred(x), self.encoder.T)
 
+    @property
+    def wanted(self) -> float:
+        """Active latents of a row that training aims at."""
+        assert self.k is not None
+        if self.in_stream:  # which is calibrated to k between any two of its parts
+            return self.k
+        return min(self.training_factor * self.k, max(self.k, len(self.atoms) / 2))
+
     @torch.no_grad()
     def start_(self, rows: Tensor, mean: Tensor) -> None:
         super().start_(rows, geometric_median(rows))
@@ -55,10 +73,11 @@ class Autoencoder(Dictionary):
 
     def start_encoder_(self, x: Tensor, target: Tensor) -> None:
         """Set the sparsity and the scale of the first encoder."""
-        self.calibrate_([x], len(x))
+        wanted = None if self.k is None else self.wanted
+        self.calibrate_([x], len(x), wanted=wanted)
         if self.scale_encoder:
             self.scale_encoder_(x, target)
-            self.calibrate_([x], len(x))
+            self.calibrate_([x], len(x), wanted=wanted)
 
     @torch.no_grad()
     def scale_encoder_(self, x: Tensor, target: Tensor) -> None:

@@ -29,7 +29,7 @@ class BatchTopKAutoencoder(TopKAutoencoder):
 
     Parameters
     ----------
-    atoms, k, scale_encoder, autocast, auxiliary_weight, dead_after
+    atoms, k, scale_encoder, autocast, training_factor, auxiliary_weight, dead_after
         As in :class:`TopKAutoencoder`; ``k`` may be fractional.
     """
 
@@ -47,7 +47,7 @@ class BatchTopKAutoencoder(TopKAutoencoder):
         if self.training and self.ranks.size > 1:
             return self._encode_part(*latents)
         if self.training:
-            return batch_topk_encode(*latents, self.k, self.autocast)
+            return batch_topk_encode(*latents, self.wanted, self.autocast)
         code = linear_encode(*latents, self.threshold, self.autocast)
         return code.with_values(code.values * (code.values > self.threshold))
 
@@ -57,7 +57,7 @@ class BatchTopKAutoencoder(TopKAutoencoder):
         A latent is kept if it is among the ``k n`` largest of all processes; equal
         ones all are.
         """
-        wanted = round(self.k * self.ranks.total(len(x)))
+        wanted = round(self.wanted * self.ranks.total(len(x)))
         for most in (int(_MARGIN * wanted / self.ranks.size) + 1, wanted):
             k = most / len(x)
             code = batch_topk_encode(x, encoder, bias, k, self.autocast)
@@ -72,6 +72,11 @@ class BatchTopKAutoencoder(TopKAutoencoder):
                 break
         return above(code, level)
 
+    @property
+    def is_judged_calibrated(self) -> bool:
+        # Otherwise the running mean of the threshold is near enough.
+        return self.wanted != self.k
+
     @torch.no_grad()
     def maintain_(self, objective: Objective, clock: Clock) -> int | Tensor:
         values = objective.code.values
@@ -83,9 +88,11 @@ class BatchTopKAutoencoder(TopKAutoencoder):
         return super().maintain_(objective, clock)
 
     @torch.no_grad()
-    def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
+    def calibrate_(
+        self, batches: Iterable[Tensor], n_rows: int, *, wanted: float | None = None
+    ) -> bool:
         activations = (self.pre_activations(x) for x in batches)
-        level = nth_largest(activations, round(self.k * n_rows))
+        level = nth_largest(activations, round((wanted or self.k) * n_rows))
         self.threshold.copy_(level.clamp(min=0))
         return True
 

@@ -130,6 +130,8 @@ class Dictionary(nn.Module):
     # 16: Adam moves a parameter by about the learning rate in each, however many rows
     # it has seen. 0: any number.
     least_steps: ClassVar[int] = 1600
+    # Whether it learns from a stream, after each part of which it is calibrated.
+    in_stream: bool = False
     # Fraction of the steps before the learning rate starts to fall, where held-out rows
     # tell which epoch to keep: a constant rate overfits small tables.
     constant_rate: ClassVar[float] = 0.0
@@ -240,11 +242,18 @@ class Dictionary(nn.Module):
         return True
 
     @property
+    def is_settling(self) -> bool:
+        """Whether its loss is not yet the one that it will have."""
+        return False
+
+    @property
     def is_judged_calibrated(self) -> bool:
         """Whether an epoch explains what it would if the training ended with it."""
         return False
 
-    def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
+    def calibrate_(
+        self, batches: Iterable[Tensor], n_rows: int, *, wanted: float | None = None
+    ) -> bool:
         """Set, when training ends, what ``k`` active atoms a row ask for.
 
         Parameters
@@ -253,6 +262,8 @@ class Dictionary(nn.Module):
             Held-out rows, or where there are none, those that were learned from.
         n_rows : int
             Rows of all batches.
+        wanted : float, default=None
+            Active atoms of a row to ask for instead of ``k``.
 
         Returns
         -------

@@ -24,7 +24,7 @@ class GatedAutoencoder(PenalisedAutoencoder):
 
     Parameters
     ----------
-    atoms, scale_encoder, autocast, alpha, k
+    atoms, scale_encoder, autocast, training_factor, alpha, k
         As in :class:`PenalisedAutoencoder`.
     """
 
@@ -64,11 +64,13 @@ class GatedAutoencoder(PenalisedAutoencoder):
         return self.aim is not None
 
     @torch.no_grad()
-    def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
+    def calibrate_(
+        self, batches: Iterable[Tensor], n_rows: int, *, wanted: float | None = None
+    ) -> bool:
         if self.aim is None:
             return False
         gates = (self.pre_activations(x) for x in batches)
-        self.encoder_bias.sub_(nth_largest(gates, round(self.aim * n_rows)))
+        self.encoder_bias.sub_(nth_largest(gates, round((wanted or self.aim) * n_rows)))
         return True
 
     @torch.no_grad()

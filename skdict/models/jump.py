@@ -33,7 +33,7 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
 
     Parameters
     ----------
-    atoms, scale_encoder, autocast, alpha, k
+    atoms, scale_encoder, autocast, training_factor, alpha, k
         As in :class:`PenalisedAutoencoder`.
     bandwidth : float
         Width around a threshold in which pre-activations tell its gradient.
@@ -56,7 +56,7 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
     def weight(self) -> Tensor:
         if self.k is None:
             return super().weight
-        share = self.active * self.known_excess / self.k
+        share = self.active * self.known_excess / self.wanted
         return super().weight + self.warm_up * _LIFT * (share - _FEW).clamp(max=0)
 
     def encode(self, x: Tensor) -> Code:
@@ -101,13 +101,15 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
         return self.aim is not None
 
     @torch.no_grad()
-    def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
+    def calibrate_(
+        self, batches: Iterable[Tensor], n_rows: int, *, wanted: float | None = None
+    ) -> bool:
         if self.aim is None:
             return False
         # Where all are zero, as a model by hand may have them, no factor moves them.
         self.threshold.clamp_(min=torch.finfo(self.threshold.dtype).eps)
         ratios = (self.pre_activations(x) / self.threshold for x in batches)
-        factor = nth_largest(ratios, round(self.aim * n_rows))
+        factor = nth_largest(ratios, round((wanted or self.aim) * n_rows))
         self.threshold.mul_(factor.clamp(min=0))
         return True
 

@@ -24,6 +24,8 @@ class MatchingPursuit(Dictionary):
         Steps, and most non-zeros of a code.
     """
 
+    constant_rate = 0.8
+
     def __init__(self, atoms: Tensor, k: int) -> None:
         super().__init__(atoms)
         self.k = k

@@ -17,7 +17,7 @@ class MatryoshkaAutoencoder(BatchTopKAutoencoder):
 
     Parameters
     ----------
-    atoms, k, scale_encoder, autocast, auxiliary_weight, dead_after
+    atoms, k, scale_encoder, autocast, training_factor, auxiliary_weight, dead_after
         As in :class:`BatchTopKAutoencoder`.
     prefixes : sequence of int
         Numbers of atoms, increasing; the last one is that of all atoms.

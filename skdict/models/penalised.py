@@ -28,7 +28,7 @@ class PenalisedAutoencoder(Autoencoder):
 
     Parameters
     ----------
-    atoms, scale_encoder, autocast
+    atoms, scale_encoder, autocast, training_factor
         As in :class:`Autoencoder`.
     alpha : float
         Weight of the penalty, for rows that spread 1 around their centre.
@@ -67,6 +67,10 @@ class PenalisedAutoencoder(Autoencoder):
         return None if self.k is None or self.k >= len(self.atoms) else self.k
 
     @property
+    def is_settling(self) -> bool:
+        return bool(self.warm_up < 1)
+
+    @property
     def keeps_best_epoch(self) -> bool:
         # Otherwise epochs with sparser codes explain less.
         return self.is_judged_calibrated
@@ -95,7 +99,7 @@ class PenalisedAutoencoder(Autoencoder):
         if self.k is not None:
             active = objective.fired.sum() / objective.n_rows
             self.active.lerp_(active.to(self.active), _NEWEST)
-            ratio = active * self.known_excess / self.k
+            ratio = active * self.known_excess / self.wanted
             self.log_factor += _GAIN * ratio.clamp(0.1, 10).log()
         return super().maintain_(objective, clock)
 

@@ -18,7 +18,7 @@ class ReLUAutoencoder(PenalisedAutoencoder):
 
     Parameters
     ----------
-    atoms, scale_encoder, autocast, alpha, k
+    atoms, scale_encoder, autocast, training_factor, alpha, k
         As in :class:`PenalisedAutoencoder`.
 
     The last epoch is kept even where ``k`` makes epochs comparable: the penalty shrinks
@@ -38,11 +38,14 @@ class ReLUAutoencoder(PenalisedAutoencoder):
         return plain._replace(loss=plain.loss + penalty)
 
     @torch.no_grad()
-    def calibrate_(self, batches: Iterable[Tensor], n_rows: int) -> bool:
+    def calibrate_(
+        self, batches: Iterable[Tensor], n_rows: int, *, wanted: float | None = None
+    ) -> bool:
         # At the start, too: with k active latents from the first step, the penalty need
         # not grow until it has silenced the others, and shrunk those that stay.
         if self.aim is None:
             return False
         activations = (self.pre_activations(x) for x in batches)
-        self.encoder_bias.sub_(nth_largest(activations, round(self.aim * n_rows)))
+        n_active = round((wanted or self.aim) * n_rows)
+        self.encoder_bias.sub_(nth_largest(activations, n_active))
         return True

@@ -23,7 +23,7 @@ class TopKAutoencoder(Autoencoder):
 
     Parameters
     ----------
-    atoms, scale_encoder, autocast
+    atoms, scale_encoder, autocast, training_factor
         As in :class:`Autoencoder`.
     k : float
         Largest number of non-zeros of a code.
@@ -37,6 +37,7 @@ class TopKAutoencoder(Autoencoder):
 
     rows_since_fired: Tensor
     dead: Tensor
+    k: float
     counters = {"rows_since_fired": Array(("n_components",), kind="i", low=0)}
 
     def __init__(
@@ -57,12 +58,20 @@ class TopKAutoencoder(Autoencoder):
         # Indices of the latents that were dead at the last look on an accelerator.
         self.register_buffer("dead", self.rows_since_fired[:0], persistent=False)
 
+    @property
+    def trains_with_other_codes(self) -> bool:
+        return self._k_in_training != round(self.k)
+
+    @property
+    def _k_in_training(self) -> int:
+        return max(1, round(self.wanted))
+
     def encode(self, x: Tensor) -> Code:
         return topk_encode(
             self.centred(x),
             self.encoder,
             self.encoder_bias,
-            round(self.k),
+            self._k_in_training if self.training else round(self.k),
             self.selection,
             self.autocast,
         )

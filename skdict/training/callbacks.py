@@ -64,6 +64,7 @@ class EarlyEnd(Callback):
     and training ends. (A constant rate keeps the loss above its minimum.) If the net
     holds rows out, the explained variance is that of the held-out rows, and the
     wind-down starts from the parameters of the best epoch. A stream never winds down.
+    Epochs count as soon as the model has settled.
     """
 
     def on_train_begin(self, net: Net, **kwargs: Any) -> None:
@@ -76,7 +77,7 @@ class EarlyEnd(Callback):
         if net.tol is None or self.winding_down_:
             return
         self.n_flat_ += 1
-        if net.watched > self.best_ + net.tol:
+        if net.module_.is_settling or net.watched > self.best_ + net.tol:
             self.best_, self.n_flat_ = net.watched, 0
         if self.n_flat_ >= net.n_iter_no_change and net.clock.last_step is not None:
             self.winding_down_ = True
