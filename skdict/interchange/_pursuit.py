@@ -15,7 +15,7 @@ _MAX_STEPS = 50
 # What rounding leaves of the sum, and weights that it does not make negative; relative
 # to the sum of the weights and to the largest.
 _TOLERANCE = 1e-12
-_LEAST_WEIGHT = 1e-6
+_LEAST_WEIGHT = 1e-8
 
 
 def balance(atoms: np.ndarray) -> bool:
