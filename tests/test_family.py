@@ -104,13 +104,31 @@ def test_a_stream_learns_with_k_latents(cls):
 
 
 @pytest.mark.parametrize(
-    ("k", "factor", "wanted"), [(3, 1.5, 4.5), (3, 1e308, 6), (8, 2, 8), (3, 0.5, 1.5)]
+    ("k", "factor", "wanted"),
+    [
+        (3, 1.5, 4.5),
+        (3, 0.5, 1.5),
+        (3, 1e308, 6),
+        (8, 2, 8),
+        (3, 1e-300, 1),
+        (0.5, 0.1, 0.5),
+    ],
 )
-def test_half_of_the_latents_is_the_most_that_training_aims_at(k, factor, wanted):
+def test_training_aims_at_one_latent_or_more_and_half_or_fewer(k, factor, wanted):
     model = BatchTopKAutoencoder(unit_rows(12), k, training_factor=factor)
     assert model.wanted == wanted
     model.in_stream = True
     assert model.wanted == k
+
+
+@pytest.mark.parametrize("cls", [JumpReLUAutoencoder, GatedAutoencoder])
+def test_training_starts_with_as_many_latents_as_it_aims_at(cls):
+    options = {"bandwidth": 0.4} if cls is JumpReLUAutoencoder else {"alpha": 0.05}
+    model = cls(unit_rows(12), k=2, training_factor=1.5, **options)
+    x = rows(500)
+    model.start_(x, x.mean(0))
+    n_active = float(model.objective(x, x).fired.sum()) / len(x)
+    assert n_active == pytest.approx(3, rel=0.05)
 
 
 @pytest.mark.parametrize("cls", [JumpReLUSAE, GatedSAE])

@@ -24,8 +24,8 @@ class Autoencoder(Dictionary):
     autocast : bool, default=False
         Choose latents by products in bfloat16.
     training_factor : float, default=1.0
-        Training aims at this many times ``k`` active latents, but at no more than half
-        of all, unless ``k`` is. A stream aims at ``k``.
+        Training aims at this many times ``k`` active latents, but at no fewer than one
+        and no more than half of all, unless ``k`` is. A stream aims at ``k``.
     """
 
     k: float | None
@@ -64,7 +64,8 @@ class Autoencoder(Dictionary):
         assert self.k is not None
         if self.in_stream:  # which is calibrated to k between any two of its parts
             return self.k
-        return min(self.training_factor * self.k, max(self.k, len(self.atoms) / 2))
+        least, most = min(self.k, 1), max(self.k, len(self.atoms) / 2)
+        return min(max(self.training_factor * self.k, least), most)
 
     @torch.no_grad()
     def start_(self, rows: Tensor, mean: Tensor) -> None:

@@ -64,7 +64,7 @@ class TopKAutoencoder(Autoencoder):
 
     @property
     def _k_in_training(self) -> int:
-        return max(1, round(self.wanted))
+        return round(self.wanted)
 
     def encode(self, x: Tensor) -> Code:
         return topk_encode(
