@@ -114,9 +114,8 @@ plt.show()
 # %%
 # What to remember
 # ----------------
-# - The dictionaries that rebuild best, :class:`skdict.KSVD` and
-#   :class:`skdict.MatchingPursuitSAE`, are the least selective: a pursuit of one atom
-#   after the other spends its last atoms on what the first ones left over.
+# - :class:`skdict.KSVD`, which rebuilds best, is the least selective: a pursuit of one
+#   atom after the other spends its last atoms on what the first ones left over.
 # - :class:`skdict.MatryoshkaSAE` is the most selective here. Its first features have to
 #   rebuild the rows by themselves, so they are broad and agree with broad labels.
 # - Some dictionaries let rows differ in their number of active features and have ``k``

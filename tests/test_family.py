@@ -121,6 +121,17 @@ def test_training_aims_at_one_latent_or_more_and_half_or_fewer(k, factor, wanted
     assert model.wanted == k
 
 
+@pytest.mark.parametrize(
+    ("factor", "taken"), [(100, "4 are taken"), (1e-3, "1 are taken")]
+)
+@pytest.mark.parametrize("cls", AUTOENCODERS)
+def test_a_training_factor_that_cannot_be_is_told(cls, factor, taken):
+    model = cls(8, 2, training_factor=factor, max_iter=1, random_state=0)
+    with pytest.warns(UserWarning, match=taken):
+        model.fit(SMALL)
+    model.partial_fit(SMALL)  # which learns with k
+
+
 @pytest.mark.parametrize("cls", [JumpReLUAutoencoder, GatedAutoencoder])
 def test_training_starts_with_as_many_latents_as_it_aims_at(cls):
     options = {"bandwidth": 0.4} if cls is JumpReLUAutoencoder else {"alpha": 0.05}
@@ -710,6 +721,12 @@ def test_autocast_only_moves_what_is_nearly_equal(kind):
     np.testing.assert_allclose(
         codes.toarray()[same], exact.toarray()[same], rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("kind", [SAE, GatedSAE, JumpReLUSAE])
+def test_more_active_latents_than_there_are_is_told(kind):
+    with pytest.warns(UserWarning, match="k=13 is larger than the 12 components"):
+        kind(12, k=13, max_iter=1, random_state=0).fit(SMALL)
 
 
 @pytest.mark.parametrize("kind", [SAE, GatedSAE, JumpReLUSAE])

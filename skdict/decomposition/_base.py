@@ -92,7 +92,8 @@ class DictionaryEstimator(
     of fitted attributes follows from the model's parameters and counters.
     """
 
-    # A parameter of those that descend a gradient.
+    # Parameters of those that have a sparsity, and that descend a gradient.
+    k: float | None = None
     warmup_steps: int = 0
 
     n_iter_: int
@@ -550,6 +551,11 @@ class DictionaryEstimator(
 
     def _check_sparsity(self, n_components: int) -> None:
         """Warn if the parameters give codes that are not sparse."""
+        if self.k is not None and self.k > n_components:
+            warn(
+                f"k={self.k} is larger than the {n_components} components: all of them "
+                "may be active in a row, so the codes are not sparse."
+            )
 
     def _initial_atoms(self, centred: Tensor, generator: torch.Generator) -> Tensor:
         if not isinstance(self.init, str):
@@ -683,17 +689,8 @@ PURSUIT = {
 class WantedSparsity(DictionaryEstimator):
     """Base of the estimators whose model always has a number ``k``."""
 
-    k: float | None
-
     def _n_active(self, n_components: int, n_features: int) -> float:
         return min(self.k or default_k(n_features), n_components)
-
-    def _check_sparsity(self, n_components: int) -> None:
-        if self.k is not None and self.k > n_components:
-            warn(
-                f"k={self.k} is larger than the {n_components} components: all of them "
-                "may be active in a row, so the codes are not sparse."
-            )
 
 
 class FixedSparsity(WantedSparsity):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from skdict._utils.fitted import Array
+from skdict._utils.warn import warn
 from skdict.models.dictionary import ATOMS, Dictionary, Parameter
 from skdict.ops.centre import geometric_median
 
@@ -67,6 +68,16 @@ class Autoencoder(Dictionary):
         least, most = min(self.k, 1), max(self.k, len(self.atoms) / 2)
         return min(max(self.training_factor * self.k, least), most)
 
+    def _tell_limit(self, wanted: float) -> None:
+        assert self.k is not None
+        asked, n = self.training_factor * self.k, len(self.atoms)
+        if not self.in_stream and self.k < n and not min(self.k, 1) <= asked <= n:
+            warn(
+                f"training_factor={self.training_factor} asks for {asked:g} of {n} "
+                f"latents of a row in training: {wanted:g} are taken, because it must "
+                "be at least one and at most half of all."
+            )
+
     @torch.no_grad()
     def start_(self, rows: Tensor, mean: Tensor) -> None:
         super().start_(rows, geometric_median(rows))
@@ -75,6 +86,8 @@ class Autoencoder(Dictionary):
     def start_encoder_(self, x: Tensor, target: Tensor) -> None:
         """Set the sparsity and the scale of the first encoder."""
         wanted = None if self.k is None else self.wanted
+        if wanted is not None:
+            self._tell_limit(wanted)
         self.calibrate_([x], len(x), wanted=wanted)
         if self.scale_encoder:
             self.scale_encoder_(x, target)
