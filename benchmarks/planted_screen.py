@@ -45,7 +45,13 @@ from _cases import FAMILY
 from sklearn.decomposition import PCA
 from sklearn.utils import Bunch
 
-from skdict import ICFL, ControlCenterScaler, ControlPCAWhitener, Truncator
+from skdict import (
+    ICFL,
+    ControlCenterScaler,
+    ControlPCAWhitener,
+    MatchingPursuitSAE,
+    Truncator,
+)
 from skdict.concepts import FeatureSuppressor
 from skdict.datasets import make_planted_screen
 from skdict.evaluation import aggregate, relationship_recall
@@ -59,6 +65,9 @@ DICTIONARIES = {
         *a, training_factor=2, positive_code=True, **p
     ),
     **{name: kind for name, kind in FAMILY.items() if name != "ICFL"},
+    "MatchingPursuitSAE, samples": lambda *a, **p: MatchingPursuitSAE(
+        *a, init="samples", **p
+    ),
     "random atoms": lambda *a, **p: ICFL(*a, init="random", max_iter=0, **p),
     "PCA": lambda m, k, random_state: Truncator(PCA(random_state=random_state), k),
 }
