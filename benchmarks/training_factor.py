@@ -1,4 +1,4 @@
-"""More active latents in training than in the codes, and how matching pursuit starts.
+"""More active latents in training than in the codes, and random atoms at the start.
 
 Run ``python benchmarks/training_factor.py`` (about a quarter of an hour on one thread).
 Data and columns are those of ``batch_size.py``, with the dictionaries' own numbers of
@@ -25,7 +25,11 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
         for name in ("TopKSAE", "BatchTopKSAE", "MatryoshkaSAE", "GatedSAE", "SAE")
         for factor in (1, 1.5)
     ),
-    *(("MatchingPursuitSAE", {"init": init}) for init in ("samples", "random")),
+    *(
+        (name, {"init": init})
+        for name in ("SAE", "MatchingPursuitSAE")
+        for init in ("samples", "random")
+    ),
 ]
 TASKS = ("planted, 20,000 rows", "tissue, centred", "tissue, whitened")
 

@@ -187,7 +187,7 @@ def test_tissue_tokens_names_the_extra_when_a_package_is_missing(monkeypatch, pa
     cached = _tissue._compute_tissue
     monkeypatch.setattr(_tissue, "_compute_tissue", cached.__wrapped__)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=r"pip install skdict\[demo\]"):
+    with pytest.raises(ImportError, match=r"pip install 'skdict\[demo\]'"):
         load_tissue_tokens()
 
 
@@ -345,7 +345,7 @@ def test_elpv_refuses_bad_parameters(cells):
 )
 def test_elpv_names_the_extra_when_a_package_is_missing(cells, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=r"pip install skdict\[elpv\]"):
+    with pytest.raises(ImportError, match=r"pip install 'skdict\[elpv\]'"):
         load_elpv_tokens()
 
 
@@ -409,7 +409,7 @@ def test_nuclei_returned_may_be_changed(nuclei):
 @pytest.mark.parametrize("package", ["stardist", "efficientnet_lite_pytorch"])
 def test_nuclei_name_the_extra_when_a_package_is_missing(nuclei, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=r"pip install skdict\[cells\]"):
+    with pytest.raises(ImportError, match=r"pip install 'skdict\[cells\]'"):
         load_nuclei()
 
 

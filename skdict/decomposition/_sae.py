@@ -85,7 +85,8 @@ class SAE(DictionaryEstimator):
     -----
     Decoder rows have unit norm, so that the penalty cannot be escaped by small codes
     and large atoms [1]_. The encoder starts as the decoder, scaled so that it rebuilds
-    the rows best; the pre-bias starts as the geometric median of a sample. The penalty
+    the rows best; the pre-bias starts as the geometric median of a sample. Atoms start
+    at random: from samples, they explain far less of small tables. The penalty
     makes all coefficients smaller than a least-squares fit would. With the same number
     of non-zeros, this model therefore explains less than :class:`TopKSAE`.
 
@@ -133,7 +134,7 @@ class SAE(DictionaryEstimator):
         tol: float | None = None,
         n_iter_no_change: int = 5,
         validation_fraction: float | None = 0.1,
-        init: Literal["random", "samples"] | ArrayLike = "samples",
+        init: Literal["random", "samples"] | ArrayLike = "random",
         warm_start: bool = False,
         sparse_output: bool = True,
         device: str = "auto",
