@@ -22,8 +22,8 @@ PARAMETERS = {
     "training_factor": """float, default={default}
     :meth:`fit` lets this many times ``k`` latents be active while it learns, but no
     more than half of all and no fewer than one; in the end there are ``k``. Above 1,
-    latents agree better with single features of the data. :meth:`partial_fit` learns
-    with ``k``.""",
+    latents agree better with single features that outnumber them; where they do not,
+    fewer may be found. :meth:`partial_fit` learns with ``k``.""",
     "warmup_steps": """int, default={default}
     Over this many first steps, the learning rate is multiplied by a factor that rises
     linearly from 0 to 1. The steps of earlier calls of :meth:`partial_fit` count.""",

@@ -69,6 +69,7 @@ class Autoencoder(Dictionary):
         return min(max(self.training_factor * self.k, least), most)
 
     def _tell_limit(self, wanted: float) -> None:
+        """Warn of a factor that asks for less than one latent, or more than all."""
         assert self.k is not None
         asked, n = self.training_factor * self.k, len(self.atoms)
         if not self.in_stream and self.k < n and not min(self.k, 1) <= asked <= n:
