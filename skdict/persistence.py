@@ -123,9 +123,11 @@ def save(estimator: BaseEstimator, path: str | os.PathLike) -> None:
     data = unmap_arrays(data)
     untrusted = set(skops.io.get_untrusted_types(data=data)) - set(_trusted_types())
     if untrusted:
+        is_search = hasattr(estimator, "best_estimator_")
+        instead = " Save its best_estimator_." if is_search else ""
         raise TypeError(
             f"{name} cannot be saved, because load would refuse these types: "
-            f"{', '.join(sorted(untrusted))}."
+            f"{', '.join(sorted(untrusted))}.{instead}"
         )
     try:
         check_archive(io.BytesIO(data))

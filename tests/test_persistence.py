@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 from torch import nn
@@ -95,6 +96,10 @@ def test_trusted_types_are_the_public_estimators():
         (FunctionTransformer(os.system), r"\.system"),
         (FunctionTransformer(eval), r"builtins\.eval"),
         (RandomForestClassifier(2, max_depth=2).fit(X, Y), r"sklearn\.tree\._tree"),
+        (
+            GridSearchCV(LogisticRegression(), {"C": [1, 2]}, cv=2).fit(X, Y),
+            r"sklearn\..*\. Save its best_estimator_\.",
+        ),
         (
             make_pipeline(TokenExtractor(nn.Sequential(nn.ReLU()), "0"), Normalizer()),
             r"torch\.nn\.modules\.",
