@@ -167,10 +167,10 @@ def batched_omp(
 
 
 @torch.no_grad()
-def picks_in_order(
+def matching_pursuit(
     x: Tensor, dictionary: Tensor, k: int, *, gram: Tensor | None = None
-) -> Tensor:
-    """Atoms that matching pursuit picks, one a step, in the order of the steps.
+) -> SlotCode:
+    """Pick one atom a step, with its correlation with the residual.
 
     Parameters
     ----------
@@ -179,26 +179,29 @@ def picks_in_order(
 
     Returns
     -------
-    Tensor of shape (n, k), int64
-        An atom may be picked again.
+    SlotCode
+        In the order of the steps; an atom may be there more than once.
     """
     if gram is None and choose_form(len(x), dictionary, k, 1) == "gram":
         gram = gram_matrix(dictionary)
-    picks = []
-    for rows in x.split(rows_per_chunk(x, len(dictionary))):
+    code = SlotCode(x.new_empty(len(x), k, dtype=torch.int64), x.new_empty(len(x), k))
+    n_rows = rows_per_chunk(x, len(dictionary))
+    parts = (part.split(n_rows) for part in (x, code.indices, code.values))
+    for rows, indices, values in zip(*parts, strict=True):
         c = x.new_empty(len(rows), len(dictionary))
         residual = (
             _ResidualForm(rows, dictionary, c)
             if gram is None
             else _GramForm(rows, dictionary, c, gram)
         )
-        steps = []
-        for _ in range(k):
-            most = residual.correlations().max(1, keepdim=True)
-            residual.subtract(SlotCode(most.indices, most.values))
-            steps.append(most.indices)
-        picks.append(torch.cat(steps, 1))
-    return torch.cat(picks)
+        for step in range(k):
+            correlations = residual.correlations()
+            best = largest(correlations, 1)
+            picked = SlotCode(best, correlations.gather(1, best))
+            indices[:, step], values[:, step] = best[:, 0], picked.values[:, 0]
+            if step < k - 1:
+                residual.subtract(picked)
+    return code
 
 
 def _pursue(
