@@ -68,6 +68,7 @@ def main() -> None:
     rivals = parser.add_mutually_exclusive_group()
     rivals.add_argument("--family", action="store_true", help="all dictionaries")
     rivals.add_argument("--options", action="store_true", help="options of ICFL")
+    parser.add_argument("--only", nargs="+", help="names of dictionaries")
     parser.add_argument("--quick", action="store_true", help="tiny: does it run?")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, help="processes, each with one thread")
@@ -88,11 +89,12 @@ def compare(name: str, args) -> None:
     n_components, k = (64, 4) if args.quick else (640, 8)
     make = family if args.family else options_of_icfl if args.options else baselines
     dictionaries = make(n_components, k, 1 / 30 if args.quick else epochs)
+    chosen = args.only or dictionaries
     options |= {"n_jobs": args.jobs, "seeds": 2 if args.quick else args.seeds}
     for how, steps in preprocessing.items():
         print(f"\n# {name}, {how}: {len(X)} tokens, M={n_components}, k={k}")
         runs = compare_dictionaries(
-            {n: make_pipeline(*steps, d) for n, d in dictionaries.items()},
+            {n: make_pipeline(*steps, dictionaries[n]) for n in chosen},
             X,
             y,
             n_permutations=9 if args.quick else 99,
@@ -100,7 +102,7 @@ def compare(name: str, args) -> None:
         )
         table = summary_table(runs)
         print(readable(table))
-        for line in losses(runs):
+        for line in losses(runs) if "ICFL" in chosen else ():
             print(line)
         print(flush=True)
         if args.to is not None:

@@ -48,7 +48,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn import config_context
 from torch import Tensor
 
-from skdict import ICFL, KSVD, JumpReLUSAE
+from skdict import ICFL, KSVD
 
 OURS: dict[str, Callable] = {
     "ICFL": ICFL,
@@ -76,13 +76,15 @@ OURS: dict[str, Callable] = {
     **{name: kind for name, kind in FAMILY.items() if name != "ICFL"},
     **{
         f"{name}, factor {factor}": partial(FAMILY[name], training_factor=factor)
-        for name in ("TopKSAE", "BatchTopKSAE", "MatryoshkaSAE", "GatedSAE", "SAE")
+        for name in ("TopKSAE", "BatchTopKSAE", "MatryoshkaSAE", "GatedSAE")
         for factor in (1.5, 2)
     },
     **{
-        f"JumpReLUSAE, factor {factor}": partial(JumpReLUSAE, training_factor=factor)
+        f"{name}, factor {factor}": partial(FAMILY[name], training_factor=factor)
+        for name in ("JumpReLUSAE", "SAE")
         for factor in (1, 2)
     },
+    "SAE, from samples": partial(FAMILY["SAE"], init="samples"),
     "KSVD": lambda *a, **p: KSVD(*a, **p | {"batch_size": "auto"}),  # all rows
 }
 

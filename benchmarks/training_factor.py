@@ -22,9 +22,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *(("JumpReLUSAE", {"training_factor": factor}) for factor in (1, 1.5, 2)),
     *(
         (name, {"training_factor": factor})
-        for name in ("TopKSAE", "BatchTopKSAE", "MatryoshkaSAE", "GatedSAE", "SAE")
+        for name in ("TopKSAE", "BatchTopKSAE", "MatryoshkaSAE", "GatedSAE")
         for factor in (1, 1.5)
     ),
+    *(("SAE", {"training_factor": factor}) for factor in (1, 1.4, 2)),
     *(
         (name, {"init": init})
         for name in ("SAE", "MatchingPursuitSAE")

@@ -333,10 +333,11 @@ def test_thresholds_and_biases_go_a_tenth_of_the_way(k, way):
         torch.testing.assert_close(by, torch.full_like(by, expected))
 
 
-def test_the_rate_is_constant_where_held_out_rows_judge():
+@pytest.mark.parametrize("cls", [JumpReLUSAE, SAE])
+def test_the_rate_is_constant_where_held_out_rows_judge(cls):
     def rates(**params):
-        model = JumpReLUSAE(32, max_iter=10, tol=None, random_state=0, **params)
-        return [record["learning_rate"] / 3e-3 for record in model.fit(SMALL).history_]
+        model = cls(32, max_iter=10, tol=None, random_state=0, **params).fit(SMALL)
+        return [r["learning_rate"] / model.learning_rate for r in model.history_]
 
     falling = np.arange(9, -1, -1) / 10
     held = np.minimum(1, np.arange(9, -1, -1) / 2)
@@ -458,13 +459,15 @@ def test_gradients_flow_through_matching_pursuit():
     x = rows()
     model.objective(x, x).loss.backward()
     atoms = model.atoms.detach().clone().requires_grad_()
-    residual = x
+    pre_bias = model.pre_bias.detach().clone().requires_grad_()
+    residual = x - pre_bias
     for _ in range(4):  # the unrolled loop
         best = (residual @ atoms.T).argmax(1)
         z = (residual * atoms[best]).sum(1, keepdim=True)
         residual = residual - z * atoms[best]
     (residual.square().sum() / 2 / len(x)).backward()
     torch.testing.assert_close(model.atoms.grad, atoms.grad)
+    torch.testing.assert_close(model.pre_bias.grad, pre_bias.grad)
 
 
 @pytest.mark.parametrize("delta", [0.0, 0.3])

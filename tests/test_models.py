@@ -80,7 +80,7 @@ def test_the_pre_bias_starts_at_the_mean_or_the_geometric_median(make):
 def test_the_first_encoder_is_scaled_as_a_whole():
     model = topk()
     before = model.pre_activations(X).detach()
-    model.scale_encoder_(X, X)
+    model.scale_encoder_([(X, X)])
     factors = model.pre_activations(X).detach() / before
     torch.testing.assert_close(factors, factors[0, 0].expand(N, M))
     assert abs(factors[0, 0] - 1) > 0.1
@@ -157,7 +157,7 @@ def test_the_scale_of_the_first_encoder_is_the_least_squares(seed):
     rows = draw(30, D, seed=seed + 1)
     energy = (rows - model.pre_bias).square().sum()
     before = model(rows)[0]
-    model.scale_encoder_(rows, rows)
+    model.scale_encoder_([(rows, rows)])
     x_hat, code = model(rows)
     error = (rows - x_hat).square().sum()
     assert error <= (rows - before).square().sum() + 1e-9
@@ -173,7 +173,7 @@ def test_the_scale_of_an_encoder_that_never_fires_stays():
     with torch.no_grad():
         model.encoder_bias -= 1e6
         before = model.encoder.clone()
-    model.scale_encoder_(X, X)
+    model.scale_encoder_([(X, X)])
     assert torch.equal(model.encoder, before)
 
 

@@ -31,6 +31,23 @@ def test_a_larger_penalty_gives_fewer_non_zeros_and_a_larger_error():
     assert fewer.score(X) < more.score(X)
 
 
+def best_factor(model):
+    """By what to multiply the codes of all rows, so that they rebuild these best."""
+    x_hat = model.transform(X) @ model.components_
+    return ((X - model.pre_bias_) * x_hat).sum() / (x_hat**2).sum()
+
+
+def test_no_factor_of_all_coefficients_rebuilds_the_rows_better():
+    params = {"max_iter": 5, "validation_fraction": None, "random_state": 0}
+    assert best_factor(SAE(32, 4, **params).fit(X)) == pytest.approx(1, abs=1e-4)
+    # The penalty makes them too small, where nothing is set in the end.
+    assert best_factor(SAE(32, **params).fit(X)) > 1.05
+    stream = SAE(32, 4, **params)
+    for part in np.split(X, 60):
+        stream.partial_fit(part)
+    assert best_factor(stream) > 1.05
+
+
 def test_codes_are_the_equation():
     model = SAE(32, 4, max_iter=3, random_state=0).fit(X)
     z = (X - model.pre_bias_) @ model.encoder_components_.T + model.encoder_bias_

@@ -254,8 +254,19 @@ def test_no_latent_is_turned_round_by_the_scale_of_the_first_encoder():
     model = model_of("topk", False)
     before, x = model.encoder.detach().clone(), draw(40, D, seed=8)
     opposite = model.pre_bias - model.encode(x).decode(model.atoms)
-    model.scale_encoder_(x, opposite.detach())
+    model.scale_encoder_([(x, opposite.detach())])
     torch.testing.assert_close(model.encoder.detach(), before)
+
+
+@skips
+def test_codes_of_relu_are_scaled_to_what_the_skip_connection_leaves(skip):
+    params = {"skip_connection": skip, "validation_fraction": None}
+    model = make("relu", max_iter=20, **params).fit(X, Y)
+    y_hat = model.transform(X) @ model.components_
+    left = Y - model.bias_
+    if skip:
+        left -= (X - model.input_bias_) @ model.skip_components_.T
+    assert (left * y_hat).sum() / (y_hat**2).sum() == pytest.approx(1, abs=1e-4)
 
 
 @activations

@@ -49,7 +49,7 @@ class JumpReLUSAE(DictionaryEstimator):
         Of Adam, on rows that are divided by their spread.
     warmup_steps : shared
     batch_size : shared
-    max_iter : shared
+    max_iter : shared (constant)
     tol : shared (judged)
     n_iter_no_change : shared
     validation_fraction : shared (judged)

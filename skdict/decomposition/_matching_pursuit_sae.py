@@ -30,7 +30,7 @@ class MatchingPursuitSAE(FixedSparsity):
         Of Adam, on rows that are divided by their spread.
     warmup_steps : shared
     batch_size : shared
-    max_iter : shared
+    max_iter : shared (constant)
     tol : shared
     n_iter_no_change : shared
     validation_fraction : shared

@@ -32,19 +32,20 @@ class SAE(DictionaryEstimator):
     n_components : shared
     k : float, default=None
         Wanted mean number of non-zeros of a code. The weight of the penalty then
-        starts at ``alpha`` and moves during training, and ``encoder_bias_`` is set in
-        the end so that the codes of the held-out rows have that many. None: the weight
-        stays at ``alpha``.
+        starts at ``alpha`` and moves during training, and in the end ``encoder_bias_``
+        is set so that the codes of the held-out rows have that many, and the encoder is
+        scaled by one number so that they rebuild these rows best. None: the weight
+        stays at ``alpha``, and nothing is set in the end.
     alpha : float, default=0.05
         Weight of the L1 norm of the codes. The rows are divided by their spread first,
         so it means the same for data of any scale. It rises from zero over the first
         tenth of the steps.
     training_factor : shared
-    learning_rate : float, default=3e-3
+    learning_rate : float, default=8e-3
         Learning rate of Adam, on rows divided by their spread.
     warmup_steps : shared
     batch_size : shared (16th)
-    max_iter : shared
+    max_iter : shared (constant)
     tol : shared
     n_iter_no_change : shared
     validation_fraction : float or None, default=0.1
@@ -86,13 +87,17 @@ class SAE(DictionaryEstimator):
     Decoder rows have unit norm, so that the penalty cannot be escaped by small codes
     and large atoms [1]_. The encoder starts as the decoder, scaled so that it rebuilds
     the rows best; the pre-bias starts as the geometric median of a sample. Atoms start
-    at random: from samples, they explain far less of small tables. The penalty
+    at random: from samples, they explain more of small tables, but many may stay dead,
+    and they agree less with features that outnumber them. The penalty
     makes all coefficients smaller than a least-squares fit would. With the same number
-    of non-zeros, this model therefore explains less than :class:`TopKSAE`.
+    of non-zeros, this model therefore explains less than :class:`TopKSAE`, also after
+    the one number that :meth:`fit` with ``k`` multiplies all coefficients by in the
+    end, which [1]_ does not have. :meth:`partial_fit` does not multiply them: the next
+    part of a stream would shrink them again.
 
     By default training does not end early. The parameters of the last epoch are kept,
     not those of the epoch that explains most, because codes explain less as they become
-    sparser.
+    sparser. ``history_`` tells what they explain before they are multiplied.
 
     References
     ----------
@@ -126,8 +131,8 @@ class SAE(DictionaryEstimator):
         k: float | None = None,
         *,
         alpha: float = 0.05,
-        training_factor: float = 1,
-        learning_rate: float = 3e-3,
+        training_factor: float = 1.4,
+        learning_rate: float = 8e-3,
         warmup_steps: int = 0,
         batch_size: int | Literal["auto"] = "auto",
         max_iter: int = 100,

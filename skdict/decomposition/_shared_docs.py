@@ -38,6 +38,11 @@ PARAMETERS = {
     Largest number of epochs, that is passes over the data. The learning rate falls
     linearly to zero over them. With 0 the dictionary stays as ``init`` makes it, which
     is a baseline.""",
+    "max_iter (constant)": """int, default={default}
+    Largest number of epochs, that is passes over the data. The learning rate falls
+    linearly to zero: over the last fifth of them if rows are held out and training
+    aims at ``k``, otherwise over all of them. With 0 the dictionary stays as ``init``
+    makes it, which is a baseline.""",
     "tol": """float or None, default={default}
     An epoch is flat if it raises the explained variance by no more than this. After
     ``n_iter_no_change`` flat epochs the learning rate falls to zero within the same

@@ -33,7 +33,7 @@ Activation = Literal["topk", "batch_topk", "relu", "jump_relu", "gated"]
 
 # Weights of the penalties, before the wanted sparsity moves them.
 _PENALTIES: dict[str, dict[str, float]] = {
-    "relu": {"alpha": 0.05},
+    "relu": {"alpha": 0.05, "training_factor": 1.4},
     "gated": {"alpha": 0.05},
     "jump_relu": {"bandwidth": 0.2, "training_factor": 1.5},
 }
@@ -63,7 +63,8 @@ class Transcoder(RegressorMixin, MeanSparsity):
         ``n_components``. Larger values count as ``n_components``, with a warning.
     activation : {"topk", "batch_topk", "relu", "jump_relu", "gated"}, default="topk"
         The encoder of :class:`TopKSAE`, :class:`BatchTopKSAE`, :class:`SAE`,
-        :class:`JumpReLUSAE` or :class:`GatedSAE`. Each is trained for ``k`` non-zeros.
+        :class:`JumpReLUSAE` or :class:`GatedSAE`. Each is trained for ``k`` non-zeros,
+        and in the end that of "relu" is scaled by one number, as in :class:`SAE`.
     skip_connection : bool, default=False
         Whether a linear map of the row is added, so that codes need not explain what
         such a map does [2]_.
@@ -76,7 +77,10 @@ class Transcoder(RegressorMixin, MeanSparsity):
         Of Adam, on rows and targets that are divided by their spread.
     warmup_steps : shared
     batch_size : shared
-    max_iter : shared
+    max_iter : int, default=100
+        Largest number of epochs, that is passes over the data. The learning rate falls
+        linearly to zero over them, with "relu" and "jump_relu" over the last fifth of
+        them if rows are held out. With 0 the transcoder stays as it starts.
     tol : float, "auto" or None, default="auto"
         An epoch is flat if it raises the explained variance by no more than this. After
         ``n_iter_no_change`` flat epochs the learning rate falls to zero within the same

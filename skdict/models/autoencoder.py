@@ -30,6 +30,8 @@ class Autoencoder(Dictionary):
     """
 
     k: float | None
+    # Whether the encoder stays where training began.
+    frozen_encoder: bool = False
     fitted = {
         **Dictionary.fitted,
         "encoder": Parameter("encoder_components_", Array(ATOMS)),
@@ -51,13 +53,30 @@ class Autoencoder(Dictionary):
         self.encoder_bias = nn.Parameter(atoms.new_zeros(len(atoms)))
         self.scale_encoder = scale_encoder
 
+    @property
+    def origin(self) -> Tensor:
+        """What is subtracted from a row before it is encoded."""
+        return self.pre_bias
+
     def centred(self, x: Tensor) -> Tensor:
-        """The rows as the encoder sees them."""
-        return x - self.pre_bias
+        """The rows as the encoder sees them; :attr:`bias` has the origin's gradient."""
+        return x - self.origin.detach()
+
+    @property
+    def bias(self) -> Tensor:
+        """``encoder_bias``, with the gradient of the origin.
+
+        All rows share that gradient. Through each of them, it would take a product as
+        large as the encoder's.
+        """
+        if not (torch.is_grad_enabled() and self.origin.requires_grad):
+            return self.encoder_bias
+        zero = self.origin - self.origin.detach()
+        return self.encoder_bias - self.encoder.detach() @ zero
 
     def pre_activations(self, x: Tensor) -> Tensor:
         """What the encoder says before it is cut, of shape (n, M)."""
-        return torch.addmm(self.encoder_bias, self.centred(x), self.encoder.T)
+        return torch.addmm(self.bias, self.centred(x), self.encoder.T)
 
     @property
     def wanted(self) -> float:
@@ -91,23 +110,26 @@ class Autoencoder(Dictionary):
             self._tell_limit(wanted)
         self.calibrate_([x], len(x), wanted=wanted)
         if self.scale_encoder:
-            self.scale_encoder_(x, target)
+            self.scale_encoder_([(x, target)])
             self.calibrate_([x], len(x), wanted=wanted)
 
     @torch.no_grad()
-    def scale_encoder_(self, x: Tensor, target: Tensor) -> None:
-        """Scale an encoder of unit rows, so that it rebuilds the target best.
+    def scale_encoder_(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Scale the encoder, so that it rebuilds the targets of some rows best.
 
-        The active atoms of a row are correlated, so their activations add up to several
-        times the row. One factor for all of them, ``<x, x_hat> / <x_hat, x_hat>``,
-        minimises the squared error.
+        The active atoms of a row are correlated, so the activations of unit rows add up
+        to several times the row; a penalty makes them too small. One factor for all of
+        them, ``<x, x_hat> / <x_hat, x_hat>``, minimises the squared error.
         """
-        x_hat = self.encode(x).decode(self.atoms)
-        energy = x_hat.square().sum()
+        along = energy = self.atoms.new_zeros(())
+        for x, target in pairs:
+            x_hat = self.encode(x).decode(self.atoms)
+            along = along + ((target - self.offset(x)) * x_hat).sum()
+            energy = energy + x_hat.square().sum()
         if energy > 0:
             # A target may point away from what is rebuilt, but latents turned round
             # would be others.
-            scale = ((target - self.pre_bias) * x_hat).sum().abs() / energy
+            scale = along.abs() / energy
             self.encoder.mul_(scale)
             self.encoder_bias.mul_(scale)
 

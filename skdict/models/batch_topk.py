@@ -43,7 +43,7 @@ class BatchTopKAutoencoder(TopKAutoencoder):
         self.threshold = nn.Parameter(atoms.new_zeros(()), requires_grad=False)
 
     def encode(self, x: Tensor) -> Code:
-        latents = self.centred(x), self.encoder, self.encoder_bias
+        latents = self.centred(x), self.encoder, self.bias
         if self.training and self.ranks.size > 1:
             return self._encode_part(*latents)
         if self.training:

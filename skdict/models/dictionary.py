@@ -132,9 +132,6 @@ class Dictionary(nn.Module):
     least_steps: ClassVar[int] = 1600
     # Whether it learns from a stream, after each part of which it is calibrated.
     in_stream: bool = False
-    # Fraction of the steps before the learning rate starts to fall, where held-out rows
-    # tell which epoch to keep: a constant rate overfits small tables.
-    constant_rate: ClassVar[float] = 0.0
     # Steps after which the learning rate of an endless stream starts to fall.
     stream_steps: ClassVar[int] = 500
 
@@ -242,6 +239,15 @@ class Dictionary(nn.Module):
         return True
 
     @property
+    def constant_rate(self) -> float:
+        """Fraction of the steps before the learning rate falls, if rows are held out.
+
+        A constant rate overfits small tables, unless the best epoch is kept or the code
+        is penalised as far as ``k`` asks for.
+        """
+        return 0.0
+
+    @property
     def is_settling(self) -> bool:
         """Whether its loss is not yet the one that it will have."""
         return False
@@ -264,6 +270,21 @@ class Dictionary(nn.Module):
             Rows of all batches.
         wanted : float, default=None
             Active atoms of a row to ask for instead of ``k``.
+
+        Returns
+        -------
+        bool
+            Whether codes may have changed.
+        """
+        return False
+
+    def unshrink_(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> bool:
+        """Undo, when training ends, what a penalty did to the size of the codes.
+
+        Parameters
+        ----------
+        pairs : iterable of pairs of Tensor of shape (n, d)
+            Batches of the rows that calibrate, with their targets.
 
         Returns
         -------

@@ -39,7 +39,6 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
         Width around a threshold in which pre-activations tell its gradient.
     """
 
-    constant_rate = 0.8
     fitted = {
         **Autoencoder.fitted,
         "threshold": Parameter("threshold_", Array(ATOMS[:1], low=0)),
@@ -63,19 +62,19 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
         return self._jump(x, 0.0)[0]
 
     def _jump(self, x: Tensor, below: float) -> tuple[Code, Tensor]:
-        """The code, and the step function at each of its places.
+        """The code, and how many of its latents are active.
 
         ``below`` is how far under their threshold pre-activations take part.
         """
         code = self.latents_above(x, self.threshold.detach() - below)
         threshold = code.at(self.threshold)
-        values, steps = _JumpReLU.apply(code.values, threshold, self.bandwidth)
-        return code.with_values(values), steps
+        values, n_active = _JumpReLU.apply(code.values, threshold, self.bandwidth)
+        return code.with_values(values), n_active
 
     def objective(self, x: Tensor, target: Tensor) -> Objective:
-        code, steps = self._jump(x, self.bandwidth / 2)
+        code, n_active = self._jump(x, self.bandwidth / 2)
         plain = self.objective_of(x, code, target)
-        penalty = self.weight * steps.sum() / len(x)
+        penalty = self.weight * n_active / len(x)
         return plain._replace(loss=plain.loss + penalty)
 
     def step_(
@@ -100,6 +99,10 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
     def is_judged_calibrated(self) -> bool:
         return self.aim is not None
 
+    @property
+    def constant_rate(self) -> float:
+        return 0.0 if self.aim is None else 0.8
+
     @torch.no_grad()
     def calibrate_(
         self, batches: Iterable[Tensor], n_rows: int, *, wanted: float | None = None
@@ -120,7 +123,7 @@ class JumpReLUAutoencoder(PenalisedAutoencoder):
 
 
 class _JumpReLU(torch.autograd.Function):
-    """``a 1[a > t]`` and ``1[a > t]``, with pseudo-derivatives for ``t``.
+    """``a 1[a > t]`` and the sum of ``1[a > t]``, with pseudo-derivatives for ``t``.
 
     Rajamanoharan et al. (2024), equations 11 and 12, with a rectangle as the kernel.
     """
@@ -132,17 +135,16 @@ class _JumpReLU(torch.autograd.Function):
         above = values > threshold
         ctx.save_for_backward(values, threshold, above)
         ctx.bandwidth = bandwidth
-        return values * above, above.to(values)
+        return values * above, above.sum().to(values)
 
     @staticmethod
     def backward(
-        ctx: Any, grad_values: Tensor, grad_steps: Tensor
+        ctx: Any, grad_values: Tensor, grad_sum: Tensor
     ) -> tuple[Tensor, Tensor, None]:
         values, threshold, above = ctx.saved_tensors
-        near = (values - threshold).abs() <= ctx.bandwidth / 2
-        grad_threshold = -(threshold * grad_values + grad_steps) * near / ctx.bandwidth
-        return (
-            grad_values * above,
-            grad_threshold.sum_to_size(threshold.shape),
-            None,
-        )
+        # One for a pre-activation near the threshold, else zero.
+        near = (values - threshold).abs_().le_(ctx.bandwidth / 2)
+        n_near = near.sum_to_size(threshold.shape)
+        grad_near = (near * grad_values).sum_to_size(threshold.shape)
+        grad_threshold = -(threshold * grad_near + grad_sum * n_near) / ctx.bandwidth
+        return grad_values * above, grad_threshold, None

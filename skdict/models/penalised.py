@@ -83,7 +83,7 @@ class PenalisedAutoencoder(Autoencoder):
     def latents_above(self, x: Tensor, floor: Tensor | float) -> Code:
         """Pre-activations that lie above a floor."""
         return linear_encode(
-            self.centred(x), self.encoder, self.encoder_bias, floor, self.autocast
+            self.centred(x), self.encoder, self.bias, floor, self.autocast
         )
 
     @property

@@ -28,6 +28,10 @@ class ReLUAutoencoder(PenalisedAutoencoder):
     # The weight of the penalty moves in each step, and with it what shrinks.
     least_steps = 0
 
+    @property
+    def constant_rate(self) -> float:
+        return 0.0 if self.aim is None else 0.8
+
     def encode(self, x: Tensor) -> Code:
         code = self.latents_above(x, 0.0)
         return code.with_values(code.values.relu())
@@ -36,6 +40,13 @@ class ReLUAutoencoder(PenalisedAutoencoder):
         plain = super().objective(x, target)
         penalty = self.weight * plain.code.values.sum() / len(x)
         return plain._replace(loss=plain.loss + penalty)
+
+    def unshrink_(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> bool:
+        # Between two parts of a stream, the penalty would only shrink it again.
+        if self.aim is None or self.in_stream or self.frozen_encoder:
+            return False
+        self.scale_encoder_(pairs)
+        return True
 
     @torch.no_grad()
     def calibrate_(

@@ -70,7 +70,7 @@ class TopKAutoencoder(Autoencoder):
         return topk_encode(
             self.centred(x),
             self.encoder,
-            self.encoder_bias,
+            self.bias,
             self._k_in_training if self.training else round(self.k),
             self.selection,
             self.autocast,
@@ -116,7 +116,7 @@ class TopKAutoencoder(Autoencoder):
         """
         residual = residual.detach()
         rebuilt = decode_strongest(
-            self.centred(x).detach(),
+            self.centred(x),
             self.encoder[dead],
             self.encoder_bias[dead],
             self.atoms[dead],

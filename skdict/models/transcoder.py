@@ -59,8 +59,9 @@ class Transcoder(Autoencoder):
         if "skip" in self.fitted:
             self.skip = nn.Parameter(atoms.new_zeros(atoms.shape[1], n_features))
 
-    def centred(self, x: Tensor) -> Tensor:
-        return x - self.input_bias
+    @property
+    def origin(self) -> Tensor:
+        return self.input_bias
 
     def offset(self, x: Tensor) -> Tensor:
         if "skip" not in self.fitted:

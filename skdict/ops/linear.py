@@ -14,6 +14,9 @@ from skdict.ops.ragged import RaggedCode, active_products, offsets_of
 
 # With a larger fraction of active entries, dense products are faster.
 _SPARSE = 1 / 16
+# Rows that tell how many entries of a batch are active, and a margin for those that
+# have more of them.
+_SAMPLE, _MARGIN = 128, 1.3
 
 
 def linear_encode(
@@ -48,15 +51,14 @@ def linear_encode(
         Differentiable in ``x``, ``encoder`` and ``bias``. The gradients are those of
         automatic differentiation.
     """
+    if len(x) and _share_above(x, encoder, bias, floor) > _SPARSE:
+        return DenseCode(torch.addmm(bias, x, encoder.T))
     with torch.no_grad():
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        most = _SPARSE * len(encoder)
         for rows in x.split(rows_per_chunk(x, len(encoder))):
             activations = pre_activations(rows, encoder, bias, half)
             above = activations > floor
             counts = above.sum(1)
-            if not parts and counts.sum() > most * len(rows):
-                break
             places = above.flatten().nonzero()[:, 0]
             indices = places % len(encoder)
             if half:
@@ -65,12 +67,24 @@ def linear_encode(
             else:
                 values = activations.flatten()[places]
             parts.append((counts, indices, values))
-    if not parts and len(x):
-        return DenseCode(torch.addmm(bias, x, encoder.T))
     counts, indices, values = (torch.cat(part) for part in zip(*parts, strict=True))
     offsets = offsets_of(counts)
     values = _Activate.apply(x, encoder, bias, values, indices, offsets)
     return RaggedCode(offsets, indices, values)
+
+
+@torch.no_grad()
+def _share_above(
+    x: Tensor, encoder: Tensor, bias: Tensor, floor: Tensor | float
+) -> Tensor:
+    """What share of the pre-activations of some rows lies above the floor."""
+    above = pre_activations(_some(x), encoder, bias) > floor
+    return above.sum() / above.numel()
+
+
+def _some(x: Tensor) -> Tensor:
+    """Rows at equal distances that stand for all of them."""
+    return x[:: max(1, len(x) // _SAMPLE)]
 
 
 class _Activate(torch.autograd.Function):
@@ -148,7 +162,7 @@ def batch_topk_encode(
     n = round(k * len(x))
     # A few rows tell a floor above which there are some more than are wanted, so that
     # the whole batch need not be sorted.
-    sample = x[:: max(1, len(x) // _SAMPLE)]
+    sample = _some(x)
     with torch.no_grad():
         activations = pre_activations(sample, encoder, bias).flatten()
         wanted = min(int(_MARGIN * k * len(sample)) + 1, len(activations))
@@ -157,7 +171,3 @@ def batch_topk_encode(
     if floor > 0 and (code.values.detach() > 0).sum() < n:
         code = linear_encode(x, encoder, bias, half=half)
     return strongest(code, n)
-
-
-_SAMPLE = 128
-_MARGIN = 1.3

@@ -30,11 +30,11 @@ class LearningRate(Callback):
     schedule_: Schedule
 
     def on_train_begin(self, net: Net, **kwargs: Any) -> None:
-        module, last = net.module_, net.clock.last_step or 0
-        judged = net.held_out is not None and module.keeps_best_epoch
+        last = net.clock.last_step or 0
+        constant = 0 if net.held_out is None else net.module_.constant_rate
         self.schedule_ = Schedule(
             net.lr,
-            round(module.constant_rate * last) if judged else 0,
+            round(constant * last),
             net.clock.last_step,
             net.module_.stream_steps,
             net.warmup_steps,

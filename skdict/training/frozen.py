@@ -143,6 +143,7 @@ class FrozenEncoder(Callback):
                 "that FrozenEncoder has nothing to keep: use FrozenAtoms."
             )
         self.start_ = net.module_.encoder.detach().clone()
+        net.module_.frozen_encoder = True
 
     def on_batch_end(self, net: Net, training: bool = False, **kwargs: Any) -> None:
         if training:

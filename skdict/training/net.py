@@ -503,9 +503,11 @@ class DictionaryNet(NeuralNet):
             return False
         learned_from, held_out = self.get_split_datasets(X)
         rows = self._few(learned_from if held_out is None else held_out)
-        batches = [x for x, _ in self.get_iterator(rows, ranks=ALONE)]
+        pairs = list(self.get_iterator(rows, ranks=ALONE))
         self._set_training(False)
-        return self.module_.calibrate_(batches, len(rows))
+        calibrated = self.module_.calibrate_([x for x, _ in pairs], len(rows))
+        has_trained = self.clock.n_steps > 0
+        return (has_trained and self.module_.unshrink_(pairs)) or calibrated
 
     def _few(self, rows: Rows) -> Rows:
         """As many of the rows as calibration looks at, in memory."""
