@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from skdict.models.dictionary import Objective
 from skdict.models.pursuit import PursuitDictionary
@@ -70,13 +71,14 @@ class KSVDDictionary(PursuitDictionary):
             if n_fired == 0:
                 continue
             # What the other atoms leave of the rows that use this one.
-            left = residual[row].addr_(z, atom)
-            direction = self.ranks.sum(left.T @ z)
-            norm = direction.norm()
+            left = residual.index_select(0, row).addr_(z, atom)
+            direction = self.ranks.sum(torch.mv(left.T, z))
+            norm = float(vector_norm(direction))
             if norm > 0:
                 atom.lerp_(direction / norm, self.step)
-                atom.div_(atom.norm())
-            residual[row] = left.addr_(left @ atom, atom, alpha=-1)
+                atom.div_(vector_norm(atom))
+            left.addr_(torch.mv(left, atom), atom, alpha=-1)
+            residual.index_copy_(0, row, left)
 
     def _solve_(self, centred: Tensor, code: SlotCode) -> None:
         """All atoms at once: the least squares of the rows on their codes."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Of the square of an atom, in rounding errors: what a factor that grows adds. It is the
+# same for all atoms, because duplicates would otherwise not share their coefficient.
+_RIDGE = 100
+
 
 def solve_normal_equations(gram: Tensor, c: Tensor) -> Tensor:
     """Solve ``gram[i] z[i] = c[i]`` where ``gram[i]`` may be singular.
@@ -36,6 +40,60 @@ def solve_normal_equations(gram: Tensor, c: Tensor) -> Tensor:
     z = _solve(factor, c[:, :, None])
     z = z + _solve(factor, c[:, :, None] - gram @ z)
     return torch.where(info[:, None] == 0, z[:, :, 0], 0.0)
+
+
+class GrowingFactor:
+    """Inverse Cholesky factors of Gram matrices to which atoms are added one by one.
+
+    They solve what :func:`solve_normal_equations` does, without a new factor for each
+    larger support. The rows are the last dimension of its tensors, along which small
+    matrices are multiplied with vector instructions.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n, d)
+        Has the dtype and the device of the factors, one for each row.
+    k : int
+        Number of atoms that will be added.
+    """
+
+    def __init__(self, rows: Tensor, k: int) -> None:
+        self.gram = rows.new_empty(k, k, len(rows))
+        self.inverse = rows.new_zeros(k, k, len(rows))
+        self.size = 0
+
+    def append(self, products: Tensor, active: Tensor) -> None:
+        """Add an atom.
+
+        Parameters
+        ----------
+        products : Tensor of shape (n, size + 1)
+            Inner products of the atom with those before it and with itself.
+        active : Tensor of shape (n,), bool
+            Rows whose support it joins. In the others its coefficient stays 0.
+        """
+        p = self.size
+        self.size += 1
+        self.gram[p, : p + 1] = self.gram[: p + 1, p] = products.T
+        inverse, square = self.inverse[:p, :p], self.gram[p, p]
+        # The part of the atom in the span of the others, and the square of the rest.
+        inside = (inverse * self.gram[p, :p]).sum(1)
+        ridge = _RIDGE * torch.finfo(square.dtype).eps
+        outside = square * (1 + ridge) - inside.square().sum(0)
+        scale = torch.where(active & (outside > 0), outside.rsqrt(), 0.0)
+        self.inverse[p, :p] = (inverse * inside[:, None]).sum(0) * -scale
+        self.inverse[p, p] = scale
+
+    def solve(self, c: Tensor) -> Tensor:
+        """Solve ``gram[i] z[i] = c[i]`` for ``c`` of shape (n, size)."""
+        c = c.T.contiguous()
+        z = self._solve(c)
+        z += self._solve(c - (self.gram[: self.size, : self.size] * z).sum(1))
+        return z.T.contiguous()
+
+    def _solve(self, c: Tensor) -> Tensor:
+        inverse = self.inverse[: self.size, : self.size]
+        return (inverse * (inverse * c).sum(1)[:, None]).sum(0)
 
 
 def _solve(factor: Tensor, b: Tensor) -> Tensor:

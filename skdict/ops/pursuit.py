@@ -20,7 +20,7 @@ from skdict.ops import compiled
 from skdict.ops.chunks import fits_in_memory, rows_per_chunk
 from skdict.ops.independence import independent_support, maybe_dependent
 from skdict.ops.largest import largest
-from skdict.ops.least_squares import solve_normal_equations
+from skdict.ops.least_squares import GrowingFactor, solve_normal_equations
 from skdict.ops.slots import SlotCode, active_products
 
 Form = Literal["auto", "gram", "residual", "compiled"]
@@ -263,6 +263,7 @@ def _steps(
     """The steps of Algorithm 1, each for all rows."""
     x = residual.x
     code = SlotCode(x.new_empty(len(x), 0, dtype=torch.int64), x.new_empty(len(x), 0))
+    picked = GrowingFactor(x, k) if refit == "every_step" else None
     for n_picked in step_sizes(k, atoms_per_step):
         unfinished = energy > enough
         # Asked only where it can be: on an accelerator the answer is waited for.
@@ -270,23 +271,26 @@ def _steps(
             break
         # The atoms with the largest <W_m, r(t)>.
         support, gram, c = _pick(residual, n_picked, selection, span_distance)
-        # Least squares of r(t) on just those atoms.
-        z = solve_normal_equations(gram, c)
+        code = SlotCode(
+            torch.cat([code.indices, support], 1), F.pad(code.values, (0, n_picked))
+        )
+        if picked is None:
+            # Least squares of r(t) on just those atoms.
+            z = solve_normal_equations(gram, c)
+        else:
+            # On all atoms picked: this contains the least squares on the new ones.
+            support = code.indices
+            for active in (c.T != 0) & unfinished:
+                others = support[:, : picked.size + 1]
+                picked.append(residual.products(others[:, -1], others), active)
+            c = residual.c.gather(1, support)
+            z = picked.solve(c)
         z = z * unfinished[:, None]
         # z = z(1) + ... + z(t), and r(t+1) = r(t) - W z(t).
-        code = SlotCode(
-            torch.cat([code.indices, support], 1), torch.cat([code.values, z], 1)
-        )
-        is_last = code.indices.shape[1] == k
-        if is_last and not refit:
-            break  # the residual is not needed any more
-        residual.subtract(SlotCode(support, z))
-        energy = energy - (z * c).sum(1)
-        if refit == "every_step":
-            z, c = _refit(residual, code)
-            z = z * unfinished[:, None]
-            code = SlotCode(code.indices, code.values + z)
-            residual.subtract(SlotCode(code.indices, z))
+        code.values[:, -z.shape[1] :] += z
+        # The residual is not needed after the last step, but for a refit.
+        if code.indices.shape[1] < k or refit is True:
+            residual.subtract(SlotCode(support, z))
             energy = energy - (z * c).sum(1)
     return code
 
