@@ -567,6 +567,23 @@ def test_closed_form_updates_never_raise_the_error(update):
     assert error() <= before * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("step", [0.5, 1.0])
+def test_ksvd_equals_a_plain_loop_over_the_atoms(step):
+    x = rows(200)
+    model = KSVDDictionary(unit_rows(12), 3, step=step)
+    z = model.encode(x).to_dense(12).numpy()
+    atoms = unit_rows(12).numpy().copy()
+    for j in range(12):
+        uses = z[:, j] != 0
+        left = (x.numpy() - z @ atoms)[uses] + np.outer(z[uses, j], atoms[j])
+        direction = left.T @ z[uses, j]
+        moved = (1 - step) * atoms[j] + step * direction / np.linalg.norm(direction)
+        atoms[j] = moved / np.linalg.norm(moved)
+        z[uses, j] = left @ atoms[j]
+    model.step_(x, x, descend=None)
+    np.testing.assert_allclose(model.atoms.detach(), atoms, rtol=0, atol=1e-10)
+
+
 def test_atoms_that_move_in_part_keep_their_length():
     model = KSVDDictionary(unit_rows(12), 3, step=0.5)
     before = model.atoms.detach().clone()

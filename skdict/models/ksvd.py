@@ -73,8 +73,8 @@ class KSVDDictionary(PursuitDictionary):
             # What the other atoms leave of the rows that use this one.
             left = residual.index_select(0, row).addr_(z, atom)
             direction = self.ranks.sum(torch.mv(left.T, z))
-            norm = float(vector_norm(direction))
-            if norm > 0:
+            norm = vector_norm(direction)
+            if norm.item() > 0:
                 atom.lerp_(direction / norm, self.step)
                 atom.div_(vector_norm(atom))
             left.addr_(torch.mv(left, atom), atom, alpha=-1)
