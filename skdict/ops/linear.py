@@ -51,7 +51,21 @@ def linear_encode(
         Differentiable in ``x``, ``encoder`` and ``bias``. The gradients are those of
         automatic differentiation.
     """
-    if len(x) and _share_above(x, encoder, bias, floor) > _SPARSE:
+    with torch.no_grad():
+        sample = pre_activations(_some(x), encoder, bias)
+    return _encode(x, encoder, bias, floor, half, sample)
+
+
+def _encode(
+    x: Tensor,
+    encoder: Tensor,
+    bias: Tensor,
+    floor: Tensor | float,
+    half: bool,
+    sample: Tensor,
+) -> RaggedCode | DenseCode:
+    """The same, if the pre-activations of some rows are known."""
+    if (sample > floor).sum() > _SPARSE * sample.numel():
         return DenseCode(torch.addmm(bias, x, encoder.T))
     with torch.no_grad():
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -71,15 +85,6 @@ def linear_encode(
     offsets = offsets_of(counts)
     values = _Activate.apply(x, encoder, bias, values, indices, offsets)
     return RaggedCode(offsets, indices, values)
-
-
-@torch.no_grad()
-def _share_above(
-    x: Tensor, encoder: Tensor, bias: Tensor, floor: Tensor | float
-) -> Tensor:
-    """What share of the pre-activations of some rows lies above the floor."""
-    above = pre_activations(_some(x), encoder, bias) > floor
-    return above.sum() / above.numel()
 
 
 def _some(x: Tensor) -> Tensor:
@@ -162,12 +167,12 @@ def batch_topk_encode(
     n = round(k * len(x))
     # A few rows tell a floor above which there are some more than are wanted, so that
     # the whole batch need not be sorted.
-    sample = _some(x)
     with torch.no_grad():
-        activations = pre_activations(sample, encoder, bias).flatten()
-        wanted = min(int(_MARGIN * k * len(sample)) + 1, len(activations))
-        floor = activations.topk(wanted, sorted=False).values.amin().clamp(min=0)
-    code = linear_encode(x, encoder, bias, floor, half)
+        sample = pre_activations(_some(x), encoder, bias)
+        wanted = min(int(_MARGIN * k * len(sample)) + 1, sample.numel())
+        largest = sample.flatten().topk(wanted, sorted=False).values
+        floor = largest.amin().clamp(min=0)
+    code = _encode(x, encoder, bias, floor, half, sample)
     if floor > 0 and (code.values.detach() > 0).sum() < n:
-        code = linear_encode(x, encoder, bias, half=half)
+        code = _encode(x, encoder, bias, 0.0, half, sample)
     return strongest(code, n)

@@ -246,7 +246,7 @@ def _pursue(
         F.pad(code.indices, (0, unused)), F.pad(code.values, (0, unused))
     ).coalesce()
     if refit is True:
-        code = SlotCode(code.indices, code.values + _refit(residual, code)[0])
+        code = SlotCode(code.indices, code.values + _correction(residual, code))
     return code
 
 
@@ -327,19 +327,17 @@ def _pick(
     return support, gram, c_picked
 
 
-def _refit(
-    residual: _GramForm | _ResidualForm, code: SlotCode
-) -> tuple[Tensor, Tensor]:
+def _correction(residual: _GramForm | _ResidualForm, code: SlotCode) -> Tensor:
     """Solve the least squares of ``r`` on all atoms of the code.
 
-    Returns the correction of the code and the correlations. A correction, instead of a
-    new solution, keeps rounding from making a good code worse.
+    A correction of the coefficients, instead of new ones, keeps rounding from making a
+    good code worse.
     """
     active = code.values != 0
     # An empty slot becomes a zero atom, to which the solver gives nothing.
     gram = residual.gram_of(code.indices) * (active[:, :, None] & active[:, None, :])
     c = residual.correlations_with(code.indices) * active
-    return solve_normal_equations(gram, c), c
+    return solve_normal_equations(gram, c)
 
 
 class _GramForm:
